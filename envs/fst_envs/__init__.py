@@ -1,0 +1,37 @@
+"""Text environments: gymnasium.Env from str to str whose feedback a reflection can read.
+
+Ids live in Gymnasium's own registry and name the module that registers them, so that a fresh worker process finds
+them: `gymnasium.make("fst_envs:fst/StarGraph-v0", degree=5)`. Importing this package imports no environment.
+Environments know nothing of training.
+"""
+
+from __future__ import annotations
+
+import gymnasium as _gym
+
+from .base import SPLITS, WINDOW, EnvironmentFault, ReasoningEnv, content_id, split_seed
+from .make import TextEnv, make
+from .spaces import UnicodeText
+
+ENVIRONMENTS = {
+    "fst/HouseRules-v0": "fst_envs.house_rules:HouseRules",
+    "fst/StarGraph-v0": "fst_envs.star_graph:StarGraph",
+    "fst/ReasoningGym-v0": "fst_envs.reasoning_gym:ReasoningGym",
+}
+
+for _id, _entry_point in ENVIRONMENTS.items():
+    if _id not in _gym.registry:
+        _gym.register(_id, entry_point=_entry_point)
+
+__all__ = [
+    "ENVIRONMENTS",
+    "SPLITS",
+    "WINDOW",
+    "EnvironmentFault",
+    "ReasoningEnv",
+    "TextEnv",
+    "UnicodeText",
+    "content_id",
+    "make",
+    "split_seed",
+]

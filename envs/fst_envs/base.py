@@ -1,0 +1,131 @@
+"""`ReasoningEnv`: a gymnasium.Env from text to text, written with two hooks.
+
+Why not plain gymnasium.Env: training needs to name an instance (the same problem again, in another process), to keep
+the instances of its splits apart, and a textual account of what was wrong with an answer. The contract, which any
+other gymnasium.Env may also follow:
+
+- `reset(seed=s)` draws an instance; `reset(options={"index": i, "split": s})` names one: equal in every process.
+- `reset` puts `task_id` (a hash of the question), `index` and `split` into its info.
+- `step` puts `feedback` (what a reflection may read), `task_id` and `error` into its info.
+- An episode ends by `terminated`, never by `truncated`.
+
+Invariant: text that the model wrote can never raise out of `step`; a fault of the world (see `FAULTS`) always does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.error import ResetNeeded
+
+from .spaces import UnicodeText
+
+logger = logging.getLogger(__name__)
+
+SPLITS: Mapping[str, int] = {"train": 0, "val": 1, "test": 2, "anchor": 3}
+WINDOW = 2**28  # ours: seeds per split; four windows fit into the 32 bits that older generators take as a seed
+
+
+class EnvironmentFault(RuntimeError):
+    """Raised by an environment when something other than the model's text went wrong: nothing was scored."""
+
+
+FAULTS: tuple[type[BaseException], ...] = (EnvironmentFault, OSError, ImportError)
+"""What `respond` may raise that is not the model's doing (OSError covers connections and timeouts)."""
+
+
+def split_seed(split: str, index: int) -> int:
+    """The seed of instance `index` of `split`: splits have windows of 2**28 seeds that cannot meet.
+
+    Raises ValueError for an unknown split, IndexError for an index outside the window.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}: use one of {', '.join(SPLITS)}")
+    if not 0 <= index < WINDOW:
+        raise IndexError(f"index {index} is outside the window of a split: use 0 to {WINDOW - 1}")
+    return SPLITS[split] * WINDOW + index
+
+
+def content_id(question: str) -> str:
+    """16 hex digits that name a question by its text (blake2b-64): two splits share a task iff they share an id."""
+    return hashlib.blake2b(question.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+class ReasoningEnv(gym.Env[str, str]):
+    """Base of text environments: write `load` and `respond`.
+
+    split: where instances come from unless `reset` names another split; default "train" (ours).
+    size: how many instances each split has, 1 to 2**28; default 2**28 (ours).
+    """
+
+    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (gymnasium's own shape)
+
+    def __init__(self, split: str = "train", size: int = WINDOW):
+        split_seed(split, 0)
+        if not 1 <= size <= WINDOW:
+            raise ValueError(f"size={size}: a split has 1 to {WINDOW} instances")
+        self.split, self.size = split, size
+        self.observation_space, self.action_space = UnicodeText(), UnicodeText()
+        self.task_id: str | None = None  # of the episode under way; None where none is
+
+    def load(self, index: int, split: str) -> tuple[str, dict[str, Any]]:
+        """Sets up instance `index` of `split`: a function of these two (and the constructor's arguments) alone.
+
+        Returns the question and what else the info of `reset` shall hold: JSON values; "answer" is the gold answer.
+        """
+        raise NotImplementedError
+
+    def respond(self, text: str) -> tuple[str, float, bool, str]:
+        """Judges the model's text. Returns (observation, reward, done, feedback); single-turn: done is True.
+
+        An exception counts as "could not be checked", reward 0, unless it is one of `FAULTS`.
+        """
+        raise NotImplementedError
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        """Starts an episode. options: {"index": int, "split": str}, both optional; no index: one is drawn by `seed`.
+
+        Raises ValueError for unknown options or splits, IndexError for an index outside 0..size-1.
+        """
+        super().reset(seed=seed)
+        named = dict(options or {})
+        split = named.pop("split", self.split)
+        index = named.pop("index", None)
+        if named:
+            raise ValueError(f"unknown reset option {sorted(named)}: reset knows 'index' and 'split'")
+        index = int(self.np_random.integers(self.size)) if index is None else int(index)
+        split_seed(split, 0)
+        if not 0 <= index < self.size:
+            raise IndexError(f"index {index} is outside the split: it has {self.size} instances, 0 to {self.size - 1}")
+        self.task_id = None
+        question, extra = self.load(index, split)
+        self.task_id = content_id(question)
+        return question, {**extra, "task_id": self.task_id, "index": index, "split": split}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Plays one turn. Raises ResetNeeded outside an episode, TypeError for an action that is not a str."""
+        if self.task_id is None:
+            raise ResetNeeded("step() outside an episode: call reset() first")
+        if not isinstance(action, str):
+            raise TypeError(f"an action is a str, got {type(action).__name__}")
+        error = None
+        try:
+            result = self.respond(action)
+        except FAULTS:
+            raise
+        except Exception as e:  # the verifier choked on the model's text
+            logger.warning("%s could not check an answer: %r", type(self).__name__, e)
+            error = repr(e)[:200]
+            result = ("", 0.0, True, f"The answer could not be checked ({type(e).__name__}).")
+        observation, reward, done, feedback = result
+        if not math.isfinite(reward):
+            raise EnvironmentFault(f"{type(self).__name__}.respond returned the reward {reward}: it must be finite")
+        info = {"feedback": feedback, "task_id": self.task_id, "error": error}
+        if done:
+            self.task_id = None
+        return observation, float(reward), bool(done), False, info

@@ -1,0 +1,81 @@
+"""`make`: any str -> str gymnasium environment behind one contract, with feedback and named instances.
+
+An environment of another author knows nothing of `ReasoningEnv`'s infos. `TextEnv` wraps it: an instance is named by
+the seed of its split and index, its `task_id` is the hash of the first observation, and where a step says nothing in
+`info["feedback"]`, feedback is made from the reward and the terminal observation and marked as made. What the
+environment does say is passed on as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+from gymnasium import spaces
+
+from .base import ReasoningEnv, content_id, split_seed
+
+
+def made_feedback(observation: str, reward: float, done: bool) -> str:
+    """Feedback for an environment that gives none: the reward, and at the end what the environment last said."""
+    said = observation.strip()
+    if not done:
+        return said
+    return f"The answer got a reward of {reward:g}." + (f" The environment said: {said}" if said else "")
+
+
+class TextEnv(gym.Wrapper[str, str, str, str]):
+    """A str -> str environment with the infos that `ReasoningEnv` promises.
+
+    reset(options={"index": i, "split": s}) names an instance of any environment: its seed is `split_seed(s, i)`.
+    A step's info has "feedback_made": True where the feedback is ours, False where it is the environment's own.
+    """
+
+    def __init__(self, env: gym.Env[str, str]):
+        super().__init__(env)
+        self._task_id = ""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
+        options = dict(options or {})
+        names: dict[str, Any] = {}
+        if "index" in options and not isinstance(self.unwrapped, ReasoningEnv):
+            names = {"index": options["index"], "split": options.get("split", "train")}
+            seed = split_seed(names["split"], names["index"])
+        observation, info = self.env.reset(seed=seed, options=options)
+        if not isinstance(observation, str):
+            raise TypeError(f"{self.unwrapped} reset to a {type(observation).__name__}: its observations must be str")
+        self._task_id = info.get("task_id") or content_id(observation)
+        return observation, {**names, **info, "task_id": self._task_id}
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        said = info.get("feedback")
+        feedback = said or made_feedback(str(observation), float(reward), terminated or truncated)
+        info = {"task_id": self._task_id, "error": None, **info, "feedback": feedback, "feedback_made": not said}
+        return observation, float(reward), terminated, truncated, info
+
+
+def make(env_id: str, **kwargs: Any) -> TextEnv:
+    """Builds a str -> str environment by its Gymnasium id; `kwargs` go to its constructor.
+
+    env_id: "module:namespace/Name-v0"; Gymnasium imports the module, which registers the id.
+    Raises gymnasium.error.Error when the id is unknown, TypeError when the environment is not str -> str.
+    """
+    try:
+        env = gym.make(env_id, disable_env_checker=True, **kwargs)
+    except ModuleNotFoundError as e:
+        module = env_id.partition(":")[0]
+        if ":" not in env_id or e.name != module.partition(".")[0]:
+            raise  # something that the environment itself needs is missing: its own message says it best
+        raise gym.error.Error(f"{env_id!r}: there is no module {module!r} to import; is it on PYTHONPATH?") from e
+    except gym.error.UnregisteredEnv as e:
+        raise gym.error.Error(f"{e} An id names the module that registers it: 'module:namespace/Name-v0'.") from e
+    for name in ("observation_space", "action_space"):
+        space = getattr(env, name)
+        if not isinstance(space, spaces.Text):
+            env.close()
+            raise TypeError(
+                f"{env_id} is not a str -> str environment: its {name} is {space}, it must be a gymnasium.spaces.Text "
+                "(fst_envs.UnicodeText is one that takes any character)"
+            )
+    return TextEnv(env)

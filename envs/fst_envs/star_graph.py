@@ -1,0 +1,93 @@
+"""Star graph path finding: many arms leave one centre; walk from the centre to a named end.
+
+At the centre every arm looks alike, so the walk has to be found from its end backwards. The question says what to
+find but not how to write it down: the reward is 0 until the format is known, and only feedback tells it, one mistake
+at a time: format first, then the walk's first wrong edge. Feedback never quotes the path.
+
+Task after arXiv 2510.03971 (star graph); sizes and the answer's format are ours.
+Invariant: the edges are directed and form a tree, so that exactly one path answers a question.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from typing import Any
+
+from .base import WINDOW, ReasoningEnv, split_seed
+
+_PATH = re.compile(r"<path>(.*?)</path>", re.DOTALL)
+_NODE = re.compile(r"[0-9]{1,9}")
+
+
+class StarGraph(ReasoningEnv):
+    """Single turn; reward 1.0 for the path in the right format, else 0.0.
+
+    degree: arms at the centre, >= 1; default 5 (ours).
+    path_length: edges of every arm, >= 1; default 5 (ours).
+    max_node: labels are drawn from 0..max_node without repetition; default 49 (ours).
+    split, size: as in `ReasoningEnv`.
+    """
+
+    def __init__(
+        self, degree: int = 5, path_length: int = 5, max_node: int = 49, split: str = "train", size: int = WINDOW
+    ):
+        super().__init__(split=split, size=size)
+        if degree < 1 or path_length < 1:
+            raise ValueError(f"degree={degree}, path_length={path_length}: both must be at least 1")
+        nodes = degree * path_length + 1
+        if max_node + 1 < nodes:
+            raise ValueError(f"max_node={max_node}: the graph has {nodes} nodes, so max_node must be at least {nodes - 1}")
+        if max_node > 10**9 - 1:
+            raise ValueError(f"max_node={max_node}: labels have at most 9 digits")
+        self.degree, self.path_length, self.max_node = degree, path_length, max_node
+        self.edges: list[tuple[int, int]] = []
+        self.path: list[int] = []
+
+    def load(self, index: int, split: str) -> tuple[str, dict[str, Any]]:
+        rng = random.Random(split_seed(split, index))
+        centre, *rest = rng.sample(range(self.max_node + 1), self.degree * self.path_length + 1)
+        arms = [[centre, *rest[i * self.path_length : (i + 1) * self.path_length]] for i in range(self.degree)]
+        self.path = rng.choice(arms)
+        self.edges = [edge for arm in arms for edge in zip(arm, arm[1:], strict=False)]
+        rng.shuffle(self.edges)
+        edges = "\n".join(f"{a} -> {b}" for a, b in self.edges)
+        question = f"Here are the directed edges of a graph:\n{edges}\n\nFind the path from {centre} to {self.path[-1]}."
+        return question, {"answer": self.write(self.path)}
+
+    @staticmethod
+    def write(path: list[int]) -> str:
+        """A path in the format that is rewarded."""
+        return f"<path>{','.join(map(str, path))}</path>"
+
+    def respond(self, text: str) -> tuple[str, float, bool, str]:
+        feedback = self._format_mistake(text) or self._wrong_edge(self._read(text))
+        return ("", 0.0, True, feedback) if feedback else ("", 1.0, True, "Correct.")
+
+    @staticmethod
+    def _read(text: str) -> list[int]:
+        return [int(part) for part in _PATH.findall(text)[-1].split(",")]
+
+    @staticmethod
+    def _format_mistake(text: str) -> str:
+        found = _PATH.findall(text)
+        if not found:
+            return "The path must stand between <path> and </path>."
+        parts = [part.strip() for part in found[-1].split(",")]
+        if not all(_NODE.fullmatch(part) for part in parts):
+            return (
+                "Between <path> and </path> there must be nothing but the numbers of the nodes, separated by commas, "
+                "from the start to the goal, both included."
+            )
+        return ""
+
+    def _wrong_edge(self, walk: list[int]) -> str:
+        edges, start, goal = set(self.edges), self.path[0], self.path[-1]
+        if walk[0] != start:
+            return f"The path must begin at the start {start}, but it begins at {walk[0]}."
+        for a, b in zip(walk, walk[1:], strict=False):
+            if (a, b) not in edges:
+                return f"The path goes from {a} to {b}, but the graph has no edge {a} -> {b}."
+        if walk[-1] != goal:
+            return f"The path must end at the goal {goal}, but it ends at {walk[-1]}: look for the edge that leads to {goal} and work backwards."
+        return ""

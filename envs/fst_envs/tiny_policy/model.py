@@ -1,0 +1,89 @@
+"""The model and its tokenizer: a two-layer Qwen2 with a word-level vocabulary and a ChatML template.
+
+torch, tokenizers and transformers are imported inside the functions. Head size 32 is one that vLLM's CPU attention
+supports; the vocabulary is exactly the tokenizer's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import language as lang
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Size of the network (all ours): 0.3 M parameters, which two CPU cores pre-train in two minutes.
+
+    width, layers, heads, mlp: hidden size, blocks, attention heads (head size = width / heads), MLP size.
+    context: longest sequence in tokens. rope_theta: base of the rotary embedding; small, because neighbours count.
+    """
+
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    mlp: int = 256
+    context: int = 2048
+    rope_theta: float = 10_000.0
+    init_std: float = 0.02
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Word-level tokenizer. Unknown words become <|unk|>; decoding puts spaces between words and inside marks none."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    ids = {token: i for i, token in enumerate(lang.vocabulary())}
+    core = Tokenizer(models.WordLevel(ids, unk_token=lang.UNK))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(lang.TOKEN_PATTERN), behavior="removed", invert=True)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token=lang.PAD,
+        unk_token=lang.UNK,
+        bos_token=lang.IM_START,
+        eos_token=lang.IM_END,
+        padding_side="left",
+        model_max_length=Shape().context,
+        clean_up_tokenization_spaces=False,
+    )
+    tokenizer.chat_template = CHAT_TEMPLATE
+    return tokenizer
+
+
+def make_model(shape: Shape, seed: int) -> Qwen2ForCausalLM:
+    """A freshly initialised float32 model."""
+    import torch
+    from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
+
+    ids = {token: i for i, token in enumerate(lang.vocabulary())}
+    special: dict[str, Any] = {
+        "pad_token_id": ids[lang.PAD],
+        "bos_token_id": ids[lang.IM_START],
+        "eos_token_id": ids[lang.IM_END],
+    }
+    torch.manual_seed(seed)
+    config = Qwen2Config(
+        vocab_size=len(ids),
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.heads,
+        intermediate_size=shape.mlp,
+        max_position_embeddings=shape.context,
+        rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
+        tie_word_embeddings=True,
+        initializer_range=shape.init_std,
+        **special,
+    )
+    model = Qwen2ForCausalLM(config)
+    model.generation_config = GenerationConfig(do_sample=True, temperature=1.0, **special)
+    return model

@@ -1,0 +1,164 @@
+"""One config for the whole method. Every default says where it comes from: "paper §…" or "ours".
+
+Paper: "Learning, Fast and Slow", arXiv 2605.12484. Unknown keys are errors. `parse` reports all problems of a config at
+once; what needs the RL framework's own settings to be judged is checked next to that framework (`fst_verl.check`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+TASK_AGNOSTIC_SEED = "You are a helpful assistant."
+"""Seed prompt where the data has no system message. Task-agnostic as in paper §continual; the wording is ours."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a config: the key, what is wrong, and the mend."""
+
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}"
+
+
+class ConfigError(ValueError):
+    """Carries every problem found; its text lists them one a line."""
+
+    def __init__(self, problems: list[Problem]):
+        self.problems = problems
+        super().__init__("\n".join(["the fst config cannot be used:", *(f"  - {p}" for p in problems)]))
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Pluggable(_Strict):
+    """A part that a user can replace: `name` picks a shipped one, `path` (module.attribute) a user's own."""
+
+    path: str | None = Field(None, description="dotted path of the user's own class; null: the shipped one (ours)")
+    kwargs: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of that class (ours)")
+
+
+class ContextConfig(Pluggable):
+    """Which prompt a rollout gets."""
+
+    name: Literal["population", "fixed", "off"] = Field(
+        "population", description="population: index in the group mod K (paper §algorithm 1, step 3)"
+    )
+    placement: Literal["system", "user"] = Field(
+        "system",
+        description="system: the prompt is the system message; user: it precedes the first user message, for chat"
+        " templates without a system role (ours)",
+    )
+
+
+class ReflectionConfig(_Strict):
+    """Who proposes new prompts from feedback."""
+
+    kind: Literal["policy", "lm", "offline"] = Field(
+        "policy",
+        description="policy: the trained model itself, through the rollout engine; lm: any DSPy LM (paper §settings:"
+        " a frozen stronger LM); offline: composes prompts from feedback sentences, no LM. The default is ours: it is"
+        " the only one that needs nothing from the user",
+    )
+    model: str | None = Field(None, description="DSPy model string for kind=lm, such as openai/<model>")
+    api_base: str | None = Field(None, description="address of the LM server; the key comes from the environment only")
+    temperature: float = Field(1.0, ge=0, description="ours")
+    max_tokens: int = Field(4096, gt=0, description="longest answer of the reflection LM, in its tokens (ours)")
+    timeout_s: float = Field(120.0, gt=0, description="ours")
+    retries: int = Field(2, ge=0, description="ours")
+    concurrency: int = Field(8, gt=0, description="reflection calls in flight (ours)")
+    max_failures: int = Field(3, gt=0, description="consecutive failures that end a fast phase (ours)")
+    show_answer: bool = Field(
+        False,
+        description="where neither reward function nor environment gives feedback: may the reflection see the problem's"
+        " reference answer? (ours: no)",
+    )
+
+
+class FastPhaseConfig(Pluggable):
+    """How much a fast phase spends, and on what."""
+
+    passes: float = Field(
+        5.0, gt=0, description="budget in passes over the anchor set; paper §settings: 960 calls on 192 anchors = 5"
+    )
+    budget: int | None = Field(None, gt=0, description="budget in rollouts; null: passes x anchors (ours)")
+    anchors: int | None = Field(
+        None, gt=0, description="at most so many of the cycle's problems as anchors; null: all of them (paper §algorithm 1)"
+    )
+    minibatch: int = Field(3, gt=0, description="failures shown to one reflection (ours; GEPA's own default)")
+    proposals: int = Field(4, gt=0, description="prompts proposed at a time (ours)")
+    perfect_score: float = Field(1.0, description="reward at which a rollout has nothing left to learn from (ours)")
+    max_failed_phases: int = Field(
+        0, ge=0, description="consecutive failed fast phases that training survives with the old population (ours: none)"
+    )
+
+
+class FSTConfig(_Strict):
+    """The `fst` node of a run's config."""
+
+    enabled: bool = Field(True, description="false: the run is plain RL, its prompts byte for byte the data's")
+    population: int = Field(4, ge=1, description="K, prompts per group (paper §settings: 4 or 8)")
+    slow_steps: int = Field(6, ge=1, description="T, RL steps per cycle (paper §settings)")
+    seed_prompt: str | None = Field(
+        None, description=f"first prompt; null: the data's system message, else {TASK_AGNOSTIC_SEED!r} (ours)"
+    )
+    max_prompt_tokens: int | None = Field(
+        None, ge=8, description="cap of a prompt in the policy's tokens; null: half of the rollout's prompt length (ours)"
+    )
+    validate_seed: bool = Field(True, description="validate under the seed prompt too, side by side (ours)")
+    seed: int = Field(0, description="of everything random in the fast phase (ours)")
+    context: ContextConfig = Field(default_factory=ContextConfig)
+    fast: FastPhaseConfig = Field(default_factory=FastPhaseConfig)
+    reflection: ReflectionConfig = Field(default_factory=ReflectionConfig)
+
+
+def check(config: FSTConfig) -> list[Problem]:
+    """Problems that the config alone shows; empty where there are none."""
+    problems = []
+    if config.reflection.kind == "lm" and not config.reflection.model:
+        problems.append(
+            Problem(
+                "fst.reflection.model",
+                "kind=lm needs a reflection LM: set it to a DSPy model string such as openai/<model>, or set"
+                " fst.reflection.kind=policy (the trained model reflects) or =offline (no LM)",
+            )
+        )
+    if config.context.name == "fixed" and not config.context.path and not config.context.kwargs.get("text"):
+        problems.append(Problem("fst.context.kwargs.text", "context 'fixed' needs the prompt's text here"))
+    if config.seed_prompt is not None and not config.seed_prompt.strip():
+        problems.append(Problem("fst.seed_prompt", "is empty: give the first prompt a text, or null for the default"))
+    return problems
+
+
+def parse(data: Mapping[str, Any]) -> FSTConfig:
+    """Builds the config. Raises ConfigError with every problem at once: wrong types, unknown keys, missing parts."""
+    try:
+        config = FSTConfig.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError([_readable(e) for e in error.errors()]) from None
+    problems = check(config)
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _readable(error: Mapping[str, Any]) -> Problem:
+    key = ".".join(["fst", *map(str, error["loc"])])
+    if error["type"] == "extra_forbidden":
+        return Problem(key, f"unknown key; known keys here: {', '.join(_siblings(error['loc']))}")
+    return Problem(key, f"{error['msg']} (got {error['input']!r})")
+
+
+def _siblings(loc: tuple[Any, ...]) -> list[str]:
+    model: Any = FSTConfig
+    for part in loc[:-1]:
+        model = model.model_fields[part].annotation
+    return sorted(model.model_fields)

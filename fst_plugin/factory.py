@@ -1,0 +1,98 @@
+"""From config to parts: the optimizer of a fast phase, and what the method must know of the policy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .config import FSTConfig
+from .imports import load
+from .optimizer import PromptOptimizer
+from .rollouts import Message
+
+Generate = Callable[[Sequence[Sequence[Message]]], list[str]]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the method knows of the policy whose prompts it evolves.
+
+    seed_prompt: text of the first prompt. max_tokens: cap of a prompt, in the policy's tokens. count_tokens: length of
+    a text in them. special_tokens: control tokens of the chat template. generate: the policy's answers to plain chats.
+    """
+
+    seed_prompt: str
+    max_tokens: int
+    count_tokens: Callable[[str], int]
+    special_tokens: tuple[str, ...] = ()
+    generate: Generate | None = None
+
+    @classmethod
+    def of_tokenizer(cls, tokenizer: Any, seed_prompt: str, max_tokens: int, generate: Generate | None = None) -> Policy:
+        """From a Hugging Face tokenizer."""
+
+        def count(text: str) -> int:
+            return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+        added = [str(token) for token in tokenizer.get_added_vocab()]
+        special = tuple(sorted({*map(str, tokenizer.all_special_tokens), *added}))
+        return cls(seed_prompt, max_tokens, count, special, generate)
+
+    def refuse(self, text: str) -> str | None:
+        """Why this text must never be sent as an evolved prompt; None where it may be."""
+        if not text.strip():
+            return "it is empty"
+        length = self.count_tokens(text)
+        if length > self.max_tokens:
+            return f"it has {length} tokens, the cap is {self.max_tokens}"
+        acting = [token for token in self.special_tokens if token in text]
+        if acting:
+            return f"it holds control tokens: {', '.join(acting)}"
+        return None
+
+
+def build_reflection(config: FSTConfig, policy: Policy) -> Any:
+    """The reflection that `fst.reflection` names."""
+    from . import reflection
+
+    spec = config.reflection
+    if spec.kind == "offline":
+        return reflection.OfflineReflection()
+    if spec.kind == "policy":
+        if policy.generate is None:
+            raise ValueError("fst.reflection.kind=policy needs a policy that can generate: use lm or offline here")
+        return reflection.PolicyReflection(policy.generate)
+    return reflection.DSPyReflection(
+        model=spec.model or "",
+        api_base=spec.api_base,
+        temperature=spec.temperature,
+        max_tokens=spec.max_tokens,
+        timeout_s=spec.timeout_s,
+        retries=spec.retries,
+        concurrency=spec.concurrency,
+    )
+
+
+def build_optimizer(
+    config: FSTConfig, policy: Policy, anchors: int, wrap: Callable[[Any], Any], log: Callable[[str], None]
+) -> PromptOptimizer:
+    """The optimizer of one fast phase. wrap: put around the reflection (the journal's hook). anchors: how many."""
+    if config.fast.path:
+        return load(config.fast.path, "fst.fast.path")(**config.fast.kwargs)
+    from .gepa_optimizer import GEPAOptimizer
+
+    return GEPAOptimizer(
+        wrap(build_reflection(config, policy)),
+        k=config.population,
+        budget=config.fast.budget or math.ceil(config.fast.passes * anchors),
+        minibatch=config.fast.minibatch,
+        proposals=config.fast.proposals,
+        perfect_score=config.fast.perfect_score,
+        max_tokens=policy.max_tokens,
+        count_tokens=policy.count_tokens,
+        special_tokens=policy.special_tokens,
+        max_reflection_failures=config.reflection.max_failures,
+        log=log,
+    )

@@ -1,0 +1,105 @@
+"""What can be wrong with a verl + fst config, all of it at once, before anything is started."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from fst_plugin import config as core
+from fst_plugin.config import FSTConfig, Problem
+from fst_plugin.imports import load
+
+from .hydra_door import MODES
+
+SHORTEST_PROBLEM = 16
+"""Tokens that are left for the problem itself at the very least (ours)."""
+
+
+def fst_config(config: DictConfig) -> FSTConfig:
+    """The validated `fst` node of a verl config. Raises ConfigError."""
+    return core.parse(OmegaConf.to_container(config.fst, resolve=True))  # type: ignore[arg-type]
+
+
+def prompt_cap(fst: FSTConfig, config: DictConfig) -> int:
+    """Cap of an evolved prompt in the policy's tokens: `fst.max_prompt_tokens`, else half of the prompt length (ours)."""
+    return fst.max_prompt_tokens or int(_prompt_length(config)) // 2
+
+
+def problems(config: DictConfig) -> list[Problem]:
+    """Every problem of the whole config; empty where there are none."""
+    try:
+        fst = fst_config(config)
+    except core.ConfigError as error:
+        return [*error.problems, *_framework(config)]
+    return [*_framework(config), *_fits(fst, config), *_paths(fst)]
+
+
+def _prompt_length(config: DictConfig) -> Any:
+    return OmegaConf.select(config, "actor_rollout_ref.rollout.prompt_length") or config.data.max_prompt_length
+
+
+def _framework(config: DictConfig) -> list[Problem]:
+    found = []
+    if not config.trainer.get("use_v1", True):
+        found.append(Problem("trainer.use_v1", "fast weights need verl's V1 trainers: set it to true"))
+    mode = config.trainer.v1.trainer_mode
+    if mode not in MODES and mode not in MODES.values():
+        found.append(
+            Problem("trainer.v1.trainer_mode", f"{mode!r} is not supported with fast weights: use one of {', '.join(MODES)}")
+        )
+    sampler = OmegaConf.select(config, "trainer.v1.sampler.custom_sampler.name")
+    if sampler == "quick_poll" and OmegaConf.select(config, "algorithm.filter_groups.enable"):
+        found.append(
+            Problem(
+                "algorithm.filter_groups.enable",
+                "is not passed on to custom samplers by verl: also set trainer.v1.sampler.custom_sampler.name=null",
+            )
+        )
+    missing = [key for key in OmegaConf.missing_keys(config) if key.startswith("data.env")]
+    found += [Problem(key, "is missing: name the environment, such as fst_envs:fst/HouseRules-v0") for key in sorted(missing)]
+    return found
+
+
+def _fits(fst: FSTConfig, config: DictConfig) -> list[Problem]:
+    found = []
+    group, k = int(config.actor_rollout_ref.rollout.n), fst.population
+    if group > k and group % k:
+        found.append(
+            Problem(
+                "fst.population",
+                f"K={k} does not divide the group size G={group} (actor_rollout_ref.rollout.n): set K to one of "
+                f"{[d for d in range(1, group + 1) if group % d == 0]} or change n",
+            )
+        )
+    length, cap = int(_prompt_length(config)), prompt_cap(fst, config)
+    if cap + SHORTEST_PROBLEM > length:
+        found.append(
+            Problem(
+                "fst.max_prompt_tokens",
+                f"a prompt of {cap} tokens leaves no room for the problem in data.max_prompt_length={length}: lower the"
+                " cap or raise data.max_prompt_length",
+            )
+        )
+    steps = config.trainer.get("total_training_steps")
+    if steps is not None and fst.slow_steps > int(steps):
+        found.append(
+            Problem("fst.slow_steps", f"T={fst.slow_steps} is more than trainer.total_training_steps={steps}: lower it")
+        )
+    return found
+
+
+def _paths(fst: FSTConfig) -> list[Problem]:
+    found = []
+    for key, part in (("fst.context.path", fst.context), ("fst.fast.path", fst.fast)):
+        if part.path:
+            try:
+                load(part.path, key)
+            except ValueError as error:
+                found.append(Problem(key, str(error)))
+    if fst.reflection.kind == "lm":
+        try:
+            load("dspy.LM", "fst.reflection.kind")
+        except ValueError as error:
+            found.append(Problem("fst.reflection.kind", f"lm needs dspy: {error}"))
+    return found

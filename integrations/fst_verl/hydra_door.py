@@ -1,0 +1,62 @@
+"""Hydra's doors: config groups next to verl's (`+fst=default`), and a look at the config before a run begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.experimental.callback import Callback
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+MODES = {"sync": "fst_sync", "colocate_async": "fst_colocate_async"}
+"""verl's trainer mode -> ours that wraps it."""
+
+
+class FSTSearchPath(SearchPathPlugin):
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append(provider="fst_verl", path="pkg://fst_verl.config")
+
+
+def register() -> None:
+    Plugins.instance().register(FSTSearchPath)
+
+
+def install_trainer(config: DictConfig) -> None:
+    """Puts our trainer in the place of the chosen one, in the config; with fast weights off, plain verl stays."""
+    node = config.get("fst")
+    if node is None or not node.get("enabled", True):
+        return
+    mode = config.trainer.v1.trainer_mode
+    with open_dict(config):
+        config.trainer.v1.trainer_mode = MODES.get(mode, mode)
+
+
+class FSTCallback(Callback):
+    """Runs in the driver, after Hydra has composed the config and before verl sees it. Raises ConfigError with every
+    problem; nothing has been started then."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._prepare(config)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        from fst_plugin.config import ConfigError, Problem
+
+        mode = OmegaConf.select(config, "trainer.v1.trainer_mode")
+        if mode in MODES:  # each job composes its own config: it cannot be changed from here
+            raise ConfigError(
+                [Problem("trainer.v1.trainer_mode", f"with --multirun say it yourself: trainer.v1.trainer_mode={MODES[mode]}")]
+            )
+
+    def _prepare(self, config: DictConfig) -> None:
+        from fst_plugin.config import ConfigError
+
+        from . import check
+
+        if not config.fst.get("enabled", True):
+            return
+        problems = check.problems(config)
+        if problems:
+            raise ConfigError(problems)
+        install_trainer(config)

@@ -1,0 +1,65 @@
+"""The next T training batches, fetched ahead: first the anchor set of a fast phase, then the slow batches, in order."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fst_plugin.atomic import sync_folder
+from fst_plugin.rollouts import Problem
+
+from . import rows
+
+
+class LookAhead:
+    """A queue in front of verl's dataloader. What is fetched is handed out once, in order, and survives a checkpoint.
+
+    fetch: hands out the dataloader's next chunk (a TensorDict of at least one row).
+    """
+
+    def __init__(self, fetch: Callable[[], Any]):
+        self._fetch = fetch
+        self._chunks: deque[Any] = deque()
+
+    def next(self) -> Any:
+        """The next chunk to train on: what was fetched ahead first, then the dataloader's own."""
+        return self._chunks.popleft() if self._chunks else self._fetch()
+
+    def fill(self, problems: int) -> None:
+        """Fetches ahead until at least so many problems are pending."""
+        while sum(map(len, self._chunks)) < problems:
+            self._chunks.append(self._fetch())
+
+    def chunks(self) -> list[Any]:
+        return list(self._chunks)
+
+    def pending(self) -> list[Problem]:
+        return [problem for chunk in self._chunks for problem in rows.problems(chunk)]
+
+    def save(self, path: Path) -> None:
+        """Atomic. The format is torch's own, as in verl's `data.pt`: rows may hold tensors and images."""
+        import torch
+
+        temporary = path.with_suffix(".tmp")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            torch.save(list(self._chunks), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+
+    def load(self, path: Path, expected: tuple[str, ...]) -> None:
+        """Raises ValueError where the file does not hold the problems that the state says are pending."""
+        import torch
+
+        self._chunks = deque(torch.load(path, weights_only=False))
+        found = tuple(p.id for p in self.pending())
+        if found != expected:
+            raise ValueError(
+                f"{path} holds {len(found)} pending problems that are not the {len(expected)} of {path.with_name('state.json')}:"
+                " the checkpoint was mixed from two runs; resume from another one"
+            )

@@ -1,0 +1,262 @@
+"""evolve -> assign -> step, around verl's own trainers.
+
+`FastSlow` extends a verl V1 trainer by its hooks only; each override calls super(). With `fst.enabled=false`, or
+without an `fst` node, every hook is verl's own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from omegaconf import DictConfig, open_dict
+
+from fst_plugin import state as durable
+from fst_plugin.config import TASK_AGNOSTIC_SEED, ConfigError
+from fst_plugin.factory import Policy
+from fst_plugin.fast_weights import FastWeights
+from fst_plugin.prompts import Prompt, text_digest
+from fst_plugin.rollouts import problem_id
+
+from . import check, rows
+from .agent_loop import CONTEXT_LOOP
+from .assignment import COLUMN, row_column
+from .bridge import Bridge
+from .compat import names
+from .hydra_door import MODES
+from .lookahead import LookAhead
+from .validation import BEST, SEED, PairedLoader, relabel
+
+STATE_FOLDER = "fst"
+LOOKAHEAD_FILE = "lookahead.pt"
+SAMPLED_ROWS = 64
+"""Rows, evenly spread, that a dataset's digest is taken over besides its length (ours)."""
+
+
+class FastSlow:
+    """Mixed into a verl V1 trainer: adds the fast weights."""
+
+    def __init__(self, config: DictConfig):
+        self.fst: FastWeights | None = None
+        self._fst_enabled = bool(config.get("fst") and config.fst.get("enabled", True))
+        with open_dict(config):  # verl's trainers ask for their mode by its own name
+            base = {ours: theirs for theirs, ours in MODES.items()}
+            config.trainer.v1.trainer_mode = base.get(config.trainer.v1.trainer_mode, config.trainer.v1.trainer_mode)
+        if self._fst_enabled:
+            problems = check.problems(config)
+            if problems:
+                raise ConfigError(problems)
+            self._fst_config = check.fst_config(config)
+            self._look_ahead = LookAhead(super()._fetch_one_gen_batch)  # type: ignore[misc]
+            self._run = uuid4().hex[:12]
+            self._fst_pending: dict[str, float] = {}
+        super().__init__(config)  # type: ignore[call-arg]
+
+    # ------------------------------------------------------------------------------------------------------- evolve
+
+    def prepare_step(self) -> dict[str, float]:
+        self._evolve_if_due()
+        metrics = dict(super().prepare_step() or {})  # type: ignore[misc]
+        if self._fst_enabled:
+            metrics.update({f"fst/{k}": float(v) for k, v in self._fst_pending.items()})
+            self._fst_pending = {}
+        return metrics
+
+    def _evolve_if_due(self) -> None:
+        if self.fst is None or not self.fst.due(self.global_steps):
+            return
+        config: Any = self.config
+        self._look_ahead.fill(self._fst_config.slow_steps * config.data.train_batch_size)
+        self._bridge.open(self._look_ahead.chunks())
+        weights = self._weights_after(self.global_steps - 1)
+        self._fst_pending = self.fst.evolve(
+            self.global_steps, weights, self._look_ahead.pending(), self._bridge.evaluate
+        )
+
+    # ------------------------------------------------------------------------------------------------------- assign
+
+    def _fetch_one_gen_batch(self) -> Any:
+        return self._look_ahead.next() if self._fst_enabled else super()._fetch_one_gen_batch()  # type: ignore[misc]
+
+    def _submit_batch_to_rollout(self, batch: Any) -> int:
+        if self.fst is not None:
+            self._assign(batch)
+        return super()._submit_batch_to_rollout(batch)  # type: ignore[misc]
+
+    def _assign(self, batch: Any) -> None:
+        """Gives every row its population; groups smaller than K are dealt the prompts in turn."""
+        assert self.fst is not None
+        config: Any = self.config
+        size, k = len(batch), len(self.fst.population)
+        group_sizes = rows.column(batch, "__rollout_n__") or [config.actor_rollout_ref.rollout.n] * size
+        inner = rows.column(batch, "agent_name") or [self._bridge.default_loop] * size
+        texts = [p.text for p in self.fst.population.prompts]
+        columns, dealt = [], self.fst.state.counters.dealt
+        for loop, n in zip(inner, map(int, group_sizes), strict=True):
+            offset = dealt % k if n < k else 0
+            columns.append(
+                row_column(loop, texts, self._bridge.provider, split="train", step=self.global_steps, offset=offset)
+            )
+            dealt += n if n < k else 0
+        utils = names.tensordict_utils
+        utils.assign_non_tensor_stack(batch, "agent_name", [CONTEXT_LOOP] * size)
+        utils.assign_non_tensor_stack(batch, COLUMN, columns)
+        asked = sum(map(int, group_sizes))
+        self.fst.state = self.fst.state.count(rollouts_slow=asked, dealt=dealt - self.fst.state.counters.dealt)
+
+    # ----------------------------------------------------------------------------------------------------- validate
+
+    def _validation_column(self, arm: str, inner: str) -> dict[str, Any]:
+        assert self.fst is not None
+        text = self.fst.population.best.text if arm == BEST else self.fst.seed_text
+        return row_column(inner, [text], self._bridge.provider, split="val", step=self.global_steps)
+
+    def _val_metrics_update(self, data_sources: Any, sample_uids: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        if self._fst_enabled:
+            data_sources, expected = relabel(
+                self.val_dataloader.arm_of(), data_sources, sample_uids, kwargs.get("expected_acc_counts")
+            )
+            if "expected_acc_counts" in kwargs:
+                kwargs["expected_acc_counts"] = expected
+        return super()._val_metrics_update(data_sources, sample_uids, *args, **kwargs)  # type: ignore[misc]
+
+    # ------------------------------------------------------------------------------------------------------ metrics
+
+    def _compute_metrics(self, batch: Any, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        super()._compute_metrics(batch, metrics, *args, **kwargs)  # type: ignore[misc]
+        if self.fst is None:
+            return
+        metrics.update({f"fst/{k}": v for k, v in self.fst.metrics().items()})
+        for rank, rewards in sorted(self._rewards_by_rank(batch).items()):
+            metrics[f"fst/reward_prompt_{rank}"] = sum(rewards) / len(rewards)
+
+    def _rewards_by_rank(self, batch: Any) -> dict[int, list[float]]:
+        """Rewards of the step's trajectories by the rank of the prompt that they ran under."""
+        import transfer_queue as tq
+
+        keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
+        found: dict[int, list[float]] = defaultdict(list)
+        if keys:
+            data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["rm_scores", "extra_fields"])
+            for i, extra in enumerate(rows.column(data, "extra_fields") or []):
+                if "fst" in extra:
+                    found[extra["fst"]["rank"]].append(float(data["rm_scores"][i].sum()))
+        return found
+
+    # --------------------------------------------------------------------------------------------------- begin, save
+
+    def _init_dataloader(self) -> None:
+        if not self._fst_enabled:
+            super()._init_dataloader()  # type: ignore[misc]
+            return
+        config: Any = self.config
+        cap, length = check.prompt_cap(self._fst_config, config), config.data.max_prompt_length
+        config.data.max_prompt_length = length - cap  # verl's overlong filter leaves room for an evolved prompt
+        try:
+            super()._init_dataloader()  # type: ignore[misc]
+        finally:
+            config.data.max_prompt_length = length
+        provider = self._fst_config.context.model_dump()
+        self._bridge = Bridge(self, provider, self._fst_config.reflection.show_answer)
+        arms = [BEST, SEED] if self._fst_config.validate_seed else [BEST]
+        self.val_dataloader: Any = PairedLoader(
+            self.val_dataloader, arms, self._validation_column, self._bridge.default_loop
+        )
+
+    def _load_checkpoint(self) -> None:
+        super()._load_checkpoint()  # type: ignore[misc]
+        if not self._fst_enabled:
+            return
+        config: Any = self.config
+        seed, digest = self._seed_prompt(), self._dataset_digest()
+        cap = check.prompt_cap(self._fst_config, config)
+        policy = Policy.of_tokenizer(self.tokenizer, seed.text, cap, self._bridge.generate)
+        live = Path(config.trainer.default_local_dir).absolute() / STATE_FOLDER
+        if config.trainer.resume_mode == "disable" and live.exists():
+            shutil.rmtree(live)  # an earlier run's phases are not this run's
+        start = f"start:{text_digest(str(config.actor_rollout_ref.model.path))}"
+        self.fst = FastWeights.fresh(
+            self._fst_config, policy, live, seed_prompt=seed, dataset_digest=digest, weights=start
+        )
+        if self.global_steps > 0:
+            folder = self._checkpoint_folder() / STATE_FOLDER
+            self.fst.state = self._restore(folder, seed.digest, digest)
+        self._loaded = (self.global_steps, self.fst.state.weights)
+
+    def _restore(self, folder: Path, seed_digest: str, dataset_digest: str) -> durable.State:
+        try:
+            state = durable.load(folder)
+        except FileNotFoundError:
+            raise ValueError(
+                f"{folder.parent} holds no fast weights (no {STATE_FOLDER}/{durable.STATE_FILE}): it was trained without"
+                " them or not saved whole; set fst.enabled=false, or start with trainer.resume_mode=disable"
+            ) from None
+        durable.refuse_mismatch(state, seed_digest=seed_digest, dataset_digest=dataset_digest, where=folder.parent)
+        self._look_ahead.load(folder / LOOKAHEAD_FILE, state.pending)
+        return state
+
+    def _save_checkpoint(self) -> None:
+        if self.fst is not None:  # before verl's own marker: a checkpoint that verl finds has its fast weights
+            folder = Path(self.config.trainer.default_local_dir).absolute() / f"global_step_{self.global_steps}"
+            pending = tuple(p.id for p in self._look_ahead.pending())
+            state = self.fst.state.at(weights=self._weights_after(self.global_steps), pending=pending)
+            self._look_ahead.save(folder / STATE_FOLDER / LOOKAHEAD_FILE)
+            durable.save(state, folder / STATE_FOLDER)
+        super()._save_checkpoint()  # type: ignore[misc]
+
+    def _checkpoint_folder(self) -> Path:
+        config: Any = self.config
+        if config.trainer.resume_mode == "resume_path":
+            return Path(os.path.abspath(config.trainer.resume_from_path))
+        return Path(config.trainer.default_local_dir).absolute() / f"global_step_{self.global_steps}"
+
+    def _weights_after(self, step: int) -> str:
+        """Names the slow weights after `step`: a checkpoint's own name where they were loaded, else new in every run."""
+        loaded_step, loaded = self._loaded
+        return loaded if step == loaded_step else f"{self._run}:{step}"
+
+    def _seed_prompt(self) -> Prompt:
+        """`fst.seed_prompt`, else the data's one system message, else the task-agnostic default."""
+        if self._fst_config.seed_prompt is not None:
+            return Prompt(self._fst_config.seed_prompt)
+        sample = [self.train_dataset[i]["raw_prompt"] for i in self._sampled_rows()]
+        texts = {rows.system_text(chat) for chat in sample}
+        if len(texts) > 1:
+            raise ConfigError(
+                [check.Problem("fst.seed_prompt", f"the data has {len(texts)} different system messages: say which to start from")]
+            )
+        text = texts.pop()
+        return Prompt(text, origin="data") if text else Prompt(TASK_AGNOSTIC_SEED)
+
+    def _sampled_rows(self) -> list[int]:
+        size = len(self.train_dataset)
+        return sorted({i * size // SAMPLED_ROWS for i in range(SAMPLED_ROWS)}) if size > SAMPLED_ROWS else list(range(size))
+
+    def _dataset_digest(self) -> str:
+        ids = []
+        for i in self._sampled_rows():
+            row = self.train_dataset[i]
+            ids.append(problem_id(row["raw_prompt"], (row.get("reward_model") or {}).get("ground_truth")))
+        return text_digest("\n".join([str(len(self.train_dataset)), *ids]))
+
+
+class FSTSync(FastSlow, names.PPOTrainerSync):
+    """verl's synchronous trainer with fast weights."""
+
+
+class FSTColocateAsync(FastSlow, names.PPOTrainerColocateAsync):
+    """verl's colocated asynchronous trainer with fast weights. Rollouts in flight when a cycle begins keep the prompts
+    that they were submitted with."""
+
+    def on_train_begin(self) -> None:
+        self._evolve_if_due()  # before the warm-up batches are submitted
+        super().on_train_begin()
+
+
+def register() -> None:
+    names.register_trainer(MODES["sync"])(FSTSync)
+    names.register_trainer(MODES["colocate_async"])(FSTColocateAsync)

@@ -1,0 +1,80 @@
+"""Validation under the evolved best prompt and under the seed prompt, side by side, in verl's own metrics.
+
+Every validation problem is sent twice in one batch. The second copy, under the seed prompt, appears in verl's metrics
+under data source `<source>/seed_prompt`; reward functions see the data source unchanged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .agent_loop import CONTEXT_LOOP
+from .assignment import COLUMN
+
+SEED_SUFFIX = "/seed_prompt"
+BEST, SEED = "best", "seed"
+
+
+class PairedLoader:
+    """verl's validation loader with every batch sent once per arm.
+
+    arms: the arms of this run. column_of(arm, inner): the `fst` column of a row of that arm. default_loop: agent loop
+    of rows that name none.
+    """
+
+    def __init__(
+        self, loader: Any, arms: Sequence[str], column_of: Callable[[str, str], Mapping[str, Any]], default_loop: str
+    ):
+        self.loader, self.arms, self.column_of, self.default_loop = loader, tuple(arms), column_of, default_loop
+        self._sent: list[tuple[dict[str, Any], list[str]]] = []
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        self._sent = []
+        for batch in self.loader:
+            size = len(batch["raw_prompt"])
+            inner = list(batch.get("agent_name", [self.default_loop] * size))
+            arms = [arm for arm in self.arms for _ in range(size)]
+            out = {name: _repeat(values, len(self.arms)) for name, values in batch.items()}
+            out["agent_name"] = _objects([CONTEXT_LOOP] * len(arms))
+            out[COLUMN] = _objects([self.column_of(arm, loop) for arm, loop in zip(arms, inner * len(self.arms), strict=True)])
+            self._sent.append((out, arms))
+            yield out
+
+    def arm_of(self) -> dict[str, str]:
+        """uid -> arm of the last validation; verl gave the batches their uids after they were handed out."""
+        return {uid: arm for batch, arms in self._sent for uid, arm in zip(batch["uid"], arms, strict=True)}
+
+
+def relabel(
+    arm_of: Mapping[str, str], sources: Sequence[str], uids: Sequence[str], expected: Mapping[tuple[str, str], int] | None
+) -> tuple[list[str], dict[tuple[str, str], int] | None]:
+    """Data sources of samples, and verl's expected counts by (source, uid), with the seed arm told apart."""
+
+    def label(source: str, uid: str) -> str:
+        return f"{source}{SEED_SUFFIX}" if arm_of.get(uid) == SEED else source
+
+    counts = None if expected is None else {(label(s, u), u): n for (s, u), n in expected.items()}
+    return [label(s, u) for s, u in zip(sources, uids, strict=True)], counts
+
+
+def _objects(values: Sequence[Any]) -> np.ndarray:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _repeat(values: Any, times: int) -> Any:
+    if isinstance(values, np.ndarray):
+        return np.concatenate([values] * times)
+    import torch
+
+    return torch.cat([values] * times) if isinstance(values, torch.Tensor) else list(values) * times
