@@ -6,6 +6,7 @@ once; what needs the RL framework's own settings to be judged is checked next to
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -138,16 +139,38 @@ def check(config: FSTConfig) -> list[Problem]:
     return problems
 
 
+def inspect(data: Mapping[str, Any]) -> tuple[FSTConfig, list[Problem]]:
+    """The config and every problem in it at once. Values that cannot be used stand at their default in the config, so
+    that what depends on the rest can still be looked at."""
+    problems: list[Problem] = []
+    usable: dict[str, Any] = copy.deepcopy(dict(data))
+    while True:
+        try:
+            config = FSTConfig.model_validate(usable)
+            return config, [*problems, *check(config)]
+        except ValidationError as error:
+            for one in error.errors():
+                problems.append(_readable(one))
+                _drop(usable, one["loc"])
+
+
 def parse(data: Mapping[str, Any]) -> FSTConfig:
     """Builds the config. Raises ConfigError with every problem at once: wrong types, unknown keys, missing parts."""
-    try:
-        config = FSTConfig.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError([_readable(e) for e in error.errors()]) from None
-    problems = check(config)
+    config, problems = inspect(data)
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def _drop(data: dict[str, Any], loc: tuple[Any, ...]) -> None:
+    """Removes what stands at `loc`, or as much of it as there is."""
+    node: Any = data
+    for part in loc[:-1]:
+        if not isinstance(node[part], dict):
+            del node[part]
+            return
+        node = node[part]
+    del node[loc[-1]]
 
 
 def _readable(error: Mapping[str, Any]) -> Problem:

@@ -26,6 +26,7 @@ from gymnasium.error import ResetNeeded
 from .spaces import UnicodeText
 
 logger = logging.getLogger(__name__)
+_warned: set[tuple[str, str]] = set()
 
 SPLITS: Mapping[str, int] = {"train": 0, "val": 1, "test": 2, "anchor": 3}
 WINDOW = 2**28  # ours: seeds per split; four windows fit into the 32 bits that older generators take as a seed
@@ -54,6 +55,17 @@ def split_seed(split: str, index: int) -> int:
 def content_id(question: str) -> str:
     """16 hex digits that name a question by its text (blake2b-64): two splits share a task iff they share an id."""
     return hashlib.blake2b(question.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def unchecked(env: object, e: Exception) -> tuple[str, str]:
+    """(error, feedback) for an answer on which `env` raised; also logged, since it may be the environment's bug.
+
+    Each kind of exception of an environment is logged once as a warning, then at debug level.
+    """
+    kind = (type(env).__name__, type(e).__name__)
+    logger.log(logging.DEBUG if kind in _warned else logging.WARNING, "%s could not check an answer: %r", kind[0], e)
+    _warned.add(kind)
+    return repr(e)[:200], f"The answer could not be checked ({type(e).__name__})."
 
 
 class ReasoningEnv(gym.Env[str, str]):
@@ -119,9 +131,8 @@ class ReasoningEnv(gym.Env[str, str]):
         except FAULTS:
             raise
         except Exception as e:  # the verifier choked on the model's text
-            logger.warning("%s could not check an answer: %r", type(self).__name__, e)
-            error = repr(e)[:200]
-            result = ("", 0.0, True, f"The answer could not be checked ({type(e).__name__}).")
+            error, feedback = unchecked(self, e)
+            result = ("", 0.0, True, feedback)
         observation, reward, done, feedback = result
         if not math.isfinite(reward):
             raise EnvironmentFault(f"{type(self).__name__}.respond returned the reward {reward}: it must be finite")

@@ -3,7 +3,7 @@
 An environment of another author knows nothing of `ReasoningEnv`'s infos. `TextEnv` wraps it: an instance is named by
 the seed of its split and index, its `task_id` is the hash of the first observation, and where a step says nothing in
 `info["feedback"]`, feedback is made from the reward and the terminal observation and marked as made. What the
-environment does say is passed on as it is.
+environment does say is passed on as it is. As with `ReasoningEnv`, a step that raises on the model's text is scored 0.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium import spaces
 
-from .base import ReasoningEnv, content_id, split_seed
+from .base import FAULTS, ReasoningEnv, content_id, split_seed, unchecked
 
 
 def made_feedback(observation: str, reward: float, done: bool) -> str:
@@ -48,7 +48,17 @@ class TextEnv(gym.Wrapper[str, str, str, str]):
         return observation, {**names, **info, "task_id": self._task_id}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        observation, reward, terminated, truncated, info = self.env.step(action)
+        try:
+            observation, reward, terminated, truncated, info = self.env.step(action)
+        except FAULTS:
+            raise
+        except Exception as e:
+            misused = isinstance(e, gym.error.Error) or not isinstance(action, str)
+            if misused or isinstance(self.unwrapped, ReasoningEnv):  # the latter judges the model's text by itself
+                raise
+            error, feedback = unchecked(self.unwrapped, e)
+            info = {"task_id": self._task_id, "error": error, "feedback": feedback, "feedback_made": True}
+            return "", 0.0, True, False, info
         said = info.get("feedback")
         feedback = said or made_feedback(str(observation), float(reward), terminated or truncated)
         info = {"task_id": self._task_id, "error": None, **info, "feedback": feedback, "feedback_made": not said}
@@ -65,11 +75,14 @@ def make(env_id: str, **kwargs: Any) -> TextEnv:
         env = gym.make(env_id, disable_env_checker=True, **kwargs)
     except ModuleNotFoundError as e:
         module = env_id.partition(":")[0]
-        if ":" not in env_id or e.name != module.partition(".")[0]:
+        missing = getattr(e.__cause__, "name", None)  # gymnasium's own message hides which module it was
+        if ":" not in env_id or missing is None or not f"{module}.".startswith(f"{missing}."):
             raise  # something that the environment itself needs is missing: its own message says it best
         raise gym.error.Error(f"{env_id!r}: there is no module {module!r} to import; is it on PYTHONPATH?") from e
     except gym.error.UnregisteredEnv as e:
-        raise gym.error.Error(f"{e} An id names the module that registers it: 'module:namespace/Name-v0'.") from e
+        raise gym.error.Error(
+            f"{env_id!r}: {e} An id names the module that registers it: 'module:namespace/Name-v0'."
+        ) from e
     for name in ("observation_space", "action_space"):
         space = getattr(env, name)
         if not isinstance(space, spaces.Text):

@@ -37,7 +37,7 @@ class StarGraph(ReasoningEnv):
             raise ValueError(f"degree={degree}, path_length={path_length}: both must be at least 1")
         nodes = degree * path_length + 1
         if max_node + 1 < nodes:
-            raise ValueError(f"max_node={max_node}: the graph has {nodes} nodes, so max_node must be at least {nodes - 1}")
+            raise ValueError(f"max_node={max_node}: the graph needs {nodes} labels, so at least {nodes - 1}")
         if max_node > 10**9 - 1:
             raise ValueError(f"max_node={max_node}: labels have at most 9 digits")
         self.degree, self.path_length, self.max_node = degree, path_length, max_node
@@ -52,7 +52,7 @@ class StarGraph(ReasoningEnv):
         self.edges = [edge for arm in arms for edge in zip(arm, arm[1:], strict=False)]
         rng.shuffle(self.edges)
         edges = "\n".join(f"{a} -> {b}" for a, b in self.edges)
-        question = f"Here are the directed edges of a graph:\n{edges}\n\nFind the path from {centre} to {self.path[-1]}."
+        question = f"Directed edges of a graph:\n{edges}\n\nFind the path from {centre} to {self.path[-1]}."
         return question, {"answer": self.write(self.path)}
 
     @staticmethod
@@ -89,5 +89,5 @@ class StarGraph(ReasoningEnv):
             if (a, b) not in edges:
                 return f"The path goes from {a} to {b}, but the graph has no edge {a} -> {b}."
         if walk[-1] != goal:
-            return f"The path must end at the goal {goal}, but it ends at {walk[-1]}: look for the edge that leads to {goal} and work backwards."
+            return f"The path must end at the goal {goal}, but it ends at {walk[-1]}: work backwards from {goal}."
         return ""

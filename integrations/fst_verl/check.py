@@ -28,11 +28,8 @@ def prompt_cap(fst: FSTConfig, config: DictConfig) -> int:
 
 def problems(config: DictConfig) -> list[Problem]:
     """Every problem of the whole config; empty where there are none."""
-    try:
-        fst = fst_config(config)
-    except core.ConfigError as error:
-        return [*error.problems, *_framework(config)]
-    return [*_framework(config), *_fits(fst, config), *_paths(fst)]
+    fst, found = core.inspect(OmegaConf.to_container(config.fst, resolve=True))  # type: ignore[arg-type]
+    return [*found, *_framework(config), *_fits(fst, config), *_paths(fst)]
 
 
 def _prompt_length(config: DictConfig) -> Any:
@@ -56,8 +53,9 @@ def _framework(config: DictConfig) -> list[Problem]:
                 "is not passed on to custom samplers by verl: also set trainer.v1.sampler.custom_sampler.name=null",
             )
         )
-    missing = [key for key in OmegaConf.missing_keys(config) if key.startswith("data.env")]
-    found += [Problem(key, "is missing: name the environment, such as fst_envs:fst/HouseRules-v0") for key in sorted(missing)]
+    env = config.data.get("env")
+    if env is not None and OmegaConf.is_missing(env, "id"):
+        found.append(Problem("data.env.id", "is missing: name the environment, such as fst_envs:fst/HouseRules-v0"))
     return found
 
 
@@ -103,3 +101,20 @@ def _paths(fst: FSTConfig) -> list[Problem]:
         except ValueError as error:
             found.append(Problem("fst.reflection.kind", f"lm needs dspy: {error}"))
     return found
+
+
+def compose(arguments: list[str]) -> DictConfig:
+    """verl's config for these command-line arguments, as its trainer would see it. `+fst=default` is added where no
+    argument names an fst group. Raises ValueError with Hydra's own message where the arguments do not compose."""
+    import verl  # noqa: F401  loads this package's plug-in, and with it the config groups
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_module
+    from hydra.errors import HydraException
+
+    named = any(a.lstrip("+").startswith("fst=") for a in arguments)
+    overrides = arguments if named else ["+fst=default", *arguments]
+    try:
+        with initialize_config_module("verl.trainer.config", version_base=None):
+            return hydra_compose("ppo_trainer", overrides=overrides)
+    except HydraException as error:
+        raise ValueError(f"the arguments do not compose: {error}") from None

@@ -9,7 +9,7 @@ from typing import Any
 SUPPORTED = ("0.9.0", "0.9.1")
 
 TABLE: dict[str, str] = {
-    # name here -> module:attribute in verl
+    # name here -> module:attribute in verl, or a module
     "PPOTrainerSync": "verl.trainer.ppo.v1:PPOTrainerSync",
     "PPOTrainerColocateAsync": "verl.trainer.ppo.v1:PPOTrainerColocateAsync",
     "register_trainer": "verl.trainer.ppo.v1:register_trainer",
@@ -22,13 +22,13 @@ TABLE: dict[str, str] = {
     "register_adv_est": "verl.trainer.ppo.core_algos:register_adv_est",
     "collate_fn": "verl.utils.dataset.rl_dataset:collate_fn",
     "normalize_token_ids": "verl.utils.tokenizer:normalize_token_ids",
-    "tensordict_utils": "verl.utils:tensordict_utils",
+    "tensordict_utils": "verl.utils.tensordict_utils",
     "PlatformBase": "verl.plugin.platform:PlatformBase",
     "PlatformRegistry": "verl.plugin.platform:PlatformRegistry",
     "get_platform": "verl.plugin.platform:get_platform",
     "set_platform": "verl.plugin.platform:set_platform",
     "vLLMColocateWorkerExtension": "verl.workers.rollout.vllm_rollout.utils:vLLMColocateWorkerExtension",
-    "distributed": "verl.utils:distributed",
+    "distributed": "verl.utils.distributed",
     "need_critic": "verl.trainer.ppo.utils:need_critic",
     "need_reference_policy": "verl.trainer.ppo.utils:need_reference_policy",
     "validate_config": "verl.utils.config:validate_config",
@@ -68,7 +68,8 @@ def resolve(name: str) -> Any:
     """The verl object behind `name`. Raises ImportError that names both where this verl does not have it."""
     module, _, attribute = TABLE[name].partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = importlib.import_module(module)
+        return getattr(found, attribute) if attribute else found
     except (ImportError, AttributeError) as error:
         raise ImportError(
             f"fst_verl needs {TABLE[name]} and this verl does not have it ({error}); supported: verl {', '.join(SUPPORTED)}"

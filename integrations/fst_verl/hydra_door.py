@@ -10,6 +10,8 @@ from hydra.experimental.callback import Callback
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from fst_plugin.config import ConfigError
+
 MODES = {"sync": "fst_sync", "colocate_async": "fst_colocate_async"}
 """verl's trainer mode -> ours that wraps it."""
 
@@ -34,24 +36,25 @@ def install_trainer(config: DictConfig) -> None:
 
 
 class FSTCallback(Callback):
-    """Runs in the driver, after Hydra has composed the config and before verl sees it. Raises ConfigError with every
-    problem; nothing has been started then."""
+    """Runs in the driver, after Hydra has composed the config and before verl sees it. Stops the run with every
+    problem listed; nothing has been started then.
+
+    Hydra turns a callback's exceptions into warnings and goes on, which here would mean a run without fast weights:
+    whatever goes wrong ends in SystemExit.
+    """
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self._prepare(config)
+        try:
+            self._prepare(config)
+        except Exception as error:
+            raise SystemExit(f"{type(error).__name__}: {error}") from error
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        from fst_plugin.config import ConfigError, Problem
-
         mode = OmegaConf.select(config, "trainer.v1.trainer_mode")
         if mode in MODES:  # each job composes its own config: it cannot be changed from here
-            raise ConfigError(
-                [Problem("trainer.v1.trainer_mode", f"with --multirun say it yourself: trainer.v1.trainer_mode={MODES[mode]}")]
-            )
+            raise SystemExit(f"with --multirun name the trainer yourself: trainer.v1.trainer_mode={MODES[mode]}")
 
     def _prepare(self, config: DictConfig) -> None:
-        from fst_plugin.config import ConfigError
-
         from . import check
 
         if not config.fst.get("enabled", True):

@@ -127,6 +127,7 @@ FILLERS: tuple[str, ...] = (
 
 PAD, UNK, IM_START, IM_END = "<|pad|>", "<|unk|>", "<|im_start|>", "<|im_end|>"
 SPECIALS = (PAD, UNK, IM_START, IM_END)
+UNKNOWN = "zzz"  # a word outside the vocabulary
 ROLES = ("system", "user", "assistant")
 TOKEN_PATTERN = r"\n|[A-Z][0-9]|[A-Za-z]+|[0-9]+|[^\sA-Za-z0-9]"
 _TOKEN = re.compile(TOKEN_PATTERN)
@@ -177,7 +178,7 @@ def requests(kind: str, split: str) -> list[str]:
 
 def vocabulary() -> list[str]:
     """All tokens, specials first; a token's place is its id. Covers every text this module can make."""
-    texts = [SEED_PROMPT, *OPENERS, *FILLERS, *PREFIXES, *SUFFIXES, "House rules: Rules: Correct. Use the. - . , ! ? :"]
+    texts = [SEED_PROMPT, *OPENERS, *FILLERS, *PREFIXES, *SUFFIXES, "House rules: Rules: Correct. go through all of these Use the. - . , ! ? :"]
     texts += [rule(kind, "") for kind in KINDS] + [*FORMATS, *CLOSINGS, *itertools.chain(*FORMATS.values())]
     texts += [body.format(w="") for by_split in REQUESTS.values() for bodies in by_split.values() for body in bodies]
     words = {token for text in texts for token in tokenize(text)}

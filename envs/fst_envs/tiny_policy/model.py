@@ -1,4 +1,4 @@
-"""The model and its tokenizer: a two-layer Qwen2 with a word-level vocabulary and a ChatML template.
+"""The model and its tokenizer: a two-layer Llama (with attention biases) with a word-level vocabulary and a ChatML template.
 
 torch, tokenizers and transformers are imported inside the functions. Head size 32 is one that vLLM's CPU attention
 supports; the vocabulary is exactly the tokenizer's.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from . import language as lang
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
+    from transformers import PreTrainedTokenizerFast, LlamaForCausalLM
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -33,7 +33,7 @@ class Shape:
     heads: int = 4
     mlp: int = 256
     context: int = 2048
-    rope_theta: float = 10_000.0
+    rope_theta: float = 100.0
     init_std: float = 0.02
 
 
@@ -59,10 +59,10 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def make_model(shape: Shape, seed: int) -> Qwen2ForCausalLM:
+def make_model(shape: Shape, seed: int) -> LlamaForCausalLM:
     """A freshly initialised float32 model."""
     import torch
-    from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
     ids = {token: i for i, token in enumerate(lang.vocabulary())}
     special: dict[str, Any] = {
@@ -71,7 +71,7 @@ def make_model(shape: Shape, seed: int) -> Qwen2ForCausalLM:
         "eos_token_id": ids[lang.IM_END],
     }
     torch.manual_seed(seed)
-    config = Qwen2Config(
+    config = LlamaConfig(
         vocab_size=len(ids),
         hidden_size=shape.width,
         num_hidden_layers=shape.layers,
@@ -80,10 +80,11 @@ def make_model(shape: Shape, seed: int) -> Qwen2ForCausalLM:
         intermediate_size=shape.mlp,
         max_position_embeddings=shape.context,
         rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
+        attention_bias=True,
         tie_word_embeddings=True,
         initializer_range=shape.init_std,
         **special,
     )
-    model = Qwen2ForCausalLM(config)
+    model = LlamaForCausalLM(config)
     model.generation_config = GenerationConfig(do_sample=True, temperature=1.0, **special)
     return model

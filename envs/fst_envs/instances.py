@@ -1,0 +1,118 @@
+"""Rows of training data from an environment id: no parquet file, no framework.
+
+A row is what verl's datasets hold: data_source, prompt (a chat), reward_model, extra_info. Its extra_info names the
+instance (env_id, env_kwargs, split, index, task_id), so that `score.compute_score` can play it again anywhere.
+Invariants: rows are a function of the arguments; within a split and against `exclude`, tasks are told apart by the hash
+of their question (`task_id`), since far-apart seeds alone do not keep small task spaces from meeting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from .base import ReasoningEnv, content_id
+from .make import make
+
+Row = dict[str, Any]
+
+TRIES_PER_ROW, MIN_TRIES = 20, 1000  # ours: bound on the instances looked at before giving up
+
+
+def env_name(env_id: str) -> str:
+    """An id without its module: "fst_envs:fst/StarGraph-v0" -> "fst/StarGraph-v0"."""
+    return env_id.rpartition(":")[2]
+
+
+def rows(
+    env_id: str,
+    env_kwargs: Mapping[str, Any] | None,
+    split: str,
+    n: int,
+    *,
+    start: int = 0,
+    exclude: Collection[str] = (),
+    repeat: bool = False,
+) -> list[Row]:
+    """n rows of `split`, by ascending index from `start`.
+
+    exclude: task ids that must not occur, as those of another split.
+    repeat: allow one question several times within the split, for environments that have few; default False (ours).
+    Raises ValueError when 20 n + 1000 instances (ours), or all there are, hold fewer than n fitting ones.
+    """
+    kwargs = dict(env_kwargs or {})
+    taken = set(exclude)
+    found: list[Row] = []
+    tries = TRIES_PER_ROW * n + MIN_TRIES
+    index, end = start, start + tries
+    env = make(env_id, **kwargs)
+    try:
+        if isinstance(env.unwrapped, ReasoningEnv):
+            end = min(end, env.unwrapped.size)
+        while index < end and len(found) < n:
+            question, info = env.reset(options={"index": index, "split": split})
+            if info["task_id"] not in taken:
+                if not repeat:
+                    taken.add(info["task_id"])
+                found.append(_row(env_id, kwargs, split, index, question, info))
+            index += 1
+    finally:
+        env.close()
+    if len(found) < n:
+        raise ValueError(
+            f"{env_id} {kwargs}: instances {start} to {index - 1} of split {split!r} hold only {len(found)} of the {n} "
+            f"{'rows' if repeat else 'distinct questions'} asked for ({len(exclude)} questions excluded): ask for "
+            "fewer, make the environment's questions more varied" + ("" if repeat else ", or allow repeat=True")
+        )
+    return found
+
+
+def _row(env_id: str, kwargs: dict[str, Any], split: str, index: int, question: str, info: dict[str, Any]) -> Row:
+    answer = info.get("answer")
+    if answer is None:
+        answer = ""
+    return {
+        "data_source": env_name(env_id),
+        "prompt": [{"role": "user", "content": question}],
+        "reward_model": {
+            "style": "rule",
+            "ground_truth": answer if isinstance(answer, str) else json.dumps(answer, sort_keys=True),
+        },
+        "extra_info": {
+            "index": index,
+            "split": split,
+            "task_id": info.get("task_id") or content_id(question),
+            "env_id": env_id,
+            "env_kwargs": dict(kwargs),
+        },
+    }
+
+
+def task_ids(data: Sequence[Row]) -> set[str]:
+    """The task ids of some rows."""
+    return {row["extra_info"]["task_id"] for row in data}
+
+
+def load_splits(
+    env_id: str, env_kwargs: Mapping[str, Any] | None, sizes: Mapping[str, int], *, repeat: bool = False
+) -> dict[str, list[Row]]:
+    """Rows of several splits that share no question; keys and order as in `sizes`, e.g. {"train": 512, "val": 64}.
+
+    Splits other than "train" choose first, so that a small task space is not used up by training rows.
+    repeat: lets "train", and only it, hold a question several times.
+    Raises ValueError as `rows` does.
+    """
+    made: dict[str, list[Row]] = {}
+    used: set[str] = set()
+    for split in sorted(sizes, key=lambda s: s == "train"):
+        made[split] = rows(env_id, env_kwargs, split, sizes[split], exclude=used, repeat=repeat and split == "train")
+        used |= task_ids(made[split])
+    return {split: made[split] for split in sizes}
+
+
+def dataset_digest(data: Sequence[Row]) -> str:
+    """16 hex digits that name some rows by content and order."""
+    text = json.dumps(list(data), sort_keys=True, ensure_ascii=False)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

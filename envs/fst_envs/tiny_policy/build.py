@@ -1,0 +1,165 @@
+"""`build`: the tiny policy as a folder, made once. Training, saving, measuring, caching by content.
+
+A folder is up to date when its `tiny_policy.json` carries the digest of this recipe: sources of this package, settings,
+seed, major library versions. Invariant: the folder appears under its name only when complete; the marker
+`tiny_policy.json` is written last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .. import house_rules
+from . import chats, language, measure, model, train
+from .model import Shape
+from .train import Progress, Recipe
+
+MARKER = "tiny_policy.json"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was built and how reliable it came out.
+
+    digest: names recipe, settings and seed. cached: True where nothing had to be trained.
+    seconds, tokens_per_second: of pre-training. parameters, vocabulary: sizes.
+    accuracy: see `measure.reliability`.
+    """
+
+    digest: str
+    seed: int
+    steps: int
+    seconds: float
+    parameters: int
+    vocabulary: int
+    accuracy: dict[str, dict[str, dict[str, float]]]
+    cached: bool = False
+
+    @property
+    def naive(self) -> float:
+        """Accuracy at temperature 1 on codes under the seed prompt alone."""
+        return self.accuracy["codes"]["0"]["sampled"]
+
+    @property
+    def informed(self) -> float:
+        """Accuracy at temperature 1 on codes with all 12 rules listed."""
+        return self.accuracy["codes"]["12"]["sampled"]
+
+    def __str__(self) -> str:
+        counts = list(next(iter(self.accuracy.values())))
+        head = f"{'rules listed':<16}" + "".join(f"{n:>14}" for n in counts)
+        rows = [
+            f"{task:<16}" + "".join(f"{a['sampled']:>8.2f} /{a['greedy']:>4.2f}" for a in by_count.values())
+            for task, by_count in self.accuracy.items()
+        ]
+        made = "cached" if self.cached else f"trained in {self.seconds:.0f} s"
+        title = f"tiny policy {self.digest}: {self.parameters:,} parameters, {self.vocabulary} tokens, {made}"
+        note = "Accuracy on unseen rule books, at temperature 1 / greedy; 0 rules: the seed prompt alone."
+        return "\n".join([title, note, head, *rows])
+
+
+def recipe_digest(recipe: Recipe, shape: Shape, seed: int) -> str:
+    """16 hex digits over everything that decides the weights."""
+    body = hashlib.blake2b(digest_size=8)
+    for module in (language, chats, model, train, measure, house_rules):
+        body.update(Path(str(module.__file__)).read_bytes())
+    versions = {name: metadata.version(name) for name in ("torch", "transformers", "tokenizers")}
+    body.update(json.dumps([asdict(recipe), asdict(shape), seed, versions], sort_keys=True).encode())
+    return body.hexdigest()
+
+
+def build(
+    folder: str | Path,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    force: bool = False,
+    threads: int = 2,
+    progress: Progress | None = None,
+) -> Report:
+    """Makes the tiny policy in `folder` unless it stands there already; the folder then loads with transformers or vLLM.
+
+    seed: of weights and data. steps: pre-training steps, default those of `Recipe`. force: train even if up to date.
+    threads: of torch while training, default 2 (ours). progress: see `train.Progress`.
+    Raises FileExistsError where `folder` holds something that is not a tiny policy.
+    """
+    folder = Path(folder)
+    recipe, shape = Recipe(), Shape()
+    recipe = recipe if steps is None else replace(recipe, steps=steps)
+    digest = recipe_digest(recipe, shape, seed)
+    known = _read_marker(folder)
+    if known and known["digest"] == digest and not force:
+        return Report(**{**known, "cached": True})
+    if known is None and folder.exists() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is not empty and holds no tiny policy: name another folder or empty it")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        with _torch_settings(threads, seed):
+            report = _make(work, recipe, shape, seed, digest, progress)
+        (work / MARKER).write_text(json.dumps({**asdict(report), "cached": False}, indent=1) + "\n")
+        work.chmod(0o755)
+        _swap(work, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return report
+
+
+def _make(work: Path, recipe: Recipe, shape: Shape, seed: int, digest: str, progress: Progress | None) -> Report:
+    policy, tokenizer = model.make_model(shape, seed), model.make_tokenizer()
+    began = time.monotonic()
+    train.pretrain(policy, recipe, seed, progress)
+    seconds = time.monotonic() - began
+    policy.save_pretrained(work)
+    tokenizer.save_pretrained(work)
+    return Report(
+        digest=digest,
+        seed=seed,
+        steps=recipe.steps,
+        seconds=round(seconds, 1),
+        parameters=sum(p.numel() for p in policy.parameters()),
+        vocabulary=len(tokenizer),
+        accuracy=measure.reliability(policy),
+    )
+
+
+def _read_marker(folder: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / MARKER).read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _swap(work: Path, folder: Path) -> None:
+    """Puts `work` in the place of `folder`; what stood there goes."""
+    old = work.with_name(work.name + ".old")
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(work, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _torch_settings(threads: int, seed: int) -> Iterator[None]:
+    """Our thread count and random state inside, the caller's again after."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(before)

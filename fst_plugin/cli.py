@@ -1,0 +1,98 @@
+"""The `fst` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    help="Fast-Slow Training: evolved prompts beside RL.", no_args_is_help=True, pretty_exceptions_show_locals=False
+)
+console = Console()
+VERL_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@app.command(context_settings=VERL_ARGUMENTS)
+def check(context: typer.Context, show: Annotated[bool, typer.Option(help="print the resolved fst config")] = True) -> None:
+    """Checks the arguments of a `python -m verl.trainer.main_ppo ... +fst=default` command; starts nothing."""
+    try:
+        from fst_verl.check import compose, problems
+    except ImportError as error:
+        console.print(f"[red]fst check needs verl ({error}): pip install 'fst-plugin\\[verl]'[/red]")
+        raise typer.Exit(2) from None
+    try:
+        config = compose(context.args)
+    except ValueError as error:
+        console.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from None
+    if show:
+        from omegaconf import OmegaConf
+
+        console.print(OmegaConf.to_yaml(OmegaConf.create({"fst": config.fst})), markup=False, highlight=False)
+    found = problems(config)
+    for problem in found:
+        console.print(f"- {problem}", style="red", markup=False)
+    console.print("[red]" + f"{len(found)} problem(s)" if found else "[green]no problems")
+    raise typer.Exit(1 if found else 0)
+
+
+@app.command("config")
+def show_config() -> None:
+    """Lists every key of the fst config, its default, and where the default comes from."""
+    from .config import FSTConfig
+
+    table = Table("key", "default", "what, and whence")
+    for key, default, text in _fields(FSTConfig, "fst"):
+        table.add_row(key, repr(default), text)
+    console.print(table)
+
+
+def _fields(model: Any, prefix: str) -> list[tuple[str, Any, str]]:
+    found = []
+    for name, field in model.model_fields.items():
+        if field.default_factory and hasattr(field.annotation, "model_fields"):
+            found += _fields(field.annotation, f"{prefix}.{name}")
+        else:
+            found.append((f"{prefix}.{name}", field.get_default(call_default_factory=True), field.description or ""))
+    return found
+
+
+@app.command()
+def prompt(
+    folder: Annotated[Path, typer.Argument(help="checkpoint folder of a run, or one of its global_step_N")],
+    everything: Annotated[bool, typer.Option("--all", help="the whole population with scores")] = False,
+) -> None:
+    """Prints the best prompt of a run."""
+    from .state import load
+
+    try:
+        state = load(folder / "fst")
+    except FileNotFoundError:
+        console.print(f"{folder} has no fst/state.json: name the folder of trainer.default_local_dir", style="red")
+        raise typer.Exit(1) from None
+    if not everything:
+        typer.echo(state.population.best.text)
+        return
+    for rank, member in enumerate(state.population.prompts):
+        console.rule(f"rank {rank}  {member.digest}  score {member.mean_score:.3f} on {len(member.scores)} anchors")
+        typer.echo(member.text)
+
+
+@app.command("tiny-policy")
+def tiny_policy(
+    folder: Path,
+    seed: Annotated[int, typer.Option(help="of the training data and the weights")] = 0,
+    force: Annotated[bool, typer.Option(help="train again even where the same model stands already")] = False,
+) -> None:
+    """Trains the tiny policy (a few minutes on CPU) and prints how reliably it follows rules."""
+    from fst_envs.tiny_policy import main
+
+    main(folder, seed, force)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,24 @@
+"""Reflection: from a prompt and how it went, a better prompt.
+
+Three kinds: a language model through DSPy, the policy itself through its rollout engine, and an offline one that needs
+no language model. A user's own is any object with `propose` and `describe` (see `Reflection`).
+"""
+
+from .base import Reflection, ReflectionRequest, render_record
+from .lm import DSPyReflection
+from .offline import OfflineReflection
+from .policy import PolicyReflection, extract_prompt
+from .text import clean, redact, split_sentences
+
+__all__ = [
+    "DSPyReflection",
+    "OfflineReflection",
+    "PolicyReflection",
+    "Reflection",
+    "ReflectionRequest",
+    "clean",
+    "extract_prompt",
+    "redact",
+    "render_record",
+    "split_sentences",
+]

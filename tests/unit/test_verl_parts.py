@@ -1,0 +1,115 @@
+"""Parts of fst_verl that need torch at most."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from fst_plugin.config import FSTConfig
+from fst_plugin.prompts import text_digest
+from fst_verl import assignment
+
+CHAT = [{"role": "user", "content": "q"}]
+
+
+def column(**changes):
+    provider = {"name": "population", "path": None, "kwargs": {}, "placement": "system"}
+    return assignment.row_column("single_turn_agent", ["a", "b"], provider, split="train", step=3) | changes
+
+
+def test_the_yaml_group_is_the_pydantic_default():
+    import fst_verl
+
+    path = Path(fst_verl.__file__).parent / "config" / "fst" / "default.yaml"
+    assert yaml.safe_load(path.read_text())["fst"] == FSTConfig().model_dump()
+
+
+def test_a_session_gets_the_prompt_of_its_index():
+    row = {"raw_prompt": CHAT, "session_id": 1, "reward_model": {"ground_truth": "4"}}
+    out = assignment.assign(column(), row)
+    assert out.messages == [{"role": "system", "content": "b"}, *CHAT]
+    assert (out.digest, out.rank) == (text_digest("b"), 1)
+
+
+def test_small_groups_are_dealt_the_prompts_in_turn():
+    ranks = [assignment.assign(column(offset=i), {"raw_prompt": CHAT, "session_id": 0}).rank for i in range(4)]
+    assert ranks == [0, 1, 0, 1]
+
+
+class UpperCase:
+    """A user's own provider."""
+
+    def __init__(self, prompts, placement, mark):
+        self.mark = mark
+
+    def assign(self, request):
+        from fst_plugin import Assignment
+
+        return Assignment([{"role": "system", "content": f"{self.mark}{request.step}{request.split}"}], "own", 0)
+
+
+def test_a_users_own_provider_by_dotted_path():
+    spec = {"name": "population", "path": f"{__name__}.UpperCase", "kwargs": {"mark": "!"}, "placement": "system"}
+    out = assignment.assign(column(provider=spec), {"raw_prompt": CHAT, "session_id": 0})
+    assert out.messages[0]["content"] == "!3train" and out.digest == "own"
+
+
+def test_fast_phase_rollouts_use_the_training_temperature():
+    class Rollout:
+        temperature, top_p, top_k = 0.7, 0.9, 40
+
+    sampling = assignment.training_sampling({"temperature": 0, "top_p": 1, "top_k": -1, "logprobs": True}, Rollout)
+    assert sampling == {"temperature": 0.7, "top_p": 0.9, "top_k": 40, "logprobs": True}
+
+
+def advantages(rewards, index, lengths):
+    torch = pytest.importorskip("torch")
+    from fst_verl.loss import per_problem_advantage
+
+    width = max(lengths)
+    mask = torch.tensor([[1.0] * n + [0.0] * (width - n) for n in lengths])
+    token_rewards = torch.zeros(len(rewards), width)
+    token_rewards[:, 0] = torch.tensor(rewards)
+    out, _ = per_problem_advantage(token_rewards, mask, np.array(index, dtype=object))
+    return out, mask
+
+
+def test_one_advantage_group_a_problem_whatever_the_prompt():
+    out, mask = advantages([1.0, 0.0, 1.0, 0.0], ["p"] * 4, [2, 2, 2, 2])
+    assert out[0, 0] == -out[1, 0] == out[2, 0] and out[0, 0] > 0
+    assert out[0, 0] == pytest.approx(0.5 / 0.57735, rel=1e-4)  # (r - mean) / std, one group: its weight is 1
+
+
+def test_problems_weigh_the_same_and_flat_groups_are_dropped():
+    torch = pytest.importorskip("torch")
+    rewards, index = [1.0, 0.0, 1.0, 0.0, 1.0, 1.0], ["p", "p", "q", "q", "flat", "flat"]
+    out, mask = advantages(rewards, index, [1, 1, 5, 3, 4, 4])
+    assert not out[4:].any()
+    losses = torch.rand(out.shape)  # any per-token losses l_t
+    token_mean = (out * losses * mask).sum() / mask.sum()
+    plain = torch.tensor([1.0, -1.0, 1.0, -1.0]) * 0.5 / 0.7071068
+    per_problem = [
+        (plain[rows, None] * losses[rows] * mask[rows]).sum() / mask[rows].sum() for rows in ([0, 1], [2, 3])
+    ]
+    assert token_mean == pytest.approx(float(sum(per_problem) / 2), rel=1e-4)
+
+
+def test_only_flat_groups_give_no_gradient():
+    out, _ = advantages([1.0, 1.0, 0.0, 0.0], ["p", "p", "q", "q"], [2, 2, 2, 2])
+    assert not out.any()
+
+
+def test_seed_arm_is_told_apart_only_in_metrics():
+    pytest.importorskip("verl")
+    from fst_verl.validation import BEST, SEED, PairedLoader, relabel
+
+    batch = {"raw_prompt": np.array([CHAT, CHAT], dtype=object), "data_source": np.array(["gsm", "gsm"], dtype=object)}
+    loader = PairedLoader([batch], [BEST, SEED], lambda arm, inner: {"arm": arm, "inner": inner}, "single_turn_agent")
+    (sent,) = list(loader)
+    assert [c["arm"] for c in sent["fst"]] == [BEST, BEST, SEED, SEED]
+    assert list(sent["data_source"]) == ["gsm"] * 4  # what reward functions see
+    sent["uid"] = np.array(["1", "2", "3", "4"], dtype=object)  # as verl does after it was handed the batch
+    sources, counts = relabel(loader.arm_of(), ["gsm"] * 4, ["1", "2", "3", "4"], {("gsm", "3"): 4, ("gsm", "1"): 4})
+    assert sources == ["gsm", "gsm", "gsm/seed_prompt", "gsm/seed_prompt"]
+    assert counts == {("gsm/seed_prompt", "3"): 4, ("gsm", "1"): 4}
