@@ -17,22 +17,7 @@ from typing import Any
 from . import state as durable
 from .config import FSTConfig
 from .factory import Policy, build_optimizer
-try:
-    from .journal import Journal, JournalMismatch
-except ImportError:  # TEMP
-    class JournalMismatch(Exception): ...
-
-    class Journal:
-        def __init__(self, folder, identity):
-            self.folder = folder
-
-        def finished(self): return None
-
-        def finish(self, e): ...
-
-        def evaluate(self, f): return f
-
-        def reflection(self, r): return r
+from .journal import Journal, JournalMismatch
 from .optimizer import Evolution
 from .prompts import Population, Prompt, text_digest
 from .rollouts import Evaluate, Problem

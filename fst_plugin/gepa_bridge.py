@@ -189,9 +189,7 @@ class Bridge:
         if self._fatal is not None:
             raise self._fatal
         return (
-            self.exhausted
-            or self.proposer.failed_rounds >= self.max_failed_rounds
-            or self._barren >= MAX_BARREN_ROUNDS
+            self.exhausted or self.proposer.failed_rounds >= self.max_failed_rounds or self._barren >= MAX_BARREN_ROUNDS
         )
 
 

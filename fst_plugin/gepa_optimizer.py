@@ -24,7 +24,7 @@ from .reflection.base import Reflection
 from .rollouts import Evaluate, Problem
 from .selection import select
 
-MIN_ANCHORS = 12
+MIN_ANCHORS = 16
 """Anchors below which the number of new candidates is cut rather than the anchors (ours)."""
 
 
@@ -94,7 +94,8 @@ class GEPAOptimizer:
         proposer = Proposer(self.reflection, cycle, seed, self.max_tokens, self.count_tokens, self.special_tokens)
         ledger = Ledger(evaluate, anchors, self.budget)
         if not anchors:
-            line = f"a budget of {self.budget} rollouts is too small: {len(population)} prompts need {len(population) + 2}"
+            least = len(population) + 2
+            line = f"a budget of {self.budget} rollouts is too small for {len(population)} prompts: {least} is the least"
             return self._outcome(population, population.prompts, ledger, proposer, 0, 0, [line])
         accepted, rejected = self._run(population, ledger, proposer, seed)
         return self._outcome(population, self._rank(population, ledger), ledger, proposer, accepted, rejected, [])

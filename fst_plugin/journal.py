@@ -1,9 +1,10 @@
 """A fast phase that survives being killed: every answer it paid for is on disk before it is used.
 
 Two things in a fast phase cost: rollouts and reflections. A journal stands around both, `evaluate` and `reflection`,
-and appends each call's answer, with a digest of the call, to a file. After a restart the optimizer runs from the beginning
-with the same inputs; the journal answers the same calls from the file, in order, so the phase runs up to where it died
-without paying anything twice, and goes on from there. That needs an optimizer that is deterministic given the answers.
+and appends each call's answer, with a digest of the call, to a file. After a restart the optimizer runs from the
+beginning with the same inputs; the journal answers the same calls from the file, in order, so the phase runs up to
+where it died without paying anything twice, and goes on from there. That needs an optimizer that is deterministic given
+the answers.
 
 Invariants: a call is answered from the record or recorded, never both. A record answers only the call that it was made
 for: another digest at its place is an error, not a guess. A journal belongs to one identity (weights, population,

@@ -6,6 +6,7 @@ model wrote: some call `eval` on it, some `sympy.parse_expr`, which evaluates. H
 - `eval` is replaced by `ast.literal_eval` in the modules of `LITERAL`;
 - an answer to a task of `EXPRESSION` reaches the scorer only when all its tokens are those of a formula;
 - while any scorer runs, an audit hook refuses other code compiled from a string.
+Items that are not a function of their seed, or whose gold answer is no closed formula, give way to others.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ MAX_EXPRESSION = 2000  # ours, characters
 
 RETRIES, RETRY_STRIDE = 7, 2**25  # ours: an item that cannot be built gives way to the one a stride of seeds further
 ITEM_SECONDS = 3.0  # ours: a bundled snippet that runs longer counts as one that cannot be built
+_READS_CLOCK = re.compile(r"\b(?:now|today|utcnow|time|localtime|gmtime|ctime)\(\)")
 _CACHED_DATASETS, _CACHED_ITEMS = 8, 256
 
 _datasets: OrderedDict[str, Any] = OrderedDict()
@@ -78,22 +80,34 @@ def _on_alarm(*_: Any) -> None:
     raise Unbuildable(f"the item took longer than {ITEM_SECONDS:g} s")
 
 
-def _build(task: str, config: dict[str, Any], seed: int, size: int, index: int) -> tuple[Any, dict[str, Any]]:
-    dataset = _dataset(task, config, seed, size)
+def _make(task: str, dataset: Any, seed: int, index: int) -> dict[str, Any]:
     random.seed(seed + index)
     np.random.seed((seed + index) % 2**32)
     if task == "codeio":  # executes the library's bundled snippets
         signal.setitimer(signal.ITIMER_REAL, ITEM_SECONDS)
     try:
-        item = dataset[index]
+        item: dict[str, Any] = dataset[index]
+        return item
     except Exception as e:
         _datasets.clear()  # some datasets change when an item fails
         raise Unbuildable(repr(e)) from e
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-    metadata = item.get("metadata") or {}
-    if task == "codeio" and metadata.get("input_data") == {} and metadata.get("output_data") == {}:
-        raise Unbuildable("the snippet failed")
+
+
+def _build(task: str, config: dict[str, Any], seed: int, size: int, index: int) -> tuple[Any, dict[str, Any]]:
+    dataset = _dataset(task, config, seed, size)
+    item = _make(task, dataset, seed, index)
+    if task in EXPRESSION and not EXPRESSION[task].fullmatch(item["answer"]):
+        raise Unbuildable("its gold answer is no closed formula")
+    if task == "codeio":
+        if item["metadata"]["input_data"] == {} and item["metadata"]["output_data"] == {}:
+            raise Unbuildable("the snippet failed")
+        again = _make(task, dataset, seed, index)
+        if (item["question"], item["answer"]) != (again["question"], again["answer"]):
+            raise Unbuildable("the snippet gives something else each time")
+        if _READS_CLOCK.search(item["question"]):
+            raise Unbuildable("the snippet reads the clock")
     return dataset, item
 
 

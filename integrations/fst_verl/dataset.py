@@ -12,7 +12,7 @@ class EnvDataset(Dataset):
     """The `train` or `val` split of `data.env.id`, one row per instance, in verl's row schema.
 
     verl builds it twice, with `data_files` = data.train_files and data.val_files: here the name of the split.
-    The two splits share no problem. Raises ValueError where the split is not one of the two.
+    The two splits share no problem. `data.env.system_prompt`, where set, stands before every problem. Raises ValueError where the split is not one of the two.
     """
 
     def __init__(self, data_files: Any, tokenizer: Any, config: Any, processor: Any = None, max_samples: int = -1):
@@ -27,7 +27,7 @@ class EnvDataset(Dataset):
         sizes = {"train": env["train_size"], "val": env["val_size"]}
         rows = load_splits(env["id"], dict(env.get("kwargs") or {}), sizes)[split]
         self.rows = rows[:max_samples] if max_samples > 0 else rows
-        self.prompt_key = config.get("prompt_key", "prompt")
+        self.system = [{"role": "system", "content": env["system_prompt"]}] if env.get("system_prompt") else []
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -38,7 +38,7 @@ class EnvDataset(Dataset):
         row: Mapping[str, Any] = self.rows[item]
         return {
             "data_source": row["data_source"],
-            "raw_prompt": [dict(m) for m in row["prompt"]],
+            "raw_prompt": [*map(dict, self.system), *map(dict, row["prompt"])],
             "reward_model": dict(row["reward_model"]),
             "extra_info": dict(row["extra_info"]),
             "index": row["extra_info"]["index"],

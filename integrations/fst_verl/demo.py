@@ -66,7 +66,7 @@ def arguments(arm: str, seed: int, setup: Setup, model: Path, out: Path) -> list
     settings = {
         "data.env.id": ENV_ID,
         "+data.env.kwargs.book": seed,
-        "+data.env.system_prompt": "You are a helpful assistant.",
+        "data.env.system_prompt": "You are a helpful assistant.",
         "data.env.train_size": setup.batch * setup.steps,
         "data.env.val_size": setup.val_size,
         "data.seed": seed,

@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .build import Report, build
+    from .builder import Report, build, main
 
-__all__ = ["Report", "build"]
+__all__ = ["Report", "build", "main"]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
         from importlib import import_module
 
-        return getattr(import_module(".build", __name__), name)
+        return getattr(import_module(".builder", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -48,7 +48,7 @@ def drill(rng: random.Random, words: Sequence[str] = lang.WORDS) -> Chat:
     listed = [lang.rule(kind, value, word) for word, value in pairs.items()]
     recital = [lang.answer(word, pairs[word]) for word in rng.choices(list(pairs), k=32)]
     system = rng.choice((" ", "\n")).join([lang.SEED_PROMPT, *listed])
-    return Chat(system, (Turn("go through all of these", " ".join(recital), kind, drill=True),))
+    return Chat(system, (Turn(lang.RECITAL, " ".join(recital), kind, drill=True),))
 
 
 def bare(rng: random.Random, turns: int = 8, rules: int = 8) -> Chat:

@@ -102,7 +102,7 @@ REQUESTS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 PREFIXES: tuple[str, ...] = ("", "please", "hello", "good morning", "quick question")
 SUFFIXES: tuple[str, ...] = ("", "please", "now", "today", "if you can")
-SPLIT_NAMES = ("train", "val", "test")
+RECITAL = "go through all of these"  # the request of a drill
 
 OPENERS: tuple[str, ...] = (
     SEED_PROMPT,
@@ -178,7 +178,7 @@ def requests(kind: str, split: str) -> list[str]:
 
 def vocabulary() -> list[str]:
     """All tokens, specials first; a token's place is its id. Covers every text this module can make."""
-    texts = [SEED_PROMPT, *OPENERS, *FILLERS, *PREFIXES, *SUFFIXES, "House rules: Rules: Correct. go through all of these Use the. - . , ! ? :"]
+    texts = [SEED_PROMPT, *OPENERS, *FILLERS, *PREFIXES, *SUFFIXES, RECITAL, "House rules: Rules: Correct. - , ! ?"]
     texts += [rule(kind, "") for kind in KINDS] + [*FORMATS, *CLOSINGS, *itertools.chain(*FORMATS.values())]
     texts += [body.format(w="") for by_split in REQUESTS.values() for bodies in by_split.values() for body in bodies]
     words = {token for text in texts for token in tokenize(text)}

@@ -1,4 +1,7 @@
-"""The model and its tokenizer: a two-layer Llama (with attention biases) with a word-level vocabulary and a ChatML template.
+"""The model and its tokenizer: a two-layer Llama with attention biases, a word-level vocabulary, a ChatML template.
+
+Why Llama and not Qwen2, which computes the same: for the model type qwen2, transformers 5 loads Qwen's own byte-level
+tokenizer, whatever the folder says.
 
 torch, tokenizers and transformers are imported inside the functions. Head size 32 is one that vLLM's CPU attention
 supports; the vocabulary is exactly the tokenizer's.
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from . import language as lang
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast, LlamaForCausalLM
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -38,8 +41,8 @@ class Shape:
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
-    """Word-level tokenizer. Unknown words become <|unk|>; decoding puts spaces between words and inside marks none."""
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    """Word-level tokenizer. Unknown words become <|unk|>; decoding puts a space between all tokens."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     ids = {token: i for i, token in enumerate(lang.vocabulary())}

@@ -1,4 +1,4 @@
-"""`build`: the tiny policy as a folder, made once. Training, saving, measuring, caching by content.
+"""The tiny policy as a folder, made once: training, saving, measuring, caching by content.
 
 A folder is up to date when its `tiny_policy.json` carries the digest of this recipe: sources of this package, settings,
 seed, major library versions. Invariant: the folder appears under its name only when complete; the marker
@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -33,7 +34,7 @@ class Report:
     """What was built and how reliable it came out.
 
     digest: names recipe, settings and seed. cached: True where nothing had to be trained.
-    seconds, tokens_per_second: of pre-training. parameters, vocabulary: sizes.
+    seconds: of pre-training. parameters, vocabulary: sizes.
     accuracy: see `measure.reliability`.
     """
 
@@ -88,7 +89,7 @@ def build(
     threads: int = 2,
     progress: Progress | None = None,
 ) -> Report:
-    """Makes the tiny policy in `folder` unless it stands there already; the folder then loads with transformers or vLLM.
+    """Makes the tiny policy in `folder` unless it stands there already: float32, loadable by transformers and vLLM.
 
     seed: of weights and data. steps: pre-training steps, default those of `Recipe`. force: train even if up to date.
     threads: of torch while training, default 2 (ours). progress: see `train.Progress`.
@@ -114,6 +115,16 @@ def build(
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return report
+
+
+def main(folder: Path, seed: int = 0, force: bool = False) -> None:
+    """Builds into `folder` (or finds it up to date); progress goes to stderr, the report to stdout."""
+
+    def progress(step: int, steps: int, figures: dict[str, float]) -> None:
+        line = f"\rstep {step}/{steps}  loss {figures['loss']:.2f}  values {figures['values']:.2f}"
+        print(line, end="\n" if step == steps else "", file=sys.stderr, flush=True)
+
+    print(build(folder, seed=seed, force=force, progress=progress))
 
 
 def _make(work: Path, recipe: Recipe, shape: Shape, seed: int, digest: str, progress: Progress | None) -> Report:

@@ -1,0 +1,372 @@
+"""Reflections: offline, through the policy, through DSPy; and the text that passes through them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import threading
+import time
+
+import pytest
+
+from fst_plugin.prompts import Prompt
+from fst_plugin.reflection import (
+    DSPyReflection,
+    OfflineReflection,
+    PolicyReflection,
+    ReflectionRequest,
+    clean,
+    extract_prompt,
+    redact,
+    render_record,
+    split_sentences,
+)
+from fst_plugin.reflection.lm import run_bounded
+from fst_plugin.reflection.offline import contradicts
+from fst_plugin.reflection.text import shorten
+from fst_plugin.rollouts import Problem, Rollout
+
+
+def problem(text, number=0):
+    chat = ({"role": "system", "content": "hidden"}, {"role": "user", "content": text})
+    return Problem(f"p{number}-{text}", chat, "42")
+
+
+def request(parent, *said, slot=0, seed=0, max_chars=2000):
+    """said: (problem text, feedback) or (problem text, feedback, score)."""
+    records = []
+    for i, (text, feedback, *score) in enumerate(said):
+        records.append((problem(text, i), Rollout(score[0] if score else 0.0, "an answer", feedback)))
+    return ReflectionRequest(Prompt(parent), tuple(records), slot, seed, max_chars)
+
+
+def offline(*args, max_new=8, **kwargs):
+    return OfflineReflection(max_new=max_new).propose([request(*args, **kwargs)])[0]
+
+
+# Text
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["<|im_start|>", "<|im_end|>", "</s>", "<s>", "[INST]", "[/INST]", "<<SYS>>", "<start_of_turn>", "<|eot_id|>"]
+    + ["<EOS>", "<｜User｜>", "<|endoftext|>"],
+)
+def test_clean_takes_control_tokens_out(token):
+    text = clean(f"Keep this{token}and this. {token[: len(token) // 2]}{token}{token[len(token) // 2 :]} End.")
+    assert token not in text and token.lower() not in text.lower()
+    assert text.startswith("Keep this and this.") and text.endswith("End.")
+
+
+def test_clean_takes_the_tokenizers_own_tokens_out_even_nested_ones():
+    specials = ("@@END@@", "§", "\n", "")
+    text = clean("one@@E@@END@@ND@@two§three\nfour", specials)
+    assert "@@END@@" not in text and "§" not in text and "four" in text.splitlines()
+    deep = "@@E" * 3000 + "@@END@@" + "ND@@" * 3000
+    assert "@@END@@" not in clean(deep + " rest", specials)
+    for token in ("<|a|>", "</s>"):
+        assert token not in clean("<|a" * 200 + "|>" * 200 + "</" * 100 + "</s>" + "s>" * 100 + " rest")
+
+
+def test_clean_takes_control_characters_out_before_it_looks_for_tokens():
+    assert clean("a<|im_\x00start|>b\x1b[0m\u202ec\ud800") == "a b[0mc"
+    assert clean("<|im\u200b_end|> rest") == "rest"
+
+
+def test_clean_leaves_clean_text_as_it_is():
+    text = "Rules:\n\n- Größe in cm; 東京 → A1, \t x < 3 | y > 4, [a], {b} 👩‍🔬\n  indented `code`"
+    assert clean(text) == text == clean(clean(text))
+    assert clean("a \r\nb\r\n\r\n\r\n\r\nc  ") == "a\nb\n\nc"
+
+
+@pytest.mark.parametrize("text", ["", "  \n", "\x00\x07", "<|im_end|>", "</s> </s>"])
+def test_clean_refuses_what_is_empty(text):
+    with pytest.raises(ValueError, match="empty"):
+        clean(text)
+
+
+def test_clean_is_fast_on_a_megabyte():
+    began = time.monotonic()
+    clean("<|im_" * 200_000 + "x")
+    assert time.monotonic() - began < 10
+
+
+def test_redact(monkeypatch):
+    monkeypatch.setenv("MY_PROVIDER_API_KEY", "abcdef-123456")
+    text = redact("key abcdef-123456, Bearer xyz.123, http://me:pass@host/v1, sk-proj-1234567890 api_key=foo\nend")
+    for secret in ("abcdef-123456", "xyz.123", "me:pass", "sk-proj", "foo"):
+        assert secret not in text
+    assert "host/v1" in text and text.endswith("end") and len(redact("x" * 1000)) == 300
+
+
+def test_split_sentences():
+    assert split_sentences("Write a as B7. Use brackets!\nEnd with e.g. cheers") == [
+        "Write a as B7.",
+        "Use brackets!",
+        "End with e.g. cheers",
+    ]
+    assert split_sentences(" \n ") == []
+
+
+def test_shorten_keeps_both_ends_within_the_limit():
+    text = "a" * 500 + "z" * 500
+    short = shorten(text, 200)
+    assert len(short) <= 200 and short.startswith("aaa") and short.endswith("zzz") and "left out" in short
+
+
+def test_a_record_shows_neither_the_answer_nor_the_old_system_message():
+    shown = render_record(problem("what is six times seven"), Rollout(0.0, "41", "Wrong."))
+    assert "six times seven" in shown["Inputs"] and "Wrong." in shown["Feedback"] and shown["Generated Outputs"] == "41"
+    assert "42" not in json.dumps(shown) and "hidden" not in json.dumps(shown)
+
+
+# Offline
+
+
+def test_offline_adds_distinct_sentences_of_failures_one_a_line():
+    text = offline(
+        "Be helpful.",
+        ("invoice", "Wrong. Write invoice as B7."),
+        ("parcel", "Write parcel as C1. Use brackets everywhere."),
+        ("invoice", "Write invoice as B7."),
+        ("letter", "Write letter as D4.", 1.0),
+    )
+    added = ["Write invoice as B7.", "Write parcel as C1.", "Use brackets everywhere."]
+    assert text.splitlines() == ["Be helpful.", *added]
+
+
+def test_offline_has_nothing_to_add_then_gives_the_parent_back():
+    parent = "Be helpful.\nWrite invoice as B7."
+    assert offline(parent, ("invoice", "Write invoice as B7.")) == parent
+    assert offline(parent, ("invoice", "Wrong.")) == parent
+    assert offline(parent, ("invoice", "")) == parent
+    long = "much longer than it may be"
+    assert offline(long, ("x", "A new rule here."), max_chars=10) == long
+
+
+def test_offline_replaces_what_newer_feedback_contradicts_and_nothing_else():
+    parent = "Be helpful.\nWrite invoice as B7.\nWrite parcel as C3.\nPut it in brackets."
+    text = offline(parent, ("code for invoice", "Write invoice as C3."), ("and", "Put it in stars."))
+    assert text.splitlines() == ["Be helpful.", "Write parcel as C3.", "Write invoice as C3.", "Put it in stars."]
+
+
+@pytest.mark.parametrize(
+    ("new", "old", "about", "expected"),
+    [
+        ("Send goat north.", "Send goat south.", "where does the goat go", True),
+        ("Send goat north.", "Send duck north.", "where does the goat go", False),
+        ("Use C3 for goat.", "Use B7 for goat.", "goat", True),
+        ("Use C3 for goat.", "Use C3 for duck.", "two goats", False),
+        ("Use C3 for goats.", "Use C3 for goat.", "", True),
+        ("Send goat north.", "Send goat south.", "", True),
+        ("Send goat north.", "Send duck north.", "", False),
+        ("Be brief.", "Be polite.", "", False),
+        ("Send goat north.", "Send goat north.", "", False),
+        ("Send goat north.", "Send duck south.", "goat", False),
+        ("Send goat far north.", "Send goat north.", "goat", False),
+    ],
+)
+def test_contradiction(new, old, about, expected):
+    assert contradicts(new, old, about) is expected
+
+
+def test_offline_slots_cover_different_slices_deterministically():
+    said = [(f"word{i}", f"Write word{i} as X{i}.") for i in range(20)]
+    texts = [offline("Head.", *said, slot=slot, max_new=4) for slot in range(4)]
+    assert len(set(texts)) == 4
+    assert texts == [offline("Head.", *said, slot=slot, max_new=4) for slot in range(4)]
+    assert texts[0] != offline("Head.", *said, slot=0, seed=1, max_new=4)
+    for text in texts:
+        lines = text.splitlines()
+        assert lines[:2] == ["Head.", "Write word0 as X0."] and len(lines) == 5
+    assert len(set().union(*(text.splitlines() for text in texts))) > 7
+
+
+def test_offline_keeps_within_its_length_dropping_the_oldest_that_feedback_does_not_repeat():
+    old = "Head.\nWrite one as A1.\nWrite two as A2.\nWrite three as A3."
+    new = ("four", "Write four as A4. Write one as A1.")
+    full = offline(old, new)
+    assert offline(old, new, max_chars=len(full) - 1).splitlines() == [
+        "Head.",
+        "Write one as A1.",
+        "Write three as A3.",
+        "Write four as A4.",
+    ]
+    for limit in range(5, len(full)):
+        for slot in (0, 1):
+            text = offline(old, new, max_chars=limit, slot=slot)
+            assert text == old or (len(text) <= limit and text.startswith("Head."))
+
+
+def test_offline_says_that_it_is():
+    assert "no LM" in OfflineReflection().describe() and "offline" in OfflineReflection().describe()
+
+
+# Policy
+
+
+@pytest.mark.parametrize(
+    ("answer", "prompt"),
+    [
+        ("Sure! <prompt>\nDo this.\n</prompt> Bye", "Do this."),
+        ("<think><prompt>no</prompt></think><prompt>Yes.", "Yes."),
+        ("Here:\n```text\nDo that.\nAnd this.\n```\nDone", "Do that.\nAnd this."),
+        ("```\nopen fence", "open fence"),
+        ("Just the text.", "Just the text."),
+        ("<think>only thoughts", None),
+        ("<prompt></prompt>", None),
+        ("", None),
+    ],
+)
+def test_extract_prompt(answer, prompt):
+    assert extract_prompt(answer) == prompt
+
+
+def test_policy_reflection_asks_in_one_batch_and_shows_what_happened():
+    asked = []
+
+    def generate(chats):
+        asked.append(chats)
+        return [f"<prompt>New {i}</prompt>" for i in range(len(chats))]
+
+    reflection = PolicyReflection(generate)
+    requests = [request("Old rules.", ("task a", "Say A1 now.")), request("Other rules.", ("task b", "Say B1 now."))]
+    assert reflection.propose(requests) == ["New 0", "New 1"]
+    assert len(asked) == 1 and len(asked[0]) == 2
+    text = asked[0][0][-1]["content"]
+    for part in ("Old rules.", "task a", "an answer", "Say A1 now."):
+        assert part in text
+    assert "Other rules." not in text
+    with pytest.raises(ValueError, match="1 of 2"):
+        PolicyReflection(lambda chats: ["one"]).propose(requests)
+
+
+# A language model through DSPy
+
+
+def scripted_lm(answer):
+    """A real dspy.LM over a scripted engine. answer: of (text of the request) -> new instruction, or raises."""
+    dspy = pytest.importorskip("dspy")
+    from dspy.lm15 import Message, Response, Usage
+
+    class Engine:
+        def __init__(self):
+            self.calls, self.running, self.peak, self.lock = 0, 0, 0, threading.Lock()
+
+        def complete(self, call):
+            with self.lock:
+                self.calls += 1
+                self.running += 1
+                self.peak = max(self.peak, self.running)
+            try:
+                text = answer("\n".join(m.text or "" for m in call.messages))
+            finally:
+                with self.lock:
+                    self.running -= 1
+            message = Message.assistant(json.dumps({"new_instruction": text, "shortened_instruction": text[:20]}))
+            usage = Usage(input_tokens=0, output_tokens=0, total_tokens=0)
+            return Response(id=None, model="scripted", message=message, finish_reason="stop", usage=usage)
+
+        def stream(self, call):
+            raise NotImplementedError
+
+        def close(self):
+            pass
+
+    engine = Engine()
+    return dspy.LM("scripted/reflect", engine=engine, num_retries=0), engine
+
+
+def test_dspy_reflection_drives_a_real_dspy_lm():
+    seen = []
+
+    def answer(text):
+        seen.append(text)
+        return "Write invoice as B7, always."
+
+    lm, engine = scripted_lm(answer)
+    state = random.getstate()
+    reflection = DSPyReflection(lm=lm)
+    one = request("Be helpful.", ("code for invoice", "Write invoice as B7."))
+    assert reflection.propose([one]) == ["Write invoice as B7, always."]
+    assert random.getstate() == state
+    for part in ("Be helpful.", "code for invoice", "Write invoice as B7.", "an answer"):
+        assert part in seen[0]
+    assert reflection.propose([one]) == ["Write invoice as B7, always."]
+    assert engine.calls == 2  # the same question is asked again: nothing is cached
+
+
+def test_dspy_reflection_works_from_any_thread_and_leaves_settings_alone():
+    dspy = pytest.importorskip("dspy")
+    lm, _ = scripted_lm(lambda text: "New.")
+    before = dspy.settings.lm
+    found = []
+    work = threading.Thread(target=lambda: found.extend(DSPyReflection(lm=lm).propose([request("Old.")])))
+    work.start()
+    work.join(60)
+    assert found == ["New."] and dspy.settings.lm is before
+
+
+def test_dspy_reflection_runs_calls_side_by_side_within_bounds():
+    def answer(text):
+        time.sleep(0.1)
+        return "New."
+
+    lm, engine = scripted_lm(answer)
+    assert DSPyReflection(lm=lm, concurrency=3).propose([request(f"Old {i}.") for i in range(9)]) == ["New."] * 9
+    assert engine.peak == 3
+
+
+def test_dspy_reflection_reports_one_failure_as_one_none_and_leaks_nothing(monkeypatch, caplog):
+    monkeypatch.setenv("SCRIPTED_API_KEY", "top-secret-0815")
+
+    def answer(text):
+        if "Bad" in text:
+            raise RuntimeError("401: key top-secret-0815 was refused")
+        return "New."
+
+    lm, _ = scripted_lm(answer)
+    reflection = DSPyReflection(lm=lm)
+    with caplog.at_level(logging.DEBUG, logger="fst_plugin"):
+        assert reflection.propose([request("Good."), request("Bad."), request("Good too.")]) == ["New.", None, "New."]
+    ours = "\n".join(r.getMessage() for r in caplog.records if r.name.startswith("fst_plugin"))
+    assert "refused" in ours and "top-secret" not in ours
+    assert "top-secret" not in (reflection.last_error or "") + reflection.describe() + repr(vars(reflection))
+
+
+def test_dspy_reflection_shortens_once_what_is_too_long():
+    lm, engine = scripted_lm(lambda text: "y" * 500)
+    assert DSPyReflection(lm=lm).propose([request("Old.", max_chars=100)]) == ["y" * 20]
+    assert engine.calls == 2
+
+
+def test_dspy_reflection_takes_its_key_from_the_environment_only(monkeypatch):
+    pytest.importorskip("dspy")
+    monkeypatch.delenv("FST_TEST_KEY", raising=False)
+    reflection = DSPyReflection("openai/some-model", "http://localhost:1/v1", api_key_env="FST_TEST_KEY", retries=0)
+    with pytest.raises(ValueError, match="FST_TEST_KEY"):
+        reflection.propose([request("Old.")])
+    with pytest.raises(TypeError):
+        DSPyReflection("openai/some-model", api_key="k")  # type: ignore[call-arg]
+    with pytest.raises(ValueError, match="model string"):
+        DSPyReflection()
+
+
+def test_a_server_that_is_not_there_is_a_failure_not_an_exception(monkeypatch):
+    pytest.importorskip("dspy")
+    monkeypatch.setenv("FST_TEST_KEY", "another-secret-4711")
+    reflection = DSPyReflection(
+        "openai/some-model", "http://127.0.0.1:9/v1", api_key_env="FST_TEST_KEY", retries=0, timeout_s=5
+    )
+    assert reflection.propose([request("Old.")]) == [None]
+    assert reflection.last_error and "another-secret" not in reflection.last_error
+    assert "another-secret" not in repr(vars(reflection))
+
+
+def test_a_call_that_hangs_is_given_up():
+    release = threading.Event()
+    began = time.monotonic()
+    outcomes = run_bounded([lambda: "quick", lambda: str(release.wait(30))], 2, 0.3)
+    release.set()
+    assert outcomes[0] == "quick" and isinstance(outcomes[1], TimeoutError) and time.monotonic() - began < 5
