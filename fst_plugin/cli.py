@@ -94,5 +94,50 @@ def tiny_policy(
     main(folder, seed, force)
 
 
+@app.command()
+def demo(
+    seeds: Annotated[int, typer.Option(min=1, help="how many seeds")] = 1,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write every figure here")] = None,
+    out: Annotated[Path, typer.Option(help="folder of the runs, their logs and the picture")] = Path("runs/demo"),
+    arms: Annotated[str, typer.Option(help="which arms, comma-separated")] = "rl,prompts,fst",
+    steps: Annotated[int | None, typer.Option(help="RL steps of every arm")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="verl runs at a time; each takes about 7 GB")] = 1,
+    extra: Annotated[list[str] | None, typer.Option("--set", help="further verl argument, for every arm")] = None,
+) -> None:
+    """RL alone, prompt evolution alone and FST, side by side, on CPU through verl."""
+    from dataclasses import replace
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    try:
+        from fst_envs.tiny_policy import main as build_policy
+        from fst_verl import demo as runs
+        from fst_verl import demo_report as report
+    except ImportError as error:
+        console.print(f"[red]the demo needs verl on CPU ({error}): run it with make demo[/red]")
+        raise typer.Exit(2) from None
+    chosen = [arm.strip() for arm in arms.split(",")]
+    unknown = sorted(set(chosen) - set(runs.ARMS))
+    if unknown:
+        raise typer.BadParameter(f"unknown arms {unknown}: use {', '.join(runs.ARMS)}", param_hint="--arms")
+    setup = replace(runs.Setup(), seeds=tuple(range(seeds)), extra=tuple(extra or ()))
+    setup = replace(setup, steps=steps or setup.steps)
+    out = out.absolute()
+    model = out / "tiny_policy"
+    build_policy(model, 0, False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeElapsedColumn())
+    try:
+        with Progress(*columns, console=console) as progress:
+            results = runs.run(setup, model, out, chosen, jobs, progress)
+    except RuntimeError as error:
+        console.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from None
+    report.show(console, setup, results)
+    picture = out / "demo.png"
+    report.picture(picture, setup, results)
+    runs.write(json_file or out / "demo.json", setup, results)
+    console.print(f"picture: {picture}; figures: {json_file or out / 'demo.json'}", markup=False)
+
+
 if __name__ == "__main__":
     app()

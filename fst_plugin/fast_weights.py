@@ -131,6 +131,8 @@ class FastWeights:
                 ) from error
             self.state = self.state.count(failed_phases=1)
             return Evolution(self.population, {"phase_failed": 1.0}, (f"failed: {error}; the old population stays",))
+        if journal.replayed:
+            self.log(f"fst: cycle {cycle}: {journal.replayed} calls answered from the record of before the restart")
         self.state = self.state.count(failed_phases=-self.state.counters.failed_phases)  # consecutive ones count
         journal.finish(evolution)
         return evolution

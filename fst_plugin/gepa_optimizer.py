@@ -95,7 +95,7 @@ class GEPAOptimizer:
         ledger = Ledger(evaluate, anchors, self.budget)
         if not anchors:
             least = len(population) + 2
-            line = f"a budget of {self.budget} rollouts is too small for {len(population)} prompts: {least} is the least"
+            line = f"a budget of {self.budget} rollouts is too small: {len(population)} prompts need {least}"
             return self._outcome(population, population.prompts, ledger, proposer, 0, 0, [line])
         accepted, rejected = self._run(population, ledger, proposer, seed)
         return self._outcome(population, self._rank(population, ledger), ledger, proposer, accepted, rejected, [])

@@ -37,8 +37,11 @@ def seed_population() -> Population:
 
 
 class World:
-    """`evaluate` of the scripted world. reliability: chance that a rule in the prompt is followed. luck: chance of the
-    right answer without it. holds: only so many of a prompt's last rules are read. batches: what was asked, per call."""
+    """`evaluate` of the scripted world.
+
+    reliability: chance that a rule in the prompt is followed. luck: chance of the right answer without it. holds: only
+    so many of a prompt's last rules are read. batches: what was asked, per call.
+    """
 
     def __init__(self, reliability: float = 1.0, luck: float = 0.0, holds: int = 99, book: int = 0, seed: int = 0):
         self.reliability, self.luck, self.holds, self.book, self.seed = reliability, luck, holds, book, seed

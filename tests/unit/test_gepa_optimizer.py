@@ -172,6 +172,24 @@ def test_a_new_prompt_leads_only_where_it_is_better():
     assert leader.text == SEED or leader.mean_score > evolution.metrics["anchor_seed"]
 
 
+def test_a_child_that_is_as_good_as_its_parent_is_not_scored():
+    evolution = phase(World(luck=0.0), Scripted(lambda r: f"Variant {r.seed} {r.slot}"))
+    assert evolution.metrics["proposals_accepted"] == 0 < evolution.metrics["proposals_rejected"]
+    assert evolution.metrics["candidates"] == 1 == len(evolution.population)
+
+
+def test_a_tie_leaves_the_old_prompt_in_the_lead():
+    one, two = make_problems(2)
+    solves = {SEED: one.id, "x": two.id}
+
+    def evaluate(cells):
+        return [Rollout(float(solves[c.prompt.text] == c.problem.id), feedback="Wrong.") for c in cells]
+
+    optimizer = GEPAOptimizer(Scripted("x"), k=4, budget=50, minibatch=1)
+    evolution = optimizer.evolve(seed_population(), [one, two], evaluate, cycle=0, seed=0)
+    assert [(p.text, p.mean_score) for p in evolution.population.prompts] == [(SEED, 0.5), ("x", 0.5)]
+
+
 @pytest.mark.parametrize(
     ("answer", "counter", "batches"),
     [
@@ -365,6 +383,12 @@ def test_select_takes_the_best_and_what_covers_the_rest():
     assert [p.text for p in select([other, twin, best], 2)] == ["best", "other"]
     assert [p.text for p in select([other, twin, best], 3)] == ["best", "like the best", "other"]
     assert frontier([best, other])["2"] == (1,) and frontier([best, other])["4"] == (0, 1)
+
+
+def test_select_does_not_cover_the_same_twice():
+    a, b = scored("a", 1, 1, 1, 0, 0, 0), scored("b", 0, 0, 0, 1, 1, 0)
+    c, d = scored("like b", 0, 0, 0, 1, 1, 0), scored("d", 0, 0, 0, 0, 0, 1)
+    assert [p.text for p in select([a, b, c, d], 3)] == ["a", "b", "d"]
 
 
 def test_select_breaks_ties_by_length_then_age():

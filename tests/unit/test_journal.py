@@ -28,13 +28,13 @@ class Killed(BaseException):
 
 
 class Moody:
-    """A reflection that is not repeatable: every call of its life says something else, and every fifth one fails."""
+    """A reflection that is not repeatable: every call of its life says something else, and every other one fails."""
 
     life = 0
 
     def propose(self, requests):
         Moody.life += 1
-        if Moody.life % 5 == 0:
+        if Moody.life % 2 == 0:
             raise TimeoutError("not now")
         texts = OfflineReflection().propose(requests)
         return [f"{text}\nSaid in call {Moody.life}." for text in texts]
@@ -116,17 +116,17 @@ def test_a_batch_whose_answer_was_lost_is_the_only_thing_paid_twice(tmp_path):
 
 
 def test_reflections_that_cannot_be_repeated_and_their_failures_are_replayed(tmp_path):
-    for boundary in (2, 3, 4):
+    for boundary in (4, 5):
         Moody.life = 0
         world = World(reliability=0.7, luck=0.1)
         with pytest.raises(Killed):
             run(tmp_path / str(boundary), world, Moody(), die_at=boundary)
         said = [c for c in _calls(tmp_path / str(boundary)) if c["kind"] == "reflect"]
         life = Moody.life
-        assert len(said) == life > 0
+        assert len(said) == life > 0 and any(None in call["answer"] for call in said)
         evolution, journal = run(tmp_path / str(boundary), world, Moody())
         again = [c for c in _calls(tmp_path / str(boundary)) if c["kind"] == "reflect"]
-        assert again[: len(said)] == said and len(again) == Moody.life > life
+        assert again[: len(said)] == said and len(again) == Moody.life >= life
         assert sum(len(b) for b in world.batches) == evolution.metrics["rollouts"]
 
 

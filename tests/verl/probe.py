@@ -1,0 +1,55 @@
+"""Imported by verl's processes in these tests: what a user of verl may bring along, and a record of what they saw."""
+
+import json
+import os
+
+import torch
+from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
+from verl.trainer.ppo.core_algos import register_adv_est
+
+
+def _append(name, entry):
+    with open(os.path.join(os.environ["PROBE_DIR"], name), "a") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+class RecordingLoop(SingleTurnAgentLoop):
+    """A user's own agent loop. Records the token ids that it sent to the engine."""
+
+    async def run(self, sampling_params, **row):
+        output = await super().run(sampling_params, **row)
+        entry = {
+            "ids": list(output.prompt_ids),
+            "session": row["session_id"],
+            "uid": row["uid"],
+            "index": row["index"],
+            "step": row["global_steps"],
+            "temperature": sampling_params["temperature"],
+        }
+        _append("sent.jsonl", entry)
+        return output
+
+
+@register_adv_est("probe_grpo")
+def probe_grpo(token_level_rewards, response_mask, index, config=None, **kwargs):
+    """GRPO, recorded: which rollouts made up which group."""
+    rewards = token_level_rewards.sum(-1)
+    advantages = torch.zeros_like(rewards)
+    for uid in set(index):
+        rows = [i for i, u in enumerate(index) if u == uid]
+        advantages[rows] = (rewards[rows] - rewards[rows].mean()) / (rewards[rows].std() + 1e-6)
+        group = {"uid": uid, "rewards": rewards[rows].tolist(), "advantages": advantages[rows].tolist()}
+        _append("groups.jsonl", group)
+    out = advantages.unsqueeze(-1) * response_mask
+    return out, out
+
+
+def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
+    """A user's reward function: how much of the answer is digits, with feedback."""
+    digits = sum(c.isdigit() for c in solution_str) / max(len(solution_str), 1)
+    return {"score": digits + float(ground_truth in solution_str), "feedback": f"Write {ground_truth}."}
+
+
+def plain_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
+    """A reward function as most are: a number."""
+    return float(ground_truth in solution_str)
