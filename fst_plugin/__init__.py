@@ -1,4 +1,4 @@
-"""Fast-Slow Training (arXiv 2605.12484): slow weights moved by RL, fast weights - prompts - by reflection, on one reward.
+"""Fast-Slow Training (arXiv 2605.12484): slow weights moved by RL, prompts as fast weights by reflection, one reward.
 
 evolve  `fast_weights.FastWeights.evolve`: a fast phase makes better prompts, with the slow weights frozen
 assign  `context`: which prompt a rollout gets

@@ -17,7 +17,9 @@ VERL_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
 @app.command(context_settings=VERL_ARGUMENTS)
-def check(context: typer.Context, show: Annotated[bool, typer.Option(help="print the resolved fst config")] = True) -> None:
+def check(
+    context: typer.Context, show: Annotated[bool, typer.Option(help="print the resolved fst config")] = True
+) -> None:
     """Checks the arguments of a `python -m verl.trainer.main_ppo ... +fst=default` command; starts nothing."""
     try:
         from fst_verl.check import compose, problems
@@ -54,7 +56,7 @@ def show_config() -> None:
 def _fields(model: Any, prefix: str) -> list[tuple[str, Any, str]]:
     found = []
     for name, field in model.model_fields.items():
-        if field.default_factory and hasattr(field.annotation, "model_fields"):
+        if hasattr(field.annotation, "model_fields"):
             found += _fields(field.annotation, f"{prefix}.{name}")
         else:
             found.append((f"{prefix}.{name}", field.get_default(call_default_factory=True), field.description or ""))
@@ -125,7 +127,13 @@ def demo(
     out = out.absolute()
     model = out / "tiny_policy"
     build_policy(model, 0, False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("steps"),
+        TimeElapsedColumn(),
+    )
     try:
         with Progress(*columns, console=console) as progress:
             results = runs.run(setup, model, out, chosen, jobs, progress)

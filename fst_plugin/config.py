@@ -92,13 +92,23 @@ class FastPhaseConfig(Pluggable):
     )
     budget: int | None = Field(None, gt=0, description="budget in rollouts; null: passes x anchors (ours)")
     anchors: int | None = Field(
-        None, gt=0, description="at most so many of the cycle's problems as anchors; null: all of them (paper §algorithm 1)"
+        None,
+        gt=0,
+        description="at most so many of the cycle's problems as anchors; null: all of them (paper §algorithm 1)",
     )
-    minibatch: int = Field(3, gt=0, description="failures shown to one reflection (ours; GEPA's own default)")
+    minibatch: int = Field(3, gt=0, description="problems a new prompt is first tested on (ours; GEPA's own default)")
+    records: int = Field(12, gt=0, description="most rollouts shown to one reflection (ours)")
+    new_candidates: int = Field(
+        8,
+        gt=0,
+        description="anchors are cut to a seeded part so that at least so many new prompts can be scored (ours)",
+    )
     proposals: int = Field(4, gt=0, description="prompts proposed at a time (ours)")
     perfect_score: float = Field(1.0, description="reward at which a rollout has nothing left to learn from (ours)")
     max_failed_phases: int = Field(
-        0, ge=0, description="consecutive failed fast phases that training survives with the old population (ours: none)"
+        0,
+        ge=0,
+        description="consecutive failed fast phases that training survives with the old population (ours: none)",
     )
 
 
@@ -112,13 +122,15 @@ class FSTConfig(_Strict):
         None, description=f"first prompt; null: the data's system message, else {TASK_AGNOSTIC_SEED!r} (ours)"
     )
     max_prompt_tokens: int | None = Field(
-        None, ge=8, description="cap of a prompt in the policy's tokens; null: half of the rollout's prompt length (ours)"
+        None,
+        ge=8,
+        description="cap of a prompt in the policy's tokens; null: half of the rollout's prompt length (ours)",
     )
     validate_seed: bool = Field(True, description="validate under the seed prompt too, side by side (ours)")
     seed: int = Field(0, description="of everything random in the fast phase (ours)")
-    context: ContextConfig = Field(default_factory=ContextConfig)
-    fast: FastPhaseConfig = Field(default_factory=FastPhaseConfig)
-    reflection: ReflectionConfig = Field(default_factory=ReflectionConfig)
+    context: ContextConfig = ContextConfig()
+    fast: FastPhaseConfig = FastPhaseConfig()
+    reflection: ReflectionConfig = ReflectionConfig()
 
 
 def check(config: FSTConfig) -> list[Problem]:

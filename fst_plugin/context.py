@@ -65,7 +65,7 @@ def place(messages: Sequence[Message], text: str, placement: Placement = "system
             message["content"] = f"{text}\n\n{content}"
         else:  # content parts of a multi-modal chat
             message["content"] = [{"type": "text", "text": f"{text}\n\n"}, *content]
-        return rest
+        return [*rest]
     raise ValueError("fst.context.placement=user needs a user message in every problem; this one has none")
 
 

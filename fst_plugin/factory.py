@@ -12,7 +12,7 @@ from .imports import load
 from .optimizer import PromptOptimizer
 from .rollouts import Message
 
-Generate = Callable[[Sequence[Sequence[Message]]], list[str]]
+Generate = Callable[[list[list[Message]]], list[str]]
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Policy:
 
     seed_prompt: text of the first prompt. max_tokens: cap of a prompt, in the policy's tokens. count_tokens: length of
     a text in them. special_tokens: control tokens of the chat template. generate: the policy's answers to plain chats.
+    fits: does a chat fit the prompt length of its rollouts?
     """
 
     seed_prompt: str
@@ -28,17 +29,18 @@ class Policy:
     count_tokens: Callable[[str], int]
     special_tokens: tuple[str, ...] = ()
     generate: Generate | None = None
+    fits: Callable[[Sequence[Message]], bool] = lambda chat: True
 
     @classmethod
-    def of_tokenizer(cls, tokenizer: Any, seed_prompt: str, max_tokens: int, generate: Generate | None = None) -> Policy:
-        """From a Hugging Face tokenizer."""
+    def of_tokenizer(cls, tokenizer: Any, seed_prompt: str, max_tokens: int, **more: Any) -> Policy:
+        """From a Hugging Face tokenizer; `more`: generate, fits."""
 
         def count(text: str) -> int:
             return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
         added = [str(token) for token in tokenizer.get_added_vocab()]
         special = tuple(sorted({*map(str, tokenizer.all_special_tokens), *added}))
-        return cls(seed_prompt, max_tokens, count, special, generate)
+        return cls(seed_prompt, max_tokens, count, special, **more)
 
     def refuse(self, text: str) -> str | None:
         """Why this text must never be sent as an evolved prompt; None where it may be."""
@@ -59,11 +61,11 @@ def build_reflection(config: FSTConfig, policy: Policy) -> Any:
 
     spec = config.reflection
     if spec.kind == "offline":
-        return reflection.OfflineReflection()
+        return reflection.OfflineReflection(perfect_score=config.fast.perfect_score)
     if spec.kind == "policy":
         if policy.generate is None:
             raise ValueError("fst.reflection.kind=policy needs a policy that can generate: use lm or offline here")
-        return reflection.PolicyReflection(policy.generate)
+        return reflection.PolicyReflection(policy.generate, policy.fits)
     return reflection.DSPyReflection(
         model=spec.model or "",
         api_base=spec.api_base,
@@ -88,6 +90,8 @@ def build_optimizer(
         k=config.population,
         budget=config.fast.budget or math.ceil(config.fast.passes * anchors),
         minibatch=config.fast.minibatch,
+        records=config.fast.records,
+        new_candidates=config.fast.new_candidates,
         proposals=config.fast.proposals,
         perfect_score=config.fast.perfect_score,
         max_tokens=policy.max_tokens,

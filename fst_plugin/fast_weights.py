@@ -119,9 +119,7 @@ class FastWeights:
         optimizer = build_optimizer(self.config, self.policy, len(anchors), journal.reflection, self.log)
         seed = self.config.seed * 1_000_003 + cycle  # another minibatch order in every cycle
         try:
-            evolution = optimizer.evolve(
-                self.population, anchors, journal.evaluate(evaluate), cycle=cycle, seed=seed
-            )
+            evolution = optimizer.evolve(self.population, anchors, journal.evaluate(evaluate), cycle=cycle, seed=seed)
         except Exception as error:
             failed = self.state.counters.failed_phases + 1
             if failed > self.config.fast.max_failed_phases:
@@ -138,7 +136,7 @@ class FastWeights:
         return evolution
 
     def _admit(self, population: Population) -> Population:
-        """What any optimizer hands back, less prompts that must never be sent; the old population where none is left."""
+        """What any optimizer hands back, less prompts that must never be sent; the old ones where none is left."""
         kept = []
         for prompt in population.prompts[: self.config.population]:
             reason = self.policy.refuse(prompt.text)

@@ -33,12 +33,12 @@ class ReflectionRequest:
 class Reflection(Protocol):
     """Proposes prompts. A user's own:
 
-        class AskMe:
-            def propose(self, requests):
-                return [input(f"better than {r.parent.text!r}? ") or None for r in requests]
+    class AskMe:
+        def propose(self, requests):
+            return [input(f"better than {r.parent.text!r}? ") or None for r in requests]
 
-            def describe(self):
-                return "asks the person at the keyboard"
+        def describe(self):
+            return "asks the person at the keyboard"
     """
 
     def propose(self, requests: Sequence[ReflectionRequest]) -> list[str | None]:

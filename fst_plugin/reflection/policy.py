@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from ..rollouts import Message
 from .base import ReflectionRequest, render_record
@@ -29,18 +30,39 @@ class PolicyReflection:
     """Asks the policy itself.
 
     generate: answers to chats, one each, in order; one call is one batch on the rollout engine. It may raise: then all
-    requests of the batch have failed.
+    requests of the batch have failed. fits: does a chat fit the engine's prompt length? Records are left out, last
+    first, until it does; a request that does not fit with one record has failed.
     """
 
-    def __init__(self, generate: Callable[[list[list[Message]]], list[str]]):
-        self._generate = generate
+    def __init__(
+        self,
+        generate: Callable[[list[list[Message]]], list[str]],
+        fits: Callable[[Sequence[Message]], bool] = lambda chat: True,
+    ):
+        self._generate, self._fits = generate, fits
 
     def propose(self, requests: Sequence[ReflectionRequest]) -> list[str | None]:
-        chats = [ask(request) for request in requests]
+        chats = [self._ask(request) for request in requests]
+        answers = iter(self._answers([chat for chat in chats if chat is not None]))
+        return [None if chat is None else extract_prompt(next(answers)) for chat in chats]
+
+    def _ask(self, request: ReflectionRequest) -> list[Message] | None:
+        for shown in range(len(request.records), 0, -1):
+            chat = ask(replace(request, records=request.records[:shown]))
+            if self._fits(chat):
+                return chat
+        return None
+
+    def _answers(self, chats: list[list[Message]]) -> list[str]:
+        if not chats:
+            raise ValueError(
+                "no reflection fits the policy's prompt length: raise data.max_prompt_length, or reflect with another"
+                " model (fst.reflection.kind=lm)"
+            )
         answers = self._generate(chats)
         if len(answers) != len(chats):
             raise ValueError(f"generate answered {len(answers)} of {len(chats)} chats")
-        return [extract_prompt(answer) if isinstance(answer, str) else None for answer in answers]
+        return [answer if isinstance(answer, str) else "" for answer in answers]
 
     def describe(self) -> str:
         return "the policy itself, through its rollout engine"

@@ -11,14 +11,18 @@ from typing import Any
 
 import hydra
 
+from fst_plugin.context import Assignment
+
 from .assignment import COLUMN, assign, training_sampling
 from .compat import names
 
 CONTEXT_LOOP = "fst_context"
 REFLECT_LOOP = "fst_reflect"
 
+_Base: Any = names.AgentLoopBase
 
-class ContextLoop(names.AgentLoopBase):
+
+class ContextLoop(_Base):
     """Runs one session under its prompt and records whose it was in `extra_fields["fst"]`."""
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -30,11 +34,27 @@ class ContextLoop(names.AgentLoopBase):
         assignment = assign(column, row)
         if column["split"] == "anchor":
             sampling_params = training_sampling(sampling_params, self.rollout_config)
+            try:
+                return await self._roll(column, assignment, sampling_params, row)
+            except Exception as error:  # the fast phase tells it apart from a reward of 0, and names it
+                return self._failed(f"{type(error).__name__}: {error}")
+        return await self._roll(column, assignment, sampling_params, row)
+
+    async def _roll(self, column: Any, assignment: Assignment, sampling_params: dict[str, Any], row: Any) -> Any:
         inner = hydra.utils.instantiate(names.agent_loop_registry[column["inner"]], **self._arguments)
         output = await inner.run(sampling_params, **{**row, "raw_prompt": assignment.messages})
         for part in output if isinstance(output, list) else [output]:
             self._refuse_truncated(part, assignment.messages)
             part.extra_fields["fst"] = {"digest": assignment.digest, "rank": assignment.rank}
+        return output
+
+    def _failed(self, error: str) -> Any:
+        """An output that says what failed, in place of an answer."""
+        pad = self.tokenizer.pad_token_id or 0
+        output = names.AgentLoopOutput(
+            prompt_ids=[pad], response_ids=[pad], response_mask=[0], reward_score=0.0, num_turns=0, metrics={}
+        )
+        output.extra_fields = {"fst": {"error": error}, "reward_extra_info": {}}
         return output
 
     def _refuse_truncated(self, output: Any, messages: Sequence[Any]) -> None:
@@ -52,7 +72,8 @@ class ContextLoop(names.AgentLoopBase):
                 " lower fst.max_prompt_tokens, raise data.max_prompt_length or set data.filter_overlong_prompts=true"
             )
 
-class ReflectLoop(names.AgentLoopBase):
+
+class ReflectLoop(_Base):
     """Lets the policy write new prompts: one plain chat turn, no reward."""
 
     def __init__(self, *args: Any, **kwargs: Any):

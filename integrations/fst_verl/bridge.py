@@ -56,7 +56,7 @@ class Bridge:
         done = self._run(batch, CONTEXT_LOOP, columns)
         return [self._rollout(cell, result) for cell, result in zip(cells, done, strict=True)]
 
-    def generate(self, chats: Sequence[Sequence[Message]]) -> list[str]:
+    def generate(self, chats: list[list[Message]]) -> list[str]:
         """The policy's own answers to plain chats; "" for one that failed."""
         if not chats:
             return []
@@ -64,6 +64,17 @@ class Bridge:
         names.tensordict_utils.assign_non_tensor_stack(batch, "raw_prompt", [[dict(m) for m in chat] for chat in chats])
         done = self._run(batch, REFLECT_LOOP, [{} for _ in chats])
         return [result["text"] if result else "" for result in done]
+
+    def fits(self, chat: Sequence[Message]) -> bool:
+        """Does this plain chat fit the rollouts' prompt length?"""
+        config = self.trainer.config
+        rendered = self.trainer.tokenizer.apply_chat_template(
+            [dict(m) for m in chat],
+            add_generation_prompt=True,
+            tokenize=True,
+            **dict(config.data.get("apply_chat_template_kwargs") or {}),
+        )
+        return len(names.normalize_token_ids(rendered)) <= config.actor_rollout_ref.rollout.prompt_length
 
     @property
     def default_loop(self) -> str:
@@ -111,7 +122,9 @@ class Bridge:
 
     def _rollout(self, cell: Cell, result: Mapping[str, Any] | None) -> Rollout:
         if result is None:
-            return Rollout(0.0, error="the agent loop failed; verl logged why (agent loop worker)")
+            return Rollout(0.0, error="scoring failed; verl's agent loop worker logged why")
+        if error := (result["extra"].get("fst") or {}).get("error"):
+            return Rollout(0.0, error=error)
         info = result["extra"].get("reward_extra_info") or {}
         feedback = info.get("feedback")
         if feedback is None:

@@ -22,7 +22,7 @@ def fst_config(config: DictConfig) -> FSTConfig:
 
 
 def prompt_cap(fst: FSTConfig, config: DictConfig) -> int:
-    """Cap of an evolved prompt in the policy's tokens: `fst.max_prompt_tokens`, else half of the prompt length (ours)."""
+    """Cap of an evolved prompt in the policy's tokens: `fst.max_prompt_tokens`, else half the prompt length (ours)."""
     return fst.max_prompt_tokens or int(_prompt_length(config)) // 2
 
 
@@ -43,7 +43,9 @@ def _framework(config: DictConfig) -> list[Problem]:
     mode = config.trainer.v1.trainer_mode
     if mode not in MODES and mode not in MODES.values():
         found.append(
-            Problem("trainer.v1.trainer_mode", f"{mode!r} is not supported with fast weights: use one of {', '.join(MODES)}")
+            Problem(
+                "trainer.v1.trainer_mode", f"{mode!r} is not supported with fast weights: use one of {', '.join(MODES)}"
+            )
         )
     sampler = OmegaConf.select(config, "trainer.v1.sampler.custom_sampler.name")
     if sampler == "quick_poll" and OmegaConf.select(config, "algorithm.filter_groups.enable"):

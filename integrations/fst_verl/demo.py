@@ -105,7 +105,12 @@ def arguments(arm: str, seed: int, setup: Setup, model: Path, out: Path) -> list
     if arm == "prompts":
         settings["trainer.critic_warmup"] = setup.steps + 1  # verl then never updates the actor
     groups = ["+fst=paper", "+fst_cpu=default", "+fst_env=default"]
-    return [*groups, *(f"{key}={value}" for key, value in settings.items()), f"hydra.run.dir={out / 'hydra'}", *setup.extra]
+    return [
+        *groups,
+        *(f"{key}={value}" for key, value in settings.items()),
+        f"hydra.run.dir={out / 'hydra'}",
+        *setup.extra,
+    ]
 
 
 def run_arm(arm: str, seed: int, setup: Setup, model: Path, out: Path, on_step: Callable[[int], None]) -> Result:
@@ -182,7 +187,9 @@ def compare(results: dict[str, dict[int, Result]]) -> None:
             results[arm][seed].steps_to_rl_peak = reached[0] if reached else None
 
 
-def run(setup: Setup, model: Path, out: Path, arms: Sequence[str], jobs: int, progress: Any) -> dict[str, dict[int, Result]]:
+def run(
+    setup: Setup, model: Path, out: Path, arms: Sequence[str], jobs: int, progress: Any
+) -> dict[str, dict[int, Result]]:
     """Runs every arm with every seed, `jobs` at a time. progress: a rich Progress."""
     results: dict[str, dict[int, Result]] = {arm: {} for arm in arms}
 

@@ -18,8 +18,8 @@ Results = dict[str, dict[int, Result]]
 
 WHAT_EACH_SEES = (
     "What each learns from: RL sees rewards of 0 or 1 and nothing else. The reflection sees feedback sentences as well;"
-    " in house rules such a sentence states the rule that was broken. Here it is offline: it composes prompts from these"
-    " sentences, no language model reflects."
+    " in house rules such a sentence states the rule that was broken. Here it is offline: it composes prompts from"
+    " these sentences, no language model reflects."
 )
 
 
@@ -80,8 +80,8 @@ def show(console: Console, setup: Setup, results: Results) -> None:
     console.print(Text(WHAT_EACH_SEES))
     console.print(
         Text(
-            "KL to base: verl's per-token estimate on the step's own rollouts, each arm under its own prompts; 0 where the"
-            " weights never move. The slow rollouts of prompt evolution alone are made and scored, but not learned from."
+            "KL to base: verl's per-token estimate on the step's own rollouts, each arm under its own prompts; 0 where"
+            " the weights never move. The slow rollouts of prompt evolution alone are made and scored, not learned from."
         )
     )
     if "fst" in results:

@@ -60,6 +60,6 @@ class LookAhead:
         found = tuple(p.id for p in self.pending())
         if found != expected:
             raise ValueError(
-                f"{path} holds {len(found)} pending problems that are not the {len(expected)} of {path.with_name('state.json')}:"
+                f"{path} holds {len(found)} pending problems that are not the {len(expected)} of its state.json:"
                 " the checkpoint was mixed from two runs; resume from another one"
             )

@@ -40,6 +40,12 @@ SAMPLED_ROWS = 64
 class FastSlow:
     """Mixed into a verl V1 trainer: adds the fast weights."""
 
+    config: Any
+    global_steps: int
+    tokenizer: Any
+    train_dataset: Any
+    val_dataloader: Any
+
     def __init__(self, config: DictConfig):
         self.fst: FastWeights | None = None
         self._fst_enabled = bool(config.get("fst") and config.fst.get("enabled", True))
@@ -69,8 +75,7 @@ class FastSlow:
     def _evolve_if_due(self) -> None:
         if self.fst is None or not self.fst.due(self.global_steps):
             return
-        config: Any = self.config
-        self._look_ahead.fill(self._fst_config.slow_steps * config.data.train_batch_size)
+        self._look_ahead.fill(self._fst_config.slow_steps * self.config.data.train_batch_size)
         self._bridge.open(self._look_ahead.chunks())
         weights = self._weights_after(self.global_steps - 1)
         self._fst_pending = self.fst.evolve(
@@ -90,7 +95,7 @@ class FastSlow:
     def _assign(self, batch: Any) -> None:
         """Gives every row its population; groups smaller than K are dealt the prompts in turn."""
         assert self.fst is not None
-        config: Any = self.config
+        config = self.config
         size, k = len(batch), len(self.fst.population)
         group_sizes = rows.column(batch, "__rollout_n__") or [config.actor_rollout_ref.rollout.n] * size
         inner = rows.column(batch, "agent_name") or [self._bridge.default_loop] * size
@@ -141,7 +146,9 @@ class FastSlow:
         keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
         found: dict[int, list[float]] = defaultdict(list)
         if keys:
-            data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["rm_scores", "extra_fields"])
+            data = tq.kv_batch_get(
+                keys=keys, partition_id=batch.partition_id, select_fields=["rm_scores", "extra_fields"]
+            )
             for i, extra in enumerate(rows.column(data, "extra_fields") or []):
                 if "fst" in extra:
                     found[extra["fst"]["rank"]].append(float(data["rm_scores"][i].sum()))
@@ -153,7 +160,7 @@ class FastSlow:
         if not self._fst_enabled:
             super()._init_dataloader()  # type: ignore[misc]
             return
-        config: Any = self.config
+        config = self.config
         cap, length = check.prompt_cap(self._fst_config, config), config.data.max_prompt_length
         config.data.max_prompt_length = length - cap  # verl's overlong filter leaves room for an evolved prompt
         try:
@@ -163,7 +170,7 @@ class FastSlow:
         provider = self._fst_config.context.model_dump()
         self._bridge = Bridge(self, provider, self._fst_config.reflection.show_answer)
         arms = [BEST, SEED] if self._fst_config.validate_seed else [BEST]
-        self.val_dataloader: Any = PairedLoader(
+        self.val_dataloader = PairedLoader(
             self.val_dataloader, arms, self._validation_column, self._bridge.default_loop
         )
 
@@ -171,10 +178,12 @@ class FastSlow:
         super()._load_checkpoint()  # type: ignore[misc]
         if not self._fst_enabled:
             return
-        config: Any = self.config
+        config = self.config
         seed, digest = self._seed_prompt(), self._dataset_digest()
         cap = check.prompt_cap(self._fst_config, config)
-        policy = Policy.of_tokenizer(self.tokenizer, seed.text, cap, self._bridge.generate)
+        policy = Policy.of_tokenizer(
+            self.tokenizer, seed.text, cap, generate=self._bridge.generate, fits=self._bridge.fits
+        )
         live = Path(config.trainer.default_local_dir).absolute() / STATE_FOLDER
         if config.trainer.resume_mode == "disable" and live.exists():
             shutil.rmtree(live)  # an earlier run's phases are not this run's
@@ -192,8 +201,8 @@ class FastSlow:
             state = durable.load(folder)
         except FileNotFoundError:
             raise ValueError(
-                f"{folder.parent} holds no fast weights (no {STATE_FOLDER}/{durable.STATE_FILE}): it was trained without"
-                " them or not saved whole; set fst.enabled=false, or start with trainer.resume_mode=disable"
+                f"{folder.parent} holds no fast weights (no {STATE_FOLDER}/{durable.STATE_FILE}): it was trained"
+                " without them or not saved whole; set fst.enabled=false, or start with trainer.resume_mode=disable"
             ) from None
         durable.refuse_mismatch(state, seed_digest=seed_digest, dataset_digest=dataset_digest, where=folder.parent)
         self._look_ahead.load(folder / LOOKAHEAD_FILE, state.pending)
@@ -209,13 +218,13 @@ class FastSlow:
         super()._save_checkpoint()  # type: ignore[misc]
 
     def _checkpoint_folder(self) -> Path:
-        config: Any = self.config
+        config = self.config
         if config.trainer.resume_mode == "resume_path":
             return Path(os.path.abspath(config.trainer.resume_from_path))
         return Path(config.trainer.default_local_dir).absolute() / f"global_step_{self.global_steps}"
 
     def _weights_after(self, step: int) -> str:
-        """Names the slow weights after `step`: a checkpoint's own name where they were loaded, else new in every run."""
+        """Names the slow weights after `step`: a checkpoint's own name where they were loaded, else a new one."""
         loaded_step, loaded = self._loaded
         return loaded if step == loaded_step else f"{self._run}:{step}"
 
@@ -227,14 +236,23 @@ class FastSlow:
         texts = {rows.system_text(chat) for chat in sample}
         if len(texts) > 1:
             raise ConfigError(
-                [check.Problem("fst.seed_prompt", f"the data has {len(texts)} different system messages: say which to start from")]
+                [
+                    check.Problem(
+                        "fst.seed_prompt",
+                        f"the data has {len(texts)} different system messages: say which to start from",
+                    )
+                ]
             )
         text = texts.pop()
         return Prompt(text, origin="data") if text else Prompt(TASK_AGNOSTIC_SEED)
 
     def _sampled_rows(self) -> list[int]:
         size = len(self.train_dataset)
-        return sorted({i * size // SAMPLED_ROWS for i in range(SAMPLED_ROWS)}) if size > SAMPLED_ROWS else list(range(size))
+        return (
+            sorted({i * size // SAMPLED_ROWS for i in range(SAMPLED_ROWS)})
+            if size > SAMPLED_ROWS
+            else list(range(size))
+        )
 
     def _dataset_digest(self) -> str:
         ids = []
@@ -244,11 +262,15 @@ class FastSlow:
         return text_digest("\n".join([str(len(self.train_dataset)), *ids]))
 
 
-class FSTSync(FastSlow, names.PPOTrainerSync):
+_Sync: Any = names.PPOTrainerSync
+_ColocateAsync: Any = names.PPOTrainerColocateAsync
+
+
+class FSTSync(FastSlow, _Sync):
     """verl's synchronous trainer with fast weights."""
 
 
-class FSTColocateAsync(FastSlow, names.PPOTrainerColocateAsync):
+class FSTColocateAsync(FastSlow, _ColocateAsync):
     """verl's colocated asynchronous trainer with fast weights. Rollouts in flight when a cycle begins keep the prompts
     that they were submitted with."""
 

@@ -45,7 +45,9 @@ class PairedLoader:
             arms = [arm for arm in self.arms for _ in range(size)]
             out = {name: _repeat(values, len(self.arms)) for name, values in batch.items()}
             out["agent_name"] = _objects([CONTEXT_LOOP] * len(arms))
-            out[COLUMN] = _objects([self.column_of(arm, loop) for arm, loop in zip(arms, inner * len(self.arms), strict=True)])
+            out[COLUMN] = _objects(
+                [self.column_of(arm, loop) for arm, loop in zip(arms, inner * len(self.arms), strict=True)]
+            )
             self._sent.append((out, arms))
             yield out
 
@@ -55,7 +57,10 @@ class PairedLoader:
 
 
 def relabel(
-    arm_of: Mapping[str, str], sources: Sequence[str], uids: Sequence[str], expected: Mapping[tuple[str, str], int] | None
+    arm_of: Mapping[str, str],
+    sources: Sequence[str],
+    uids: Sequence[str],
+    expected: Mapping[tuple[str, str], int] | None,
 ) -> tuple[list[str], dict[tuple[str, str], int] | None]:
     """Data sources of samples, and verl's expected counts by (source, uid), with the seed arm told apart."""
 

@@ -6,7 +6,6 @@ import random
 
 import gymnasium
 import pytest
-
 from fst_envs.house_rules import HouseRules, draw_book
 from fst_envs.tiny_policy import language as lang
 

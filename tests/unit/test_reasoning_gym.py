@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from fst_envs import EnvironmentFault
 from fst_envs import reasoning_gym as adapter
+from fst_envs import reasoning_gym_codeio as codeio
+from fst_envs.child import Child
 from fst_envs.instances import load_splits, rows
 from fst_envs.score import compute_score, score
 from gymnasium.utils.env_checker import check_env
@@ -93,7 +95,7 @@ def test_task(task):
 
 @needs_library
 @pytest.mark.parametrize("task", ["list_functions", "codeio", "pool_matrix"])
-def test_global_generators_are_left_alone_and_do_not_matter(task):
+def test_global_generators_are_left_alone_and_do_not_matter(task, monkeypatch):
     def ids(seed):
         random.seed(seed)
         np.random.seed(seed)
@@ -102,7 +104,7 @@ def test_global_generators_are_left_alone_and_do_not_matter(task):
         return found, random.random(), np.random.random()
 
     first, second = ids(1), ids(2)
-    adapter._child.__init__(adapter._child.module)  # another process
+    monkeypatch.setattr(adapter, "_child", Child(adapter._child.module))  # another process
     third = ids(1)
     assert first[0] == second[0] == third[0] and len(set(first[0])) > 5
     random.seed(1)
@@ -197,3 +199,44 @@ def test_a_dead_process_is_a_fault_not_a_zero(monkeypatch):
     monkeypatch.setattr(adapter._child, "ask", dies)
     with pytest.raises(EnvironmentFault, match="died twice"):
         env.step("<answer>1</answer>")
+
+
+class Snippets:
+    """Stands for the codeio dataset: item i runs snippet i."""
+
+    def __init__(self, *snippets):
+        self.snippets = snippets
+
+    def __getitem__(self, index):
+        scope = {}
+        exec(compile(self.snippets[index], "<string>", "exec"), scope)
+        value = scope["value"]
+        return {"question": "q", "answer": str(value), "metadata": {"input_data": value, "output_data": value}}
+
+
+@pytest.mark.parametrize(
+    "snippet",
+    [
+        "while True: pass",
+        "while True:\n    try:\n        pass\n    except Exception:\n        pass",
+        "import os; value = os.urandom(8)",
+        "raise SystemExit",
+        "value = {}",
+    ],
+)
+def test_snippets_that_cannot_be_repeated_make_no_item(snippet, monkeypatch):
+    monkeypatch.setattr(codeio, "SECONDS", 2.0)
+    with pytest.raises(codeio.Unbuildable):
+        codeio.build(Snippets(snippet), 0, 0)
+
+
+def test_snippets_leave_no_trace():
+    dataset = Snippets(
+        "import decimal; decimal.getcontext().prec = 3; value = 1",
+        "import decimal; value = decimal.Decimal(1) / 3",
+        "import random; value = random.random()",
+    )
+    expected = codeio.build(dataset, 0, 1)
+    codeio.build(dataset, 0, 0)
+    assert codeio.build(dataset, 0, 1) == expected and len(expected["answer"]) > 10
+    assert codeio.build(dataset, 7, 2) == codeio.build(dataset, 7, 2) != codeio.build(dataset, 8, 2)

@@ -41,7 +41,9 @@ def test_an_edited_population_is_refused(tmp_path):
         durable.load(tmp_path)
 
 
-@pytest.mark.parametrize("other, named", [({"seed_digest": "x"}, "fst.seed_prompt"), ({"dataset_digest": "x"}, "data.train_files")])
+@pytest.mark.parametrize(
+    "other, named", [({"seed_digest": "x"}, "fst.seed_prompt"), ({"dataset_digest": "x"}, "data.train_files")]
+)
 def test_another_seed_or_dataset_stops(tmp_path, other, named):
     fits = {"seed_digest": "s", "dataset_digest": "d"}
     durable.refuse_mismatch(make(), **fits, where=tmp_path)

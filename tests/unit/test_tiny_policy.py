@@ -8,7 +8,6 @@ import subprocess
 import sys
 
 import pytest
-
 from fst_envs.tiny_policy import language as lang
 from fst_envs.tiny_policy.chats import FIRST_WORDS, Chat, Turn, bare, drill, full
 
@@ -102,8 +101,14 @@ def test_importing_the_package_imports_no_framework():
 
 @pytest.fixture(scope="module")
 def torch():
+    """torch, with the measurement after each build cut down to one task."""
     pytest.importorskip("transformers")
-    return pytest.importorskip("torch")
+    torch = pytest.importorskip("torch")
+    from fst_envs.tiny_policy import measure
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "TASKS", {"codes": ("codes",)})
+        yield torch
 
 
 @pytest.fixture(scope="module")

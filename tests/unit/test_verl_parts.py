@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from fst_verl import assignment
 
 from fst_plugin.config import FSTConfig
 from fst_plugin.prompts import text_digest
-from fst_verl import assignment
 
 CHAT = [{"role": "user", "content": "q"}]
 

@@ -107,7 +107,9 @@ def test_killed_twice_a_run_goes_on_with_the_same_prompts_and_batches(world, lau
     assert all(abs(sum(g["advantages"])) < 1e-4 for g in groups)
 
     # fast-phase rollouts at the training temperature, validation at its own
-    assert {e["temperature"] for g in by_uid(run.sent()).values() for e in g if len(g) == 1 and e["index"] < 100} == {1.0}
+    assert {e["temperature"] for g in by_uid(run.sent()).values() for e in g if len(g) == 1 and e["index"] < 100} == {
+        1.0
+    }
     assert {e["temperature"] for e in run.sent() if e["index"] >= 100} == {0.0}
 
     metrics = run.metrics()[5]
@@ -147,6 +149,8 @@ def test_ppo_with_a_critic_and_groups_of_one(world, launch):
         "critic.ppo_mini_batch_size=4",
         "critic.ppo_micro_batch_size_per_gpu=4",
         "trainer.total_training_steps=2",
+        "data.max_prompt_length=900",  # so that a reflection fits
+        "actor_rollout_ref.rollout.max_model_len=910",
     ).finish()
     assert {1, 2} == set(run.metrics()) and "critic/vf_loss" in run.metrics()[2]
     assert run.metrics()[1]["fst/reflection_calls"] > 0  # the policy itself was asked

@@ -44,7 +44,7 @@ def accuracy(model: LlamaForCausalLM, chats: list[Chat]) -> tuple[float, float]:
     return total.exp().mean().item(), (wrong == 0).float().mean().item()
 
 
-def questions(kinds: tuple[str, ...], listed: int, seed: int, books: int = 16, words: int = 12) -> list[Chat]:
+def questions(kinds: tuple[str, ...], listed: int, seed: int, books: int = 10, words: int = 12) -> list[Chat]:
     """`books * words` one-request chats: the seed prompt, then `listed` per-word rules, one of them the one asked for,
     with the book's general rules before them; with listed=0 the seed prompt alone."""
     chats = []

