@@ -81,7 +81,7 @@ def show(console: Console, setup: Setup, results: Results) -> None:
     console.print(
         Text(
             "KL to base: verl's per-token estimate on the step's own rollouts, each arm under its own prompts; 0 where"
-            " the weights never move. The slow rollouts of prompt evolution alone are made and scored, not learned from."
+            " the weights never move. Prompt evolution alone makes its slow rollouts too, but does not learn from them."
         )
     )
     if "fst" in results:

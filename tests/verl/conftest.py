@@ -111,7 +111,7 @@ class Launch:
             "actor_rollout_ref.rollout.max_num_batched_tokens": 1024,
             "actor_rollout_ref.rollout.agent.agent_loop_config_path": world / "loops.yaml",
             "actor_rollout_ref.rollout.agent.default_agent_loop": "recording",
-            "reward.custom_reward_function.path": HERE / "probe.py",
+            "reward.custom_reward_function.path": HERE / "probe_reward.py",
             "trainer.logger": "[console,file]",
             "trainer.val_before_train": "false",
             "trainer.test_freq": -1,

@@ -42,14 +42,3 @@ def probe_grpo(token_level_rewards, response_mask, index, config=None, **kwargs)
         _append("groups.jsonl", group)
     out = advantages.unsqueeze(-1) * response_mask
     return out, out
-
-
-def compute_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
-    """A user's reward function: how much of the answer is digits, with feedback."""
-    digits = sum(c.isdigit() for c in solution_str) / max(len(solution_str), 1)
-    return {"score": digits + float(ground_truth in solution_str), "feedback": f"Write {ground_truth}."}
-
-
-def plain_score(data_source, solution_str, ground_truth, extra_info=None, **kwargs):
-    """A reward function as most are: a number."""
-    return float(ground_truth in solution_str)

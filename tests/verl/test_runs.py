@@ -96,10 +96,10 @@ def test_killed_twice_a_run_goes_on_with_the_same_prompts_and_batches(world, lau
     # K prompts in a group, in the token ids that were sent, G/K rollouts each
     for step in (1, 2, 3, 4, 5):
         prompts = prompts_of(run, (step - 1) // T)
-        assert len(prompts) == K
         for group in slow[step]:
             for entry in group:
-                assert entry["ids"] == template_ids(world, prompts[entry["session"] % K], entry["index"])
+                assert entry["ids"] == template_ids(world, prompts[entry["session"] % len(prompts)], entry["index"])
+    assert max(len(prompts_of(run, cycle)) for cycle in range(3)) == K
 
     # one advantage group a problem, across its prompts
     groups = run.groups()
@@ -115,7 +115,7 @@ def test_killed_twice_a_run_goes_on_with_the_same_prompts_and_batches(world, lau
     metrics = run.metrics()[5]
     expected = ("cycle", "population", "anchor_best", "anchor_mean", "rollouts", "rollouts_fast_total", "seconds")
     expected += ("rollouts_slow_total", "reflection_calls_total", "reflection_failures_total", "prompt_tokens_best")
-    expected += tuple(f"reward_prompt_{rank}" for rank in range(K))
+    expected += tuple(f"reward_prompt_{rank}" for rank in range(len(prompts_of(run, 2))))
     assert [name for name in expected if f"fst/{name}" not in metrics] == []
     assert metrics["fst/cycle"] == 2 and metrics["fst/rollouts_slow_total"] == 5 * BATCH * G
     sources = {key.split("/reward/")[0] for key in metrics if key.startswith("val-") and "/reward/mean@" in key}
