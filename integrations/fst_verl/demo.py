@@ -32,13 +32,13 @@ ARMS = {
 class Setup:
     """Settings of the demo; all arms share them."""
 
-    steps: int = 36  # ours
+    steps: int = 30  # ours
     batch: int = 16  # problems a step (ours)
     group: int = 8  # G, paper §settings
     population: int = 4  # K, paper §settings
     slow_steps: int = 6  # T, paper §settings
     learning_rate: float = 3e-4  # ours: the one that serves RL alone best, see README
-    val_size: int = 48  # ours
+    val_size: int = 36  # ours
     val_samples: int = 4  # mean@4, paper §evaluation
     test_every: int = 6  # ours
     seeds: tuple[int, ...] = (0,)
