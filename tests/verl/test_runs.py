@@ -38,10 +38,10 @@ def slow_rows(run):
 
 
 def anchor_rows(run):
-    """step -> indices of the problems rolled out in the fast phase before it."""
+    """step -> indices of the problems rolled out in the fast phase before it; validation's are 100 and up."""
     steps = defaultdict(set)
     for group in by_uid(run.sent()).values():
-        if len(group) == 1:
+        if len(group) == 1 and group[0]["index"] < 100:
             steps[group[0]["step"]].add(group[0]["index"])
     return steps
 

@@ -1,0 +1,79 @@
+"""The check of a whole verl config. Needs verl, starts nothing."""
+
+import pytest
+
+pytest.importorskip("verl")
+
+from typer.testing import CliRunner  # noqa: E402
+
+from fst_plugin.cli import app  # noqa: E402
+from fst_verl import check, hydra_door  # noqa: E402
+
+
+def keys(*arguments):
+    return {p.key for p in check.problems(check.compose(["actor_rollout_ref.rollout.n=8", *arguments]))}
+
+
+def test_a_sound_config_has_no_problems():
+    assert keys() == set() and keys("+fst=paper") == set()
+
+
+@pytest.mark.parametrize(
+    "argument, key",
+    [
+        ("fst.population=3", "fst.population"),
+        ("fst.max_prompt_tokens=510", "fst.max_prompt_tokens"),
+        ("fst.reflection.kind=lm", "fst.reflection.model"),
+        ("trainer.v1.trainer_mode=separate_async", "trainer.v1.trainer_mode"),
+        ("trainer.use_v1=false", "trainer.use_v1"),
+        ("trainer.total_training_steps=3", "fst.slow_steps"),
+        ("fst.context.path=nowhere.Provider", "fst.context.path"),
+        ("+fst_env=default", "data.env.id"),
+    ],
+)
+def test_each_problem_is_told_by_its_key(argument, key):
+    assert keys(argument) == {key}
+
+
+def test_all_problems_at_once():
+    assert keys("fst.population=3", "fst.max_prompt_tokens=510", "fst.slow_steps=0") == {
+        "fst.population",
+        "fst.max_prompt_tokens",
+        "fst.slow_steps",
+    }
+
+
+def test_groups_smaller_than_the_population_are_fine():
+    assert keys("actor_rollout_ref.rollout.n=1", "algorithm.adv_estimator=gae") == set()
+
+
+@pytest.mark.parametrize("mode, ours", [("sync", "fst_sync"), ("colocate_async", "fst_colocate_async")])
+def test_our_trainer_takes_the_chosen_ones_place(mode, ours):
+    config = check.compose([f"trainer.v1.trainer_mode={mode}"])
+    hydra_door.install_trainer(config)
+    assert config.trainer.v1.trainer_mode == ours
+
+
+def test_off_leaves_verls_own_trainer():
+    config = check.compose(["fst.enabled=false"])
+    before = config.copy()
+    hydra_door.install_trainer(config)
+    assert config == before
+
+
+def test_a_bad_config_ends_the_run_before_verl_sees_it():
+    config = check.compose(["fst.slow_steps=0"])
+    with pytest.raises(SystemExit, match="fst.slow_steps"):
+        hydra_door.FSTCallback().on_run_start(config)
+
+
+def test_the_command_prints_config_and_problems():
+    good = CliRunner().invoke(app, ["check", "actor_rollout_ref.rollout.n=8", "fst.slow_steps=5"])
+    assert good.exit_code == 0 and "slow_steps: 5" in good.output and "no problems" in good.output
+    bad = CliRunner().invoke(app, ["check", "actor_rollout_ref.rollout.n=8", "fst.population=3"])
+    assert bad.exit_code == 1 and "does not divide" in bad.output
+
+
+def test_arguments_that_do_not_compose_are_told():
+    out = CliRunner().invoke(app, ["check", "no.such.key=1"])
+    assert out.exit_code == 1 and "no.such.key" in out.output.replace("\n", "") or "Key 'no'" in out.output

@@ -1,0 +1,145 @@
+"""Whole cycles on fakes: evolve before every T steps, keep what is durable, refuse what must never be sent."""
+
+import pytest
+from rule_world import SEED, World, make_problems
+
+from fst_plugin import Evolution, Population, Prompt, state
+from fst_plugin.config import parse
+from fst_plugin.factory import Policy
+from fst_plugin.fast_weights import FastPhaseFailed, FastWeights
+
+SPECIAL = ("<|im_end|>",)
+
+
+def fast_weights(folder, policy=None, **config):
+    config = parse({"reflection": {"kind": "offline"}, "slow_steps": 3, **config})
+    policy = policy or Policy(SEED, 400, lambda text: len(text.split()), SPECIAL)
+    lines = []
+    weights = FastWeights.fresh(
+        config, policy, folder, seed_prompt=Prompt(SEED), dataset_digest="data", weights="start"
+    )
+    weights.log = lines.append
+    return weights, lines
+
+
+def test_whole_cycles(tmp_path):
+    weights, _ = fast_weights(tmp_path)
+    world, problems = World(reliability=0.9), make_problems(60)
+    begun = []
+    for step in range(1, 8):
+        if weights.due(step):
+            begun.append(step)
+            anchors = problems[8 * (step - 1) : 8 * (step + 2)]
+            metrics = weights.evolve(step, f"after {step - 1}", anchors, world)
+            assert metrics["rollouts"] <= 5 * len({p.id for p in anchors})
+    assert begun == [1, 4, 7]
+    assert weights.state.cycle == 2 and weights.state.cycle_start == 7
+    assert weights.state.counters.rollouts_fast == world.rollouts
+    assert world.value(weights.population.best) > world.value(Prompt(SEED)) + 0.3
+    assert (tmp_path / "best_prompt.txt").read_text() == weights.population.best.text
+    assert state.load(tmp_path) == weights.state
+    assert weights.metrics()["rollouts_fast_total"] == world.rollouts
+
+
+def test_repeated_problems_are_one_anchor(tmp_path):
+    weights, _ = fast_weights(tmp_path, fast={"passes": 2})
+    world, problems = World(), make_problems(6)
+    weights.evolve(1, "w", problems * 4, world)
+    assert world.rollouts <= 2 * 6
+
+
+class Engine:
+    """A world whose engine dies at the n-th batch."""
+
+    def __init__(self, world, dies_at):
+        self.world, self.left = world, dies_at
+
+    def __call__(self, cells):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt  # as good as a kill: nothing is caught
+        return self.world(cells)
+
+
+def test_a_killed_phase_goes_on_from_its_record_on_the_same_weights(tmp_path):
+    problems = make_problems(40)
+    whole, _ = fast_weights(tmp_path / "whole")
+    undisturbed = World(reliability=0.8)
+    whole.evolve(1, "w", problems, undisturbed)
+
+    world = World(reliability=0.8)
+    killed, _ = fast_weights(tmp_path / "killed")
+    with pytest.raises(KeyboardInterrupt):
+        killed.evolve(1, "w", problems, Engine(world, 3))
+    again, lines = fast_weights(tmp_path / "killed")
+    again.evolve(1, "w", problems, world)
+    assert any("answered from the record" in line for line in lines)
+    assert again.population.digest == whole.population.digest
+    assert world.rollouts == undisturbed.rollouts  # nothing was paid twice
+
+
+def test_a_record_of_other_weights_is_discarded_and_told(tmp_path):
+    problems = make_problems(20)
+    killed, _ = fast_weights(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        killed.evolve(1, "w", problems, Engine(World(), 2))
+    again, lines = fast_weights(tmp_path)
+    world = World()
+    metrics = again.evolve(1, "other", problems, world)
+    assert any("discarding" in line and "weights" in line for line in lines)
+    assert world.rollouts == metrics["rollouts"]
+
+
+def test_a_finished_phase_is_taken_over(tmp_path):
+    problems = make_problems(20)
+    first, _ = fast_weights(tmp_path)
+    first.evolve(1, "w", problems, World())
+    again, _ = fast_weights(tmp_path)  # the slow step after it was killed, before any checkpoint
+    world = World()
+    again.evolve(1, "w", problems, world)
+    assert world.rollouts == 0 and again.population.digest == first.population.digest
+
+
+def failing(cells):
+    raise ConnectionError("engine down")
+
+
+def test_a_failed_phase_stops_the_run_with_the_engines_own_error(tmp_path):
+    weights, _ = fast_weights(tmp_path)
+    with pytest.raises(FastPhaseFailed, match="engine down.*max_failed_phases"):
+        weights.evolve(1, "w", make_problems(8), failing)
+
+
+def test_a_bounded_number_of_consecutive_failures_is_survived(tmp_path):
+    weights, lines = fast_weights(tmp_path, fast={"max_failed_phases": 1})
+    assert weights.evolve(1, "w0", make_problems(8), failing)["phase_failed"] == 1
+    assert weights.population.best.text == SEED and any("engine down" in line for line in lines)
+    weights.evolve(4, "w3", make_problems(8), World())  # a good one in between: the count starts anew
+    assert weights.evolve(7, "w6", make_problems(8), failing)["phase_failed"] == 1
+    with pytest.raises(FastPhaseFailed):
+        weights.evolve(10, "w9", make_problems(8), failing)
+
+
+class Careless:
+    """A user's own optimizer that hands back what must never be sent."""
+
+    def __init__(self, texts):
+        self.texts = texts
+
+    def evolve(self, population, problems, evaluate, *, cycle, seed):
+        return Evolution(Population(tuple(Prompt(text) for text in self.texts)))
+
+
+@pytest.mark.parametrize("bad", ["word " * 500, "Be brief.<|im_end|>", "   "])
+def test_whatever_the_optimizer_what_must_not_be_sent_is_not_let_in(tmp_path, bad):
+    fast = {"path": f"{__name__}.Careless", "kwargs": {"texts": [bad, "Be kind."]}}
+    weights, lines = fast_weights(tmp_path, fast=fast)
+    weights.evolve(1, "w", make_problems(4), World())
+    assert [p.text for p in weights.population.prompts] == ["Be kind."]
+    assert any("refused" in line for line in lines)
+
+
+def test_where_nothing_is_fit_the_old_population_stays(tmp_path):
+    weights, _ = fast_weights(tmp_path, fast={"path": f"{__name__}.Careless", "kwargs": {"texts": [" "]}})
+    weights.evolve(1, "w", make_problems(4), World())
+    assert [p.text for p in weights.population.prompts] == [SEED]
