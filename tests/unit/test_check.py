@@ -4,10 +4,10 @@ import pytest
 
 pytest.importorskip("verl")
 
+from fst_verl import check, hydra_door  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from fst_plugin.cli import app  # noqa: E402
-from fst_verl import check, hydra_door  # noqa: E402
 
 
 def keys(*arguments):
