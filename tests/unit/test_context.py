@@ -36,6 +36,35 @@ def test_system_placement_replaces_or_inserts_and_changes_nothing_else():
     assert CHAT == before
 
 
+@pytest.fixture(scope="module")
+def tokenizer():
+    pytest.importorskip("transformers")
+    from fst_envs.tiny_policy.model import make_tokenizer
+
+    return make_tokenizer()
+
+
+@pytest.mark.parametrize("chat", [CHAT, CHAT[1:]], ids=["replaced", "inserted"])
+@pytest.mark.parametrize("placement", ["system", "user"])
+def test_placements_in_a_real_chat_template(tokenizer, chat, placement):
+    words = {"old": "Be brief.", "q": "file the invoice", "new": "Write invoice B4."}
+    chat = [{**m, "content": words[m["content"]]} for m in chat]
+    text = tokenizer.apply_chat_template(
+        place(chat, words["new"], placement), add_generation_prompt=True, tokenize=False
+    )
+    role, joint = ("system", "<|im_end|>\n<|im_start|>user\n") if placement == "system" else ("user", "\n\n")
+    assert text == f"<|im_start|>{role}\nWrite invoice B4.{joint}file the invoice<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_control_tokens_of_a_real_tokenizer_are_refused(tokenizer):
+    from fst_plugin.factory import Policy
+
+    policy = Policy.of_tokenizer(tokenizer, "seed", 6)
+    assert policy.refuse("Write invoice B4.") is None
+    assert "control tokens" in policy.refuse("Write <|im_end|>")
+    assert "cap is 6" in policy.refuse("Write invoice B4. Write invoice B4.")
+
+
 def test_user_placement_precedes_the_first_user_message():
     chat = [*CHAT, {"role": "assistant", "content": "a"}, {"role": "user", "content": "q2"}]
     out = place(chat, "new", "user")

@@ -86,13 +86,14 @@ def build(
     seed: int = 0,
     steps: int | None = None,
     force: bool = False,
-    threads: int = 2,
+    threads: int = 1,
     progress: Progress | None = None,
 ) -> Report:
     """Makes the tiny policy in `folder` unless it stands there already: float32, loadable by transformers and vLLM.
 
     seed: of weights and data. steps: pre-training steps, default those of `Recipe`. force: train even if up to date.
-    threads: of torch while training, default 2 (ours). progress: see `train.Progress`.
+    threads: of torch while training, default 1 (ours): on a busy machine a second one costs far more than it brings.
+    progress: see `train.Progress`.
     Raises FileExistsError where `folder` holds something that is not a tiny policy.
     """
     folder = Path(folder)

@@ -25,7 +25,7 @@ CHAT_TEMPLATE = (
 
 @dataclass(frozen=True)
 class Shape:
-    """Size of the network (all ours): 0.3 M parameters, which two CPU cores pre-train in two minutes.
+    """Size of the network (all ours): 0.3 M parameters, which one CPU core pre-trains in two to three minutes.
 
     width, layers, heads, mlp: hidden size, blocks, attention heads (head size = width / heads), MLP size.
     context: longest sequence in tokens. rope_theta: base of the rotary embedding; small, because neighbours count.

@@ -1,0 +1,132 @@
+"""Parts of fst_verl on verl's own types, without starting anything."""
+
+import pytest
+
+pytest.importorskip("verl")
+
+import numpy as np  # noqa: E402
+from fst_verl import rows  # noqa: E402
+from fst_verl.bridge import Bridge, _final_keys  # noqa: E402
+from fst_verl.compat import names  # noqa: E402
+from fst_verl.lookahead import LookAhead  # noqa: E402
+
+from fst_plugin import Cell, Prompt  # noqa: E402
+from fst_plugin.rollouts import problem_id  # noqa: E402
+
+
+def chunk(indices):
+    """A batch as verl's dataloader hands it out."""
+    items = [
+        {
+            "raw_prompt": [{"role": "user", "content": f"q{i}"}],
+            "reward_model": {"ground_truth": str(i)},
+            "index": i,
+        }
+        for i in indices
+    ]
+    batch = names.collate_fn(items)
+    batch["uid"] = np.array([f"u{i}" for i in indices], dtype=object)
+    return names.tensordict_utils.get_tensordict(batch)
+
+
+def loader(size=2):
+    number = iter(range(1000))
+    return lambda: chunk([next(number) for _ in range(size)])
+
+
+def indices(batch):
+    return rows.column(batch, "index")
+
+
+def test_rows_are_problems_named_by_content():
+    found = rows.problems(chunk([3, 4, 3]))
+    assert [p.messages[0]["content"] for p in found] == ["q3", "q4", "q3"]
+    assert found[0].id == found[2].id == problem_id([{"role": "user", "content": "q3"}], "3") != found[1].id
+    assert [p.answer for p in found] == ["3", "4", "3"]
+
+
+def test_the_look_ahead_hands_out_everything_once_in_order():
+    ahead = LookAhead(loader())
+    assert indices(ahead.next()) == [0, 1]  # nothing fetched ahead
+    ahead.fill(5)
+    assert [p.messages[0]["content"] for p in ahead.pending()] == [f"q{i}" for i in range(2, 8)]
+    ahead.fill(6)  # there already
+    assert [indices(ahead.next()) for _ in range(4)] == [[2, 3], [4, 5], [6, 7], [8, 9]]
+
+
+def test_the_look_ahead_survives_a_checkpoint(tmp_path):
+    ahead = LookAhead(loader())
+    ahead.fill(4)
+    pending = tuple(p.id for p in ahead.pending())
+    ahead.save(tmp_path / "lookahead.pt")
+    again = LookAhead(loader())
+    again.load(tmp_path / "lookahead.pt", pending)
+    assert [indices(again.next()), indices(again.next())] == [[0, 1], [2, 3]]
+    with pytest.raises(ValueError, match="mixed from two runs"):
+        again.load(tmp_path / "lookahead.pt", pending[1:])
+
+
+def test_a_cells_row_is_found_by_its_problem():
+    bridge = Bridge(trainer=None, provider={}, show_answer=False)
+    bridge.open([chunk([0, 1]), chunk([2, 0])])
+    problem = rows.problems(chunk([2]))[0]
+    assert bridge.row_of[problem.id] == 2 and len(bridge.row_of) == 3
+
+
+def rollout(info, show_answer=False):
+    bridge = Bridge(trainer=None, provider={}, show_answer=show_answer)
+    problem = rows.problems(chunk([7]))[0]
+    return bridge._rollout(Cell(Prompt("p"), problem), info)
+
+
+def test_feedback_comes_from_the_reward_function_else_from_the_score():
+    said = {"score": 0.0, "text": "t", "extra": {"reward_extra_info": {"feedback": "Be brief."}}}
+    silent = {"score": 0.5, "text": "t", "extra": {"reward_extra_info": {"acc": 0.5}}}
+    assert rollout(said).feedback == "Be brief."
+    assert "0.5" in rollout(silent).feedback and "7" not in rollout(silent).feedback
+    assert rollout(silent, show_answer=True).feedback.endswith("The reference answer is: 7")
+
+
+def test_a_failure_is_no_reward_of_zero_and_keeps_its_cause():
+    failed = {"score": 0.0, "text": "", "extra": {"fst": {"error": "TimeoutError: engine"}}}
+    assert rollout(failed).error == "TimeoutError: engine"
+    assert rollout(None).error
+
+
+def test_the_last_output_of_a_session_counts():
+    assert _final_keys(["a_0_0", "a_0_2", "a_0_10", "b_0_0"]) == {"a": "a_0_10", "b": "b_0_0"}
+
+
+def test_a_checkpoint_without_fast_weights_stops_with_the_mend(tmp_path):
+    from fst_verl.trainer import FSTSync
+
+    trainer = FSTSync.__new__(FSTSync)
+    with pytest.raises(ValueError, match="holds no fast weights.*fst.enabled=false"):
+        trainer._restore(tmp_path / "global_step_3" / "fst", "seed", "data")
+
+
+@pytest.mark.parametrize("system, expected", [("Be kind.", "Be kind."), (None, "You are a helpful assistant.")])
+def test_evolution_starts_from_the_datas_system_message_else_from_the_default(system, expected):
+    from fst_verl.trainer import FSTSync
+
+    from fst_plugin.config import parse
+
+    chat = [{"role": "system", "content": system}] if system else []
+    trainer = FSTSync.__new__(FSTSync)
+    trainer._fst_config = parse({})
+    trainer.train_dataset = [{"raw_prompt": [*chat, {"role": "user", "content": f"q{i}"}]} for i in range(3)]
+    assert trainer._seed_prompt().text == expected
+    trainer._fst_config = parse({"seed_prompt": "Mine."})
+    assert trainer._seed_prompt().text == "Mine."
+
+
+def test_several_system_messages_need_a_choice():
+    from fst_verl.trainer import FSTSync
+
+    from fst_plugin.config import ConfigError, parse
+
+    trainer = FSTSync.__new__(FSTSync)
+    trainer._fst_config = parse({})
+    trainer.train_dataset = [{"raw_prompt": [{"role": "system", "content": text}]} for text in "ab"]
+    with pytest.raises(ConfigError, match="fst.seed_prompt"):
+        trainer._seed_prompt()
