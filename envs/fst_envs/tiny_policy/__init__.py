@@ -1,6 +1,6 @@
 """A tiny policy: a real language model of 0.35 M parameters that follows rules stated in its system prompt, half well.
 
-`build(folder)` pre-trains it from scratch in two to three minutes on one CPU core and measures it. It knows the language
+`build(folder)` pre-trains it from scratch in two to three minutes on a CPU core and measures it. It knows the language
 of the house rules (`language`), none of their rule books: what a book says it can only learn from a prompt or from
 reward. Importing this package imports neither torch nor transformers.
 """

@@ -1,4 +1,4 @@
-"""Pre-training of the tiny policy in plain torch: two to three minutes on one core, counted in steps, no weight set by hand.
+"""Pre-training of the tiny policy in plain torch: two to three minutes on one core, no weight set by hand.
 
 - Several independent requests share one system prompt in one sequence: a block mask keeps them apart and positions
   restart after the system prompt, so that each reads as a chat of its own. The loss is on answers only.
