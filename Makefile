@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip install --quiet -c constraints.txt
 .PHONY: demo test test-unit test-verl-0.9.0 lint types wheel clean
 
 demo: $(VENV)/.installed
-	$(BIN)/fst demo --seeds $(SEEDS)
+	$(BIN)/fst demo --seeds $(SEEDS) --jobs 2
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest tests

@@ -32,7 +32,7 @@ ARMS = {
 class Setup:
     """Settings of the demo; all arms share them."""
 
-    steps: int = 30  # ours
+    steps: int = 24  # ours
     batch: int = 16  # problems a step (ours)
     group: int = 8  # G, paper §settings
     population: int = 4  # K, paper §settings
