@@ -23,8 +23,8 @@ from fst_plugin.state import BEST_PROMPT_FILE
 ENV_ID = "fst_envs:fst/HouseRules-v0"
 ARMS = {
     "rl": "RL alone",
-    "prompts": "prompt evolution alone",
-    "fst": "FST: both",
+    "prompts": "prompts alone",
+    "fst": "FST",
 }
 
 

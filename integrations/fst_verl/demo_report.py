@@ -33,30 +33,38 @@ def spread(values: Sequence[float | None], digits: int = 2) -> str:
     return text + (f" ({missing} never)" if missing else "")
 
 
-def table(setup: Setup, results: Results) -> Table:
-    """One row an arm: accuracy by step, steps to RL's peak, rollouts, KL to base; mean ± spread over the seeds."""
+def accuracy_table(setup: Setup, results: Results) -> Table:
+    """Validation accuracy by step; mean ± standard deviation over the seeds."""
     steps = sorted({step for by_seed in results.values() for r in by_seed.values() for step in r.val_acc_by_step})
-    seeds = len(setup.seeds)
-    title = f"validation accuracy (mean@{setup.val_samples}) by step; {seeds} seed{'s' if seeds > 1 else ''}, mean ±sd"
-    out = Table(title=title)
+    out = Table(title=f"validation accuracy (mean@{setup.val_samples}) by RL step, {_seeds(setup)}")
     out.add_column("arm")
     for step in steps:
         out.add_column(str(step), justify="right")
-    for name in ("steps to RL's peak", "rollouts slow + fast", "... to RL's peak", "KL to base"):
-        out.add_column(name, justify="right")
+    for arm, by_seed in results.items():
+        out.add_row(ARMS[arm], *(spread([r.val_acc_by_step.get(step) for r in by_seed.values()]) for step in steps))
+    return out
+
+
+def cost_table(setup: Setup, results: Results) -> Table:
+    """What each arm took: steps and rollouts to RL's peak, rollouts in all, KL to the base model."""
+    out = Table(title=f"what it took, {_seeds(setup)}")
+    for name in ("arm", "steps to RL's peak", "rollouts to RL's peak", "rollouts slow + fast", "KL to base"):
+        out.add_column(name, justify="left" if name == "arm" else "right")
     for arm, by_seed in results.items():
         runs = list(by_seed.values())
-        cells = [spread([r.val_acc_by_step.get(step) for r in runs]) for step in steps]
         to_peak = [r.rollouts_by_step[r.steps_to_rl_peak] if r.steps_to_rl_peak is not None else None for r in runs]
         out.add_row(
             ARMS[arm],
-            *cells,
             spread([r.steps_to_rl_peak for r in runs], 0),
-            f"{mean(r.rollouts_slow for r in runs):.0f} + {mean(r.rollouts_fast for r in runs):.0f}",
             spread(to_peak, 0),
+            f"{mean(r.rollouts_slow for r in runs):.0f} + {mean(r.rollouts_fast for r in runs):.0f}",
             spread([r.kl_to_base for r in runs], 3),
         )
     return out
+
+
+def _seeds(setup: Setup) -> str:
+    return "1 seed" if len(setup.seeds) == 1 else f"{len(setup.seeds)} seeds, mean ±sd"
 
 
 def verdict(results: Results) -> str:
@@ -75,13 +83,14 @@ def verdict(results: Results) -> str:
 
 
 def show(console: Console, setup: Setup, results: Results) -> None:
-    console.print(table(setup, results))
+    console.print(accuracy_table(setup, results))
+    console.print(cost_table(setup, results))
     console.print(Text(verdict(results)))
     console.print(Text(WHAT_EACH_SEES))
     console.print(
         Text(
             "KL to base: verl's per-token estimate on the step's own rollouts, each arm under its own prompts; 0 where"
-            " the weights never move. Prompt evolution alone makes its slow rollouts too, but does not learn from them."
+            " the weights never move. The arm of prompts alone makes its slow rollouts too, but does not learn from them."
         )
     )
     if "fst" in results:
