@@ -90,7 +90,7 @@ def show(console: Console, setup: Setup, results: Results) -> None:
     console.print(
         Text(
             "KL to base: verl's per-token estimate on the step's own rollouts, each arm under its own prompts; 0 where"
-            " the weights never move. The arm of prompts alone makes its slow rollouts too, but does not learn from them."
+            " the weights never move. The prompts-alone arm makes slow rollouts too, but does not learn from them."
         )
     )
     if "fst" in results:
