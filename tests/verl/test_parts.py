@@ -130,3 +130,22 @@ def test_several_system_messages_need_a_choice():
     trainer.train_dataset = [{"raw_prompt": [{"role": "system", "content": text}]} for text in "ab"]
     with pytest.raises(ConfigError, match="fst.seed_prompt"):
         trainer._seed_prompt()
+
+
+def test_a_rollout_that_fails_in_the_fast_phase_says_so_in_its_output():
+    import asyncio
+    from types import SimpleNamespace
+
+    from fst_verl.agent_loop import ContextLoop
+    from fst_verl.assignment import row_column
+
+    provider = {"name": "population", "path": None, "kwargs": {}, "placement": "system"}
+    loop = ContextLoop.__new__(ContextLoop)
+    loop._arguments, loop.tokenizer = {}, SimpleNamespace(pad_token_id=3)
+    loop.rollout_config = SimpleNamespace(temperature=1.0, top_p=1.0, top_k=-1)
+    row = {"raw_prompt": [{"role": "user", "content": "q"}], "session_id": 0}
+    column = row_column("no_such_loop", ["p"], provider, split="anchor", step=1)
+    output = asyncio.run(loop.run({}, **row, fst=column)).as_dict()
+    assert "no_such_loop" in output["extra_fields"]["fst"]["error"] and float(output["rm_scores"].sum()) == 0.0
+    with pytest.raises(KeyError):  # in training it is verl's to handle
+        asyncio.run(loop.run({}, **row, fst=column | {"split": "train"}))
