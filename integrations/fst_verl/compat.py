@@ -49,7 +49,7 @@ TRAINER_METHODS = (
     "_val_metrics_update",
     "_compute_metrics",
     "on_train_begin",
-    "prepare_step",
+    "_add_batch_to_generate",
 )
 
 TRAINER_ATTRIBUTES = (

@@ -64,13 +64,9 @@ class FastSlow:
 
     # ------------------------------------------------------------------------------------------------------- evolve
 
-    def prepare_step(self) -> dict[str, float]:
-        self._evolve_if_due()
-        metrics = dict(super().prepare_step() or {})  # type: ignore[misc]
-        if self._fst_enabled:
-            metrics.update({f"fst/{k}": float(v) for k, v in self._fst_pending.items()})
-            self._fst_pending = {}
-        return metrics
+    def _add_batch_to_generate(self) -> None:
+        self._evolve_if_due()  # the servers are awake here, with the current weights
+        super()._add_batch_to_generate()  # type: ignore[misc]
 
     def _evolve_if_due(self) -> None:
         if self.fst is None or not self.fst.due(self.global_steps):
@@ -135,7 +131,8 @@ class FastSlow:
         super()._compute_metrics(batch, metrics, *args, **kwargs)  # type: ignore[misc]
         if self.fst is None:
             return
-        metrics.update({f"fst/{k}": v for k, v in self.fst.metrics().items()})
+        metrics.update({f"fst/{k}": float(v) for k, v in {**self.fst.metrics(), **self._fst_pending}.items()})
+        self._fst_pending = {}
         for rank, rewards in sorted(self._rewards_by_rank(batch).items()):
             metrics[f"fst/reward_prompt_{rank}"] = sum(rewards) / len(rewards)
 
