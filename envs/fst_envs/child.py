@@ -2,7 +2,8 @@
 
 For third-party code that may hang, draw from the global RNG, depend on the hash seed or execute what it is given: it
 runs in a child with a fixed hash seed, one thread, bounded memory, an empty working directory and none of the parent's
-environment variables but the search paths, so neither its state nor the parent's secrets cross over.
+environment variables but the search paths, so neither its state nor the parent's secrets cross over. A child that is
+not `private` keeps the parent's working directory and environment variables.
 
 A child module calls `serve(handle)` as its main. Invariants: one request is under way at a time (threads queue); a
 child is never shared over a fork; after a timeout the child is gone and the next request starts a fresh one.
@@ -37,10 +38,13 @@ class ChildDied(Exception):
 
 
 class Child:
-    """A process running `python -m module`; started on the first `ask`, restarted when it is gone."""
+    """A process running `python -m module`; started on the first `ask`, restarted when it is gone.
 
-    def __init__(self, module: str):
-        self.module = module
+    private: keep the parent's working directory and environment variables from it; default True (ours).
+    """
+
+    def __init__(self, module: str, private: bool = True):
+        self.module, self.private = module, private
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0  # pid that started the process: a fork must not write into the same pipe
@@ -55,20 +59,28 @@ class Child:
             process = self._running()
             return self._exchange(process, request, timeout)
 
+    def kill(self) -> None:
+        """Ends the process, also amid a request of another thread, which then raises ChildDied."""
+        process = self._process
+        if process is not None and self._owner == os.getpid():
+            process.kill()
+
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
             return self._process
         workdir = tempfile.TemporaryDirectory(prefix="fst-envs-")
         paths = [os.path.abspath(p) for p in sys.path]  # "" is the parent's working directory
-        env = {k: os.environ[k] for k in _PASSED_ON if k in os.environ}
+        env = {k: v for k, v in os.environ.items() if k in _PASSED_ON or not self.private}
         env |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONHASHSEED": "0", "PYTHONIOENCODING": "utf-8"}
-        env |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HOME": workdir.name, "TMPDIR": workdir.name}
+        env |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TMPDIR": workdir.name}
+        if self.private:
+            env["HOME"] = workdir.name
         process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", self.module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd=workdir.name,
+            cwd=workdir.name if self.private else None,
             env=env,
         )
         self._process, self._owner, self._unread = process, os.getpid(), b""
