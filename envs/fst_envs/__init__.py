@@ -15,6 +15,7 @@ from .spaces import UnicodeText
 
 ENVIRONMENTS = {
     "fst/HouseRules-v0": "fst_envs.house_rules:HouseRules",
+    "fst/SecondTry-v0": "fst_envs.second_try:SecondTry",
     "fst/StarGraph-v0": "fst_envs.star_graph:StarGraph",
     "fst/ReasoningGym-v0": "fst_envs.reasoning_gym:ReasoningGym",
 }
