@@ -21,6 +21,8 @@ TABLE: dict[str, str] = {
     "agent_loop_registry": "verl.experimental.agent_loop.agent_loop:_agent_loop_registry",
     "register_agent_loop": "verl.experimental.agent_loop.agent_loop:register",
     "register_adv_est": "verl.trainer.ppo.core_algos:register_adv_est",
+    "ContinuousTokenBuilder": "verl.utils.tokenizer.continuous_token:ContinuousTokenBuilder",
+    "create_continuous_token_builder": ("verl.utils.tokenizer.continuous_token_wiring:create_continuous_token_builder"),
     "collate_fn": "verl.utils.dataset.rl_dataset:collate_fn",
     "normalize_token_ids": "verl.utils.tokenizer:normalize_token_ids",
     "tensordict_utils": "verl.utils.tensordict_utils",
@@ -34,6 +36,12 @@ TABLE: dict[str, str] = {
     "need_critic": "verl.trainer.ppo.utils:need_critic",
     "need_reference_policy": "verl.trainer.ppo.utils:need_reference_policy",
     "validate_config": "verl.utils.config:validate_config",
+}
+
+LOOP_METHODS: dict[str, tuple[str, ...]] = {
+    # name here -> its names on AgentLoopBase, newest verl first
+    "merge_context": ("ct_merge_context_msg", "ct_merge_non_assistant_msg"),
+    "merge_assistant": ("ct_merge_assistant_token",),
 }
 
 TRAINER_METHODS = (
@@ -77,6 +85,28 @@ def resolve(name: str) -> Any:
             f"fst_verl needs {TABLE[name]} and this verl does not have it ({error});"
             f" supported: verl {', '.join(SUPPORTED)}"
         ) from error
+
+
+def loop_method(loop: Any, name: str) -> Any:
+    """A method of verl's agent loops under whatever name this verl has it. Raises ImportError where it has none."""
+    for theirs in LOOP_METHODS[name]:
+        if hasattr(loop, theirs):
+            return getattr(loop, theirs)
+    raise ImportError(
+        f"fst_verl needs a method of AgentLoopBase named {' or '.join(LOOP_METHODS[name])} and this verl has none;"
+        f" supported: verl {', '.join(SUPPORTED)}"
+    )
+
+
+def token_builder(loop: Any) -> Any:
+    """A continuous-token builder for an agent loop of verl 0.9.0, which has one only where data.continuous_token.enable
+    is set; later ones always have theirs."""
+    return names.create_continuous_token_builder(
+        loop.tokenizer,
+        model_family="auto",
+        model_path=loop.config.actor_rollout_ref.model.path,
+        chat_template_kwargs=loop.apply_chat_template_kwargs,
+    )
 
 
 class _Names:

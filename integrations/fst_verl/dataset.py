@@ -7,13 +7,17 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+EPISODE_LOOP = "fst_episode"
+"""Agent loop that plays multi-turn rows."""
+
 
 class EnvDataset(Dataset):
     """The `train` or `val` split of `data.env.id`, one row per instance, in verl's row schema.
 
     verl builds it twice, with `data_files` = data.train_files and data.val_files: here the name of the split.
-    The two splits share no problem. `data.env.system_prompt`, where set, stands before every problem. Raises
-    ValueError where the split is not one of the two.
+    The two splits share no problem. `data.env.system_prompt`, where set, stands before every problem. With
+    `data.env.multi_turn` the rows are played as episodes by the agent loop `fst_episode`, which brings the reward
+    along. Raises ValueError where the split is not one of the two, or an episode's settings are not valid.
     """
 
     def __init__(self, data_files: Any, tokenizer: Any, config: Any, processor: Any = None, max_samples: int = -1):
@@ -27,9 +31,12 @@ class EnvDataset(Dataset):
             )
         env = OmegaConf.to_container(config.env, resolve=True) if not isinstance(config.env, dict) else config.env
         assert isinstance(env, dict)
+        if env.get("multi_turn"):
+            _check_episode(env)
         sizes = {"train": env["train_size"], "val": env["val_size"]}
         rows = load_splits(env["id"], dict(env.get("kwargs") or {}), sizes)[split]
         self.rows = rows[:max_samples] if max_samples > 0 else rows
+        self.loop = {"agent_name": EPISODE_LOOP} if env.get("multi_turn") else {}
         self.system = [{"role": "system", "content": env["system_prompt"]}] if env.get("system_prompt") else []
 
     def __len__(self) -> int:
@@ -40,6 +47,7 @@ class EnvDataset(Dataset):
 
         row: Mapping[str, Any] = self.rows[item]
         return {
+            **self.loop,
             "data_source": row["data_source"],
             "raw_prompt": [*map(dict, self.system), *map(dict, row["prompt"])],
             "reward_model": dict(row["reward_model"]),
@@ -49,3 +57,16 @@ class EnvDataset(Dataset):
             "interaction_kwargs": {},
             "dummy_tensor": torch.tensor([0], dtype=torch.uint8),  # verl's batches must not be without tensors
         }
+
+
+def _check_episode(env: Mapping[Any, Any]) -> None:
+    """Raises ValueError, in the driver and once, for what would fail every single episode later."""
+    from fst_envs.episode import Episode
+
+    try:
+        Episode(env["id"], env.get("kwargs"), **(env.get("episode") or {}))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"data.env.episode: {error}") from None
+    limit = env.get("max_turn_tokens")
+    if limit is not None and int(limit) < 1:
+        raise ValueError(f"data.env.max_turn_tokens={limit}: a turn needs at least 1 token; null is no limit")

@@ -15,9 +15,10 @@ def _load() -> None:
     if cpu.wanted():
         cpu.activate()
 
-    from . import agent_loop, hydra_door, loss, trainer
+    from . import agent_loop, episode_loop, hydra_door, loss, trainer
 
     agent_loop.register()
+    episode_loop.register()
     loss.register()
     trainer.register()
     hydra_door.register()
