@@ -76,7 +76,12 @@ class ReflectionConfig(_Strict):
     timeout_s: float = Field(120.0, gt=0, description="ours")
     retries: int = Field(2, ge=0, description="ours")
     concurrency: int = Field(8, gt=0, description="reflection calls in flight (ours)")
-    max_failures: int = Field(3, gt=0, description="consecutive failures that end a fast phase (ours)")
+    max_failures: int = Field(3, gt=0, description="rounds of failures in a row that end a fast phase (ours)")
+    draft: bool = Field(
+        False,
+        description="ask for the first prompts of the next fast phase while the trainer still updates the weights;"
+        " needs fst.fast.free_scores and a reflection that does not run on the policy's engine (ours: off)",
+    )
     show_answer: bool = Field(
         False,
         description="where neither reward function nor environment gives feedback: may the reflection see the problem's"
@@ -96,20 +101,62 @@ class FastPhaseConfig(Pluggable):
         gt=0,
         description="at most so many of the cycle's problems as anchors; null: all of them (paper §algorithm 1)",
     )
-    minibatch: int = Field(3, gt=0, description="problems a new prompt is first tested on (ours; GEPA's own default)")
+    minibatch: int = Field(
+        3, gt=0, description="least problems a new prompt is first tested on (ours; GEPA's own default)"
+    )
     records: int = Field(12, gt=0, description="most rollouts shown to one reflection (ours)")
     new_candidates: int = Field(
-        8,
+        10,
         gt=0,
         description="anchors are cut to a seeded part so that at least so many new prompts can be scored (ours)",
     )
-    proposals: int = Field(4, gt=0, description="prompts proposed at a time (ours)")
+    proposals: int = Field(8, gt=0, description="prompts proposed at a time (ours)")
+    width: int | None = Field(
+        None,
+        gt=0,
+        description="rollouts that the engine runs at a time, which a batch should fill; null: max_num_seqs x replicas"
+        " (ours)",
+    )
+    free_scores: bool = Field(
+        True,
+        description="take the carried prompts' scores and feedback from the slow phase instead of paying for them"
+        " again (paper names it as future work; ours)",
+    )
+    max_score_age: int | None = Field(
+        None,
+        gt=0,
+        description="slow steps after which such a score is too stale; null: none of a cycle is (ours)",
+    )
+    confidence: float = Field(
+        1.0,
+        ge=0,
+        description="standard errors that the best new prompt must be ahead of the best old one, on problems that no"
+        " reflection saw, to take the lead (ours)",
+    )
+    patience: int | None = Field(
+        None, gt=0, description="rounds without a new best anchor score that end a fast phase; null: no such end (ours)"
+    )
+    answers: Literal["auto", "private", "shared"] = Field(
+        "auto",
+        description="private: a problem's answer is its own, and a prompt that carries one is refused; auto: as the"
+        " environment says (extra_info.private_answer), else shared (ours)",
+    )
     perfect_score: float = Field(1.0, description="reward at which a rollout has nothing left to learn from (ours)")
     max_failed_phases: int = Field(
         0,
         ge=0,
         description="consecutive failed fast phases that training survives with the old population (ours: none)",
     )
+
+
+class ScheduleConfig(_Strict):
+    """When a cycle ends. Default: after slow_steps = T steps. Adaptive: when its reward no longer rises."""
+
+    kind: Literal["fixed", "adaptive"] = Field("fixed", description="fixed: T steps (paper §algorithm 1)")
+    patience: int = Field(3, gt=0, description="adaptive: steps without a new best moving mean of the reward (ours)")
+    window: int = Field(2, gt=0, description="adaptive: steps in the moving mean (ours)")
+    min_steps: int = Field(3, gt=0, description="adaptive: a cycle has at least so many slow steps (ours)")
+    max_steps: int = Field(12, gt=0, description="adaptive: and at most so many (ours)")
 
 
 class FSTConfig(_Strict):
@@ -128,6 +175,7 @@ class FSTConfig(_Strict):
     )
     validate_seed: bool = Field(True, description="validate under the seed prompt too, side by side (ours)")
     seed: int = Field(0, description="of everything random in the fast phase (ours)")
+    schedule: ScheduleConfig = ScheduleConfig()
     context: ContextConfig = ContextConfig()
     fast: FastPhaseConfig = FastPhaseConfig()
     reflection: ReflectionConfig = ReflectionConfig()
@@ -146,6 +194,18 @@ def check(config: FSTConfig) -> list[Problem]:
         )
     if config.context.name == "fixed" and not config.context.path and not config.context.kwargs.get("text"):
         problems.append(Problem("fst.context.kwargs.text", "context 'fixed' needs the prompt's text here"))
+    if config.schedule.min_steps > config.schedule.max_steps:
+        problems.append(
+            Problem("fst.schedule.min_steps", f"is above fst.schedule.max_steps={config.schedule.max_steps}: lower it")
+        )
+    if config.reflection.draft and (config.reflection.kind == "policy" or not config.fast.free_scores):
+        problems.append(
+            Problem(
+                "fst.reflection.draft",
+                "needs fst.fast.free_scores=true and a reflection that does not run on the policy's engine"
+                " (fst.reflection.kind=lm): set it to false",
+            )
+        )
     if config.seed_prompt is not None and not config.seed_prompt.strip():
         problems.append(Problem("fst.seed_prompt", "is empty: give the first prompt a text, or null for the default"))
     return problems

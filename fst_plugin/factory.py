@@ -10,6 +10,7 @@ from typing import Any
 from .config import FSTConfig
 from .imports import load
 from .optimizer import PromptOptimizer
+from .progress import LiveLine
 from .rollouts import Message
 
 Generate = Callable[[list[list[Message]]], list[str]]
@@ -21,7 +22,7 @@ class Policy:
 
     seed_prompt: text of the first prompt. max_tokens: cap of a prompt, in the policy's tokens. count_tokens: length of
     a text in them. special_tokens: control tokens of the chat template. generate: the policy's answers to plain chats.
-    fits: does a chat fit the prompt length of its rollouts?
+    fits: does a chat fit the prompt length of its rollouts? width: rollouts that its engine runs at a time.
     """
 
     seed_prompt: str
@@ -30,10 +31,11 @@ class Policy:
     special_tokens: tuple[str, ...] = ()
     generate: Generate | None = None
     fits: Callable[[Sequence[Message]], bool] = lambda chat: True
+    width: int = 256
 
     @classmethod
     def of_tokenizer(cls, tokenizer: Any, seed_prompt: str, max_tokens: int, **more: Any) -> Policy:
-        """From a Hugging Face tokenizer; `more`: generate, fits."""
+        """From a Hugging Face tokenizer; `more`: generate, fits, width."""
 
         def count(text: str) -> int:
             return len(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -78,25 +80,29 @@ def build_reflection(config: FSTConfig, policy: Policy) -> Any:
 
 
 def build_optimizer(
-    config: FSTConfig, policy: Policy, anchors: int, wrap: Callable[[Any], Any], log: Callable[[str], None]
+    config: FSTConfig, policy: Policy, problems: int, reflection: Any, log: Callable[[str], None]
 ) -> PromptOptimizer:
-    """The optimizer of one fast phase. wrap: put around the reflection (the journal's hook). anchors: how many."""
+    """The optimizer of one fast phase. problems: how many the cycle has."""
     if config.fast.path:
         return load(config.fast.path, "fst.fast.path")(**config.fast.kwargs)
     from .gepa_optimizer import GEPAOptimizer
 
     return GEPAOptimizer(
-        wrap(build_reflection(config, policy)),
+        reflection,
         k=config.population,
-        budget=config.fast.budget or math.ceil(config.fast.passes * anchors),
+        budget=config.fast.budget or math.ceil(config.fast.passes * problems),
         minibatch=config.fast.minibatch,
         records=config.fast.records,
         new_candidates=config.fast.new_candidates,
         proposals=config.fast.proposals,
+        width=config.fast.width or policy.width,
+        confidence=config.fast.confidence,
+        patience=config.fast.patience,
         perfect_score=config.fast.perfect_score,
         max_tokens=policy.max_tokens,
         count_tokens=policy.count_tokens,
         special_tokens=policy.special_tokens,
         max_reflection_failures=config.reflection.max_failures,
         log=log,
+        status=LiveLine(log),
     )

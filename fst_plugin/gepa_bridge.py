@@ -5,17 +5,19 @@ anchors. Its doors are used as follows.
 
 - Warm start: GEPA takes one seed candidate. In its first round `Tasks` hands it one carried prompt per task; the
   "reflection" on such a task is that prompt, verbatim, and its score was paid before, in one batch with the seed's.
-- A parent's minibatch costs nothing: its rollouts on the anchors are known. Reflection reads those rollouts.
+- A parent's minibatch costs nothing: its rollouts on the anchors are known, and so are, from the slow phase, those of
+  carried prompts on many other problems. Reflection reads them. A child's test is part of its score if it passes.
+- Of a round's children at most half pass: those that beat their parents by most. A round is only as wide as the budget
+  bears, so the budget is a hard cap.
 - Choice of parents and minibatches is a function of (seed, round, slot) and of the scores, so a phase can be repeated.
-- A round is only as wide as the budget bears in the worst case, where every child passes: the budget is a hard cap.
 - Failed rollouts are left out of every comparison and never shown to a reflection.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gepa.core.adapter import EvaluationBatch
@@ -23,6 +25,7 @@ from gepa.proposer.reflective_mutation.reflection_lm import ReflectionProposal
 from gepa.strategies.proposal_sampling import ProposalTask
 
 from .ledger import Ledger
+from .optimizer import Candidate
 from .prompts import Prompt
 from .proposals import Proposer, Records
 from .rollouts import Problem, Rollout
@@ -60,7 +63,10 @@ Reflected = tuple[ReflectionProposal, "Bridge"]
 class Bridge:
     """GEPA's adapter, reflection, acceptance criterion and stop condition over one ledger and one proposer.
 
-    carried: the old population. minibatch: problems a child is tested on. records: most rollouts shown to a reflection.
+    carried: the old population. learning: problems to learn from: the anchors and others with known rollouts. reserve:
+    rollouts to leave for what comes after. records: most rollouts shown to a reflection. patience: rounds without a new
+    best anchor score that end the phase, None: no such end. on_round: called before every round but the first, and
+    after the last.
     """
 
     propose_new_texts = None  # GEPA: proposals come from the reflection strategy
@@ -71,22 +77,29 @@ class Bridge:
         proposer: Proposer,
         carried: Sequence[Prompt],
         *,
+        learning: Sequence[Problem],
+        reserve: int,
         records: int,
         perfect_score: float,
         max_failed_rounds: int,
+        patience: int | None = None,
+        on_round: Callable[[], None] = lambda: None,
     ):
         self.ledger = ledger
         self.proposer = proposer
         self.carried = list(carried)
+        self.learning = list(learning)
+        self.reserve = reserve
         self.records = records
         self.perfect_score = perfect_score
         self.max_failed_rounds = max_failed_rounds
+        self.patience = patience
+        self.on_round = on_round
         self.round = 0
-        self.accepted = 0
-        self.rejected = 0
         self.exhausted = False
+        self.candidates: dict[str, Candidate] = {}
         self._barren = 0
-        self._made: dict[str, Prompt] = {}
+        self._best, self._best_round = float("-inf"), 0
         self._fatal: Exception | None = None
         for prompt in carried:
             proposer.know(prompt.text)
@@ -99,32 +112,50 @@ class Bridge:
         return self.batch_evaluate([(candidate, batch)])[0]
 
     def batch_evaluate(self, items: list[tuple[dict[str, str], list[Any]]]) -> list[EvaluationBatch]:
-        to_score = [c[COMPONENT] for c, batch in items if isinstance(batch[0], Anchor)]
-        self.ledger.score([self._made[text] for text in to_score if not self.ledger.knows(text)])
-        tests = [
-            (self._made[c[COMPONENT]], [example.problem for example in batch])
-            for c, batch in items
-            if isinstance(batch[0], Trial) and not self.ledger.knows(c[COMPONENT])
-        ]
-        tested = iter(self.ledger.run(tests))
-        return [self._answer(c[COMPONENT], batch, tested) for c, batch in items]
+        texts = [candidate[COMPONENT] for candidate, _ in items]
+        to_score = [t for t, (_, batch) in zip(texts, items, strict=True) if isinstance(batch[0], Anchor)]
+        self.ledger.score([self._prompt(text) for text in to_score if not self.ledger.is_scored(text)])
+        tests = {
+            text: [example.problem for example in batch]
+            for text, (_, batch) in zip(texts, items, strict=True)
+            if isinstance(batch[0], Trial) and not self.ledger.is_scored(text)
+        }
+        self.ledger.run([(self._prompt(text), problems) for text, problems in tests.items()])
+        self._judge(tests)
+        return [self._answer(text, batch) for text, (_, batch) in zip(texts, items, strict=True)]
 
-    def _answer(self, text: str, batch: Sequence[Any], tested: Any) -> EvaluationBatch:
-        if isinstance(batch[0], Carried):  # always passes
-            scores = [float(text == example.text) for example in batch]
-            return EvaluationBatch(list(batch), scores, list(batch), num_metric_calls=0)
-        cost = 0
-        if self.ledger.knows(text):
-            known = self.ledger.rollouts(text)
-            rollouts = [known.get(example.problem.id, _MISSING) for example in batch]
-        else:
-            rollouts = next(tested)
-            cost = len(batch)
+    def _prompt(self, text: str) -> Prompt:
+        return self.candidates[text].prompt
+
+    def _answer(self, text: str, batch: Sequence[Any]) -> EvaluationBatch:
+        if isinstance(batch[0], Carried):
+            return EvaluationBatch(list(batch), [1.0] * len(batch), list(batch), num_metric_calls=0)
+        known = self.ledger.rollouts(text)
+        rollouts = [known.get(example.problem.id, _MISSING) for example in batch]
         valid = [r.score for r in rollouts if r.error is None]
         mean = sum(valid) / len(valid) if valid else 0.0  # GEPA wants a number for every cell; this one moves no mean
         scores = [mean if r.error is not None else r.score for r in rollouts]
-        pairs = [(example.problem, r) for example, r in zip(batch, rollouts, strict=True)]
-        return EvaluationBatch(list(rollouts), scores, pairs, num_metric_calls=cost)
+        return EvaluationBatch(rollouts, scores, list(batch), num_metric_calls=0)
+
+    def _judge(self, tests: Mapping[str, Sequence[Problem]]) -> None:
+        """Who of a round's children passes: those better than their parents, by most first, at most half of them."""
+        if not tests:
+            return
+        parents = {prompt.digest: prompt.text for prompt in self.ledger.scored()}
+        for text, problems in tests.items():
+            before = self.ledger.rollouts(parents[self._prompt(text).parents[0]])
+            after = self.ledger.rollouts(text)
+            both = [p.id for p in problems if p.id in before and p.id in after]
+            margin = sum(after[i].score - before[i].score for i in both) / len(both) if both else 0.0
+            self._verdict(text, "outranked" if margin > 0 else "rejected", margin)
+        better = [t for t in tests if self.candidates[t].verdict == "outranked"]
+        better.sort(key=lambda t: -(self.candidates[t].margin or 0.0))
+        for text in better[: passing(len(tests))]:
+            self._verdict(text, "scored")
+
+    def _verdict(self, text: str, verdict: str, margin: float | None = None) -> None:
+        old = self.candidates[text]
+        self.candidates[text] = replace(old, verdict=verdict, margin=old.margin if margin is None else margin)
 
     def make_reflective_dataset(
         self, candidate: dict[str, str], eval_batch: EvaluationBatch, components_to_update: list[str]
@@ -151,69 +182,81 @@ class Bridge:
             self._fatal = error
             children = [None] * len(jobs)
         self._barren = 0 if any(children) else self._barren + 1
-        self._made.update({child.text: child for child in children if child is not None})
+        for child, (_, records) in zip(children, parents, strict=True):
+            if child is not None:
+                shown = tuple((problem.id, rollout) for problem, rollout in records)
+                self.candidates[child.text] = Candidate(child, "rejected", None, shown)
         return [(ReflectionProposal({COMPONENT: c.text} if c is not None else {}), self) for c in children]
 
-    def _records(self, parent: str, tested: list[tuple[Problem, Rollout]], slot: int) -> Records:
-        """The minibatch, then other failures of the parent on the anchors, paid for already."""
-        have = {problem.id for problem, _ in tested}
+    def _records(self, parent: str, tested: Sequence[Trial], slot: int) -> Records:
+        """How the parent did on the minibatch, then other failures of it, anchors or not, all paid for already."""
         known = self.ledger.rollouts(parent)
+        first = [(t.problem, known[t.problem.id]) for t in tested if t.problem.id in known]
+        have = {problem.id for problem, _ in first}
         others = [
             (problem, known[problem.id])
-            for problem in self.ledger.anchors
+            for problem in self.learning
             if problem.id not in have and problem.id in known and known[problem.id].score < self.perfect_score
         ]
         random.Random(f"records-{self.proposer.seed}-{self.round}-{slot}").shuffle(others)
-        return tuple([*tested, *others[: max(0, self.records - len(tested))]])
+        failed = [pair for pair in first if pair[1].score < self.perfect_score]
+        return tuple([*failed, *others, *(pair for pair in first if pair not in failed)][: self.records])
 
     # Acceptance and end
 
     def should_accept(self, proposal: Any, state: Any) -> bool:
-        """Better than its parent on the problems of the minibatch where neither rollout failed."""
-        if isinstance(proposal.eval_after.trajectories[0], Carried):
-            return True
-        pairs = [
-            (before, after)
-            for (_, before), (_, after) in zip(
-                proposal.eval_before.trajectories, proposal.eval_after.trajectories, strict=True
-            )
-            if before.error is None and after.error is None
-        ]
-        better = sum(after.score for _, after in pairs) > sum(before.score for before, _ in pairs)
-        self.accepted += better
-        self.rejected += not better
-        return better
+        text = proposal.candidate[COMPONENT]
+        return text not in self.candidates or self.candidates[text].verdict == "scored"
 
     def __call__(self, state: Any) -> bool:
         """GEPA's stop condition, asked before every round."""
         if self._fatal is not None:
             raise self._fatal
-        return (
-            self.exhausted or self.proposer.failed_rounds >= self.max_failed_rounds or self._barren >= MAX_BARREN_ROUNDS
-        )
+        if self.round:
+            self.on_round()
+        return self.ended() is not None
+
+    def ended(self) -> str | None:
+        """Why no further round begins; None where one does."""
+        best = max((prompt.mean_score for prompt in self.ledger.scored()), default=float("-inf"))
+        if best > self._best:
+            self._best, self._best_round = best, self.round
+        if self.exhausted:
+            return "the budget is spent, or nothing is left to learn"
+        if self.proposer.failed_rounds >= self.max_failed_rounds:
+            return f"{self.proposer.failed_rounds} rounds of reflection in a row failed"
+        if self._barren >= MAX_BARREN_ROUNDS:
+            return f"{self._barren} rounds in a row brought no usable prompt"
+        if self.patience is not None and self.round - self._best_round >= self.patience:
+            return f"the best anchor score has not moved for {self.patience} rounds"
+        return None
 
 
 _MISSING = Rollout(0.0, error="this rollout failed")
 
 
+def passing(children: int) -> int:
+    """How many of a round's children may pass their test."""
+    return -(-children // 2)
+
+
 class Tasks:
     """GEPA's sampling strategy, and its parent and minibatch choice in one: see the module's docstring."""
 
-    def __init__(self, bridge: Bridge, *, minibatch: int, proposals: int, seed: int):
+    def __init__(self, bridge: Bridge, *, test: int, proposals: int, seed: int):
         self._bridge = bridge
-        self._minibatch = min(minibatch, len(bridge.ledger.anchors))
+        self._test_size = min(test, len(bridge.ledger.anchors))
         self._proposals = proposals
         self._seed = seed
         self._warm = len(bridge.carried) < 2
 
-    @property
-    def dearest(self) -> int:
-        """Rollouts that one child costs when it passes its test."""
-        return self._minibatch + len(self._bridge.ledger.anchors)
-
     def affordable(self) -> int:
-        """How many children the rest of the budget bears."""
-        return min(self._proposals, self._bridge.ledger.left // self.dearest)
+        """How many children the rest of the budget bears, where as many pass as may."""
+        more = len(self._bridge.ledger.anchors) - self._test_size
+        for children in range(self._proposals, 0, -1):
+            if children * self._test_size + passing(children) * more <= self._bridge.ledger.left - self._bridge.reserve:
+                return children
+        return 0
 
     def sample_tasks(self, state: Any, selector: Any, sampler: Any, trainset: Any) -> list[ProposalTask]:
         index = {candidate[COMPONENT]: i for i, candidate in enumerate(state.program_candidates)}
@@ -242,20 +285,19 @@ class Tasks:
             for i in holders:
                 held.setdefault(i, set()).add(problem)
         kept = [i for i in held if not any(held[i] < held[other] for other in held)] or list(range(len(scored)))
-        able = [i for i in sorted(kept) if self._failures(scored[i].text)]
+        able = [i for i in sorted(kept) if self._failures(scored[i])]
         return [(scored[i].text, len(held.get(i, ())) or 1) for i in able]
 
-    def _failures(self, text: str) -> list[str]:
-        known = self._bridge.ledger.rollouts(text)
-        return [problem for problem, r in known.items() if r.score < self._bridge.perfect_score]
+    def _failures(self, prompt: Prompt) -> list[str]:
+        return [problem for problem, score in prompt.scores.items() if score.mean < self._bridge.perfect_score]
 
     def _test(self, parent: str, rng: random.Random) -> list[int]:
         """Positions of anchors: a failure of the parent first, then any others."""
         known = self._bridge.ledger.rollouts(parent)
         position = {problem.id: i for i, problem in enumerate(self._bridge.ledger.anchors)}
-        failure = rng.choice(self._failures(parent))
-        others = [problem for problem in known if problem != failure]
-        chosen = [failure, *rng.sample(others, min(len(others), self._minibatch - 1))]
+        failure = rng.choice(self._failures(self._bridge.ledger.prompt(parent)))
+        others = [problem for problem in position if problem in known and problem != failure]
+        chosen = [failure, *rng.sample(others, min(len(others), self._test_size - 1))]
         return [position[problem] for problem in chosen]
 
 

@@ -1,14 +1,14 @@
 """The accounts of one fast phase: which rollouts were paid for, and what is known from them.
 
 Invariants: `spent` never exceeds `budget`, by construction (a batch that would is refused before it runs). A rollout
-that failed (`error`, or a score that is no finite number) is paid but never a score. A prompt is scored on the anchors
-once in a phase.
+that failed (`error`, or a score that is no finite number) is paid but never a score. A prompt meets a problem once in a
+phase: what is known of it, from an earlier test or from the slow phase, is not paid for again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from .prompts import Prompt, Score
@@ -26,15 +26,23 @@ class Ledger:
     """Runs rollouts within a budget.
 
     evaluate: runs a batch of cells. anchors: the problems that prompts are scored on, distinct. budget: most rollouts.
+    free: prompt text -> problem id -> rollout, what is known without paying.
     """
 
-    def __init__(self, evaluate: Evaluate, anchors: Sequence[Problem], budget: int):
+    def __init__(
+        self,
+        evaluate: Evaluate,
+        anchors: Sequence[Problem],
+        budget: int,
+        free: Mapping[str, Mapping[str, Rollout]] | None = None,
+    ):
         self._evaluate = evaluate
         self.anchors = list(anchors)
         self.budget = budget
         self.spent = 0
         self.failed = 0
-        self._rollouts: dict[str, tuple[Prompt, dict[str, Rollout]]] = {}
+        self._known: dict[str, dict[str, Rollout]] = {text: dict(found) for text, found in (free or {}).items()}
+        self._scored: dict[str, Prompt] = {}
         self._first_error: str | None = None
         self._dead_batches = 0
         self._alive = False
@@ -43,15 +51,20 @@ class Ledger:
     def left(self) -> int:
         return self.budget - self.spent
 
-    def run(self, work: Sequence[tuple[Prompt, Sequence[Problem]]]) -> list[list[Rollout]]:
-        """Runs every prompt on its problems, as one batch; per prompt its rollouts, in order.
+    def run(self, work: Sequence[tuple[Prompt, Sequence[Problem]]]) -> None:
+        """Rolls every prompt out on those of its problems that it has not met, all as one batch.
 
         Raises RolloutsFailed where the engine fails throughout (see MAX_DEAD_BATCHES), ValueError where `evaluate`
         breaks its contract.
         """
-        cells = [Cell(prompt, problem) for prompt, problems in work for problem in problems]
+        cells = [
+            Cell(prompt, problem)
+            for prompt, problems in work
+            for problem in problems
+            if problem.id not in self._known.get(prompt.text, {})
+        ]
         if not cells:
-            return [[] for _ in work]
+            return
         if len(cells) > self.left:
             raise RuntimeError(f"{len(cells)} rollouts asked for, {self.left} of the budget of {self.budget} are left")
         self.spent += len(cells)
@@ -59,32 +72,32 @@ class Ledger:
         if len(rollouts) != len(cells):
             raise ValueError(f"evaluate returned {len(rollouts)} rollouts for {len(cells)} cells: one each, in order")
         rollouts = [_checked(rollout) for rollout in rollouts]
+        for cell, rollout in zip(cells, rollouts, strict=True):
+            self._known.setdefault(cell.prompt.text, {})[cell.problem.id] = rollout
         self._watch(rollouts)
-        stream = iter(rollouts)
-        return [[next(stream) for _ in problems] for _, problems in work]
 
     def score(self, prompts: Sequence[Prompt]) -> None:
-        """Rolls every prompt out once on every anchor, all in one batch. Prompts scored already cost nothing."""
-        new = [prompt for prompt in prompts if prompt.text not in self._rollouts]
-        for prompt, rollouts in zip(new, self.run([(prompt, self.anchors) for prompt in new]), strict=True):
-            by_problem = {p.id: r for p, r in zip(self.anchors, rollouts, strict=True)}
-            self._rollouts[prompt.text] = (prompt, by_problem)
+        """Every prompt on every anchor, what is missing in one batch."""
+        self.run([(prompt, self.anchors) for prompt in prompts])
+        for prompt in prompts:
+            self._scored.setdefault(prompt.text, prompt)
 
-    def knows(self, text: str) -> bool:
-        return text in self._rollouts
+    def is_scored(self, text: str) -> bool:
+        return text in self._scored
 
     def rollouts(self, text: str) -> dict[str, Rollout]:
-        """Problem id -> the rollout that scored this prompt, failed ones left out."""
-        return {k: r for k, r in self._rollouts[text][1].items() if r.error is None}
+        """Problem id -> rollout of this prompt, anchors or not, failed ones left out."""
+        return {k: r for k, r in self._known.get(text, {}).items() if r.error is None}
 
     def scored(self) -> list[Prompt]:
-        """All prompts scored so far, oldest first, with their scores of this phase."""
-        return [self.prompt(text) for text in self._rollouts]
+        """All prompts scored so far, oldest first, with their scores on the anchors."""
+        return [self.prompt(text) for text in self._scored]
 
     def prompt(self, text: str) -> Prompt:
-        """This prompt with its scores of this phase."""
-        scores = {k: Score(r.score) for k, r in self.rollouts(text).items()}
-        return replace(self._rollouts[text][0], scores=scores)
+        """This scored prompt with its scores on the anchors."""
+        known = self.rollouts(text)
+        scores = {a.id: Score(known[a.id].score, known[a.id].of) for a in self.anchors if a.id in known}
+        return replace(self._scored[text], scores=scores)
 
     def _watch(self, rollouts: Sequence[Rollout]) -> None:
         errors = [r.error for r in rollouts if r.error is not None]

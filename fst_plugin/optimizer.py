@@ -6,8 +6,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from .prompts import Population
-from .rollouts import Evaluate, Problem
+from .prompts import Population, Prompt
+from .rollouts import Evaluate, Problem, Rollout, Trace
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A paired comparison on problems that no reflection saw: the best new prompt against the best old one.
+
+    problems: how many pairs. margin: mean difference of their rewards, new less old. error: its standard error (0
+    where all differences are equal). adopted: did the new one take the lead?
+    """
+
+    challenger: str
+    incumbent: str
+    problems: int
+    margin: float
+    error: float
+    adopted: bool
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A new prompt in the accounts of its phase.
+
+    verdict: "refused" (it leaks an answer), "rejected" (no better than its parent on the test), "outranked" (better,
+    but others of its round were more so), "scored" (scored on the anchors), "carried" (in the population), "leads".
+    margin: mean difference to its parent on the test problems, None where it was never tested.
+    records: what the reflection that made it was shown: problem id and rollout.
+    """
+
+    prompt: Prompt
+    verdict: str
+    margin: float | None = None
+    records: tuple[tuple[str, Rollout], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -17,11 +49,15 @@ class Evolution:
     population: the K prompts to carry on; the old one where nothing better was found.
     metrics: figures of this phase, name -> number; logged as `fst/<name>`.
     warnings: lines a person should see.
+    candidates: every new prompt and what became of it. evidence: the comparison that decided the lead, where one was
+    made.
     """
 
     population: Population
     metrics: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
+    evidence: Evidence | None = None
 
 
 class PromptOptimizer(Protocol):
@@ -31,20 +67,29 @@ class PromptOptimizer(Protocol):
     built with `fst.optimizer.kwargs`:
 
         class KeepBest:
-            def evolve(self, population, problems, evaluate, *, cycle, seed):
+            def evolve(self, population, problems, evaluate, *, cycle, seed, traces=()):
                 rollouts = evaluate([Cell(p, q) for p in population.prompts for q in problems])
                 ...
                 return Evolution(Population((best,)))
     """
 
     def evolve(
-        self, population: Population, problems: Sequence[Problem], evaluate: Evaluate, *, cycle: int, seed: int
+        self,
+        population: Population,
+        problems: Sequence[Problem],
+        evaluate: Evaluate,
+        *,
+        cycle: int,
+        seed: int,
+        traces: Sequence[Trace] = (),
     ) -> Evolution:
-        """Evolves `population` on the anchor set `problems` and returns 1..K prompts, best first.
+        """Evolves `population` on the coming cycle's `problems` and returns 1..K prompts, best first.
 
         cycle: 0-based number of the fast phase. seed: differs in every cycle; the only source of randomness.
+        traces: the last slow phase's problems and how the carried prompts did on them; free of charge. Their problems
+        can be evaluated too. Empty in the first cycle.
         """
         ...
 
 
-__all__ = ["Evolution", "PromptOptimizer"]
+__all__ = ["Candidate", "Evidence", "Evolution", "PromptOptimizer"]

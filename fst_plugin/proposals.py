@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .journal import JournalMismatch
+from .leaks import leaked
 from .prompts import Prompt
 from .reflection.base import Reflection, ReflectionRequest
 from .reflection.text import clean, redact
@@ -37,8 +38,9 @@ class Proposer:
     """Asks `reflection` for prompts and vets what it says.
 
     cycle: goes into the prompts. seed: of the phase. max_tokens, count_tokens: cap of a prompt in the policy's tokens.
-    special_tokens: of the policy's tokenizer. count: calls, failures, skipped, long, and so on. barren: rounds in a row
-    that failed throughout. last_error: of the reflection, fit to be shown.
+    special_tokens: of the policy's tokenizer. private: problems whose answers no prompt may carry. refused: prompts
+    that did. count: calls, failures, skipped, long, leaks. failed_rounds: rounds in a row that failed throughout.
+    last_error: of the reflection, fit to be shown.
     """
 
     reflection: Reflection
@@ -47,6 +49,8 @@ class Proposer:
     max_tokens: int = MAX_TOKENS
     count_tokens: Callable[[str], int] = estimate_tokens
     special_tokens: Sequence[str] = ()
+    private: Sequence[Problem] = ()
+    refused: list[Prompt] = field(default_factory=list)
     count: Counter[str] = field(default_factory=Counter)
     failed_rounds: int = 0
     last_error: str = ""
@@ -78,8 +82,16 @@ class Proposer:
                 text = None
             if text is not None:
                 self._seen.add(text)
-            prompts.append(Prompt(text, (parent.digest,), "reflection", self.cycle) if text is not None else None)
+            prompt = Prompt(text, (parent.digest,), "reflection", self.cycle) if text is not None else None
+            prompts.append(prompt and self._unless_leaked(prompt))
         return prompts
+
+    def _unless_leaked(self, prompt: Prompt) -> Prompt | None:
+        if leaked(prompt.text, self.private) is None:
+            return prompt
+        self.count["leaks"] += 1
+        self.refused.append(prompt)
+        return None
 
     def _ask(self, requests: Sequence[ReflectionRequest]) -> list[str | None]:
         self.count["calls"] += len(requests)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .prompts import Prompt
@@ -27,11 +27,13 @@ class Problem:
     id: see `problem_id`.
     messages: the chat as the data has it.
     answer: the reference answer, where there is one; only shown to a reflection when the config allows it.
+    private: does the answer belong to this problem alone? Then no evolved prompt may carry it.
     """
 
     id: str
     messages: tuple[Message, ...]
     answer: Any = None
+    private: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,36 @@ class Rollout:
     response: the model's text; of an episode, the whole conversation after the first message.
     feedback: what the environment or the reward function said of it; "" where nothing was said.
     error: set when the rollout itself failed (engine, environment): its score then means nothing.
+    of: how many rollouts the score is the mean of (>= 1); the texts are then the worst one's.
     """
 
     score: float
     response: str = ""
     feedback: str = ""
     error: str | None = None
+    of: int = 1
+
+
+def merged(rollouts: Sequence[Rollout]) -> Rollout:
+    """Several rollouts of one prompt on one problem as one: their mean score, the worst one's texts. Failed ones count
+    for nothing; where all failed, the first of them."""
+    valid = [r for r in rollouts if r.error is None]
+    if not valid:
+        return rollouts[0]
+    total = sum(r.of for r in valid)
+    mean = sum(r.score * r.of for r in valid) / total
+    return replace(min(valid, key=lambda r: r.score), score=mean, of=total)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a slow phase left behind of one problem: how each carried prompt did on it, paid for already.
+
+    rollouts: prompt digest -> its rollouts on this problem, merged.
+    """
+
+    problem: Problem
+    rollouts: Mapping[str, Rollout]
 
 
 Evaluate = Callable[[Sequence[Cell]], list[Rollout]]

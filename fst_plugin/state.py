@@ -37,7 +37,8 @@ class State:
 
     cycle: 0-based number of the running cycle, -1 before the first. cycle_start: its first slow step, None before.
     seed_digest: digest of the seed prompt. dataset_digest: names the training data. weights: names the slow weights
-    that this state goes with. pending: ids of the problems fetched ahead and not yet trained on, in order.
+    that this state goes with. pending: ids of the problems fetched ahead and not yet trained on, in order. rewards:
+    mean reward of each slow step of the cycle.
     """
 
     population: Population
@@ -47,6 +48,7 @@ class State:
     cycle: int = -1
     cycle_start: int | None = None
     pending: tuple[str, ...] = ()
+    rewards: tuple[float, ...] = ()
     counters: Counters = Counters()
 
     def count(self, **more: int) -> State:
@@ -71,6 +73,7 @@ def save(state: State, folder: Path) -> None:
         "dataset_digest": state.dataset_digest,
         "counters": asdict(state.counters),
         "pending": list(state.pending),
+        "rewards": list(state.rewards),
         "population": state.population.to_json(),
     }
     write_json(folder / STATE_FILE, data)
@@ -89,6 +92,7 @@ def load(folder: Path) -> State:
         cycle=data["cycle"],
         cycle_start=data["cycle_start"],
         pending=tuple(data["pending"]),
+        rewards=tuple(data["rewards"]),
         counters=Counters(**data["counters"]),
     )
 

@@ -126,7 +126,7 @@ class Careless:
     def __init__(self, texts):
         self.texts = texts
 
-    def evolve(self, population, problems, evaluate, *, cycle, seed):
+    def evolve(self, population, problems, evaluate, *, cycle, seed, traces=()):
         return Evolution(Population(tuple(Prompt(text) for text in self.texts)))
 
 

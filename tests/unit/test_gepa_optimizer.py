@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from rule_world import SEED, World, all_rules, make_problems, rule_of, seed_population
 
 from fst_plugin.gepa_optimizer import GEPAOptimizer, RolloutsFailed
 from fst_plugin.prompts import Population, Prompt, Score
 from fst_plugin.reflection import OfflineReflection
-from fst_plugin.rollouts import Rollout
+from fst_plugin.rollouts import Cell, Rollout, Trace
 from fst_plugin.selection import frontier, select
 
 
@@ -50,13 +52,20 @@ def test_a_better_population_is_found():
     assert 1 < len(evolution.population) == evolution.metrics["population_size"] <= 4
 
 
+def slow_traces(world, population, problems):
+    """Two rollouts of every carried prompt on every problem, as a slow phase leaves them."""
+    return [Trace(p, {c.digest: replace(world.roll(Cell(c, p)), of=2) for c in population.prompts}) for p in problems]
+
+
 def test_three_cycles_gather_nearly_all_rules_with_an_unreliable_policy():
-    population = seed_population()
+    population, traces = seed_population(), []
     for cycle in range(3):
         world = World(reliability=0.6, luck=0.05, seed=cycle)
         problems = make_problems(48, seed=cycle)
         optimizer = GEPAOptimizer(OfflineReflection(), k=4, budget=240)
-        population = optimizer.evolve(population, problems, world, cycle=cycle, seed=cycle).population
+        evolution = optimizer.evolve(population, problems, world, cycle=cycle, seed=cycle, traces=traces)
+        population, traces = evolution.population, slow_traces(world, evolution.population, problems)
+        assert evolution.metrics["anchors_free"] == (evolution.metrics["anchors"] if cycle else 0)
     assert len(rules_in(population.best)) >= 10
     assert World(reliability=0.6, luck=0.05, seed=99).value(population.best) > 0.4
 
@@ -81,14 +90,20 @@ def test_carried_prompts_are_scored_verbatim_in_one_batch_with_the_seed():
     assert len(first) == 4 * evolution.metrics["anchors"]
     asked = [(cell.prompt.text, cell.problem.id) for cell in first]
     assert len(set(asked)) == len(asked)
-    later = {cell.prompt.text for batch in world.batches[1:] for cell in batch}
-    assert later and not later & {p.text for p in population.prompts}
+    again = [c for batch in world.batches[1:] for c in batch if c.prompt.text in {p.text for p in population.prompts}]
+    assert {c.prompt.text for c in again} <= {by_digest(population, evolution)}
+    assert len(again) == evolution.evidence.problems and len(world.batches) > 3
+    assert not {c.problem.id for c in again} & {c.problem.id for c in first}  # held out
     assert evolution.metrics["anchor_seed"] == pytest.approx(_mean(world, carried[0], first))
 
 
 def _mean(world, prompt, cells):
     scores = [world.roll(cell).score for cell in cells if cell.prompt.text == prompt.text]
     return sum(scores) / len(scores)
+
+
+def by_digest(population, evolution):
+    return next(p.text for p in population.prompts if p.digest == evolution.evidence.incumbent)
 
 
 def test_many_cells_travel_in_one_batch():
@@ -107,7 +122,7 @@ def test_the_budget_is_never_exceeded(budget, carried, n):
     world = World(luck=0.2)
     evolution = phase(world, population=Population(prompts), n=n, budget=budget)
     assert world.rollouts == evolution.metrics["rollouts"] <= budget
-    if budget < carried + 2:
+    if budget < carried + 1:
         assert evolution.population.digest == Population(prompts).digest
         assert world.rollouts == 0 and "too small" in evolution.warnings[0]
     else:
@@ -224,7 +239,7 @@ def test_a_reflection_with_the_wrong_number_of_answers_is_a_failed_one():
             return "short"
 
     evolution = phase(World(), Short())
-    assert evolution.metrics["reflection_failures"] == evolution.metrics["reflection_calls"] == 12
+    assert evolution.metrics["reflection_failures"] == evolution.metrics["reflection_calls"] == 24
     assert any("answers to" in w for w in evolution.warnings)
 
 
@@ -296,15 +311,15 @@ def test_failed_rollouts_are_no_scores_and_never_shown():
 
 def test_a_score_that_is_no_number_is_a_failed_rollout():
     world = World()
-    bad = make_problems(48)[0].id
+    bad = []
 
     def evaluate(cells):
-        return [Rollout(float("nan"), "a") if c.problem.id == bad else world.roll(c) for c in cells]
+        bad[:] = bad or [cells[0].problem.id]  # an anchor: the first batch scores the seed on them
+        return [Rollout(float("nan"), "a") if c.problem.id in bad else world.roll(c) for c in cells]
 
     evolution = phase(evaluate, budget=960)
-    assert evolution.metrics["anchors"] == 48
     for prompt in evolution.population.prompts:
-        assert bad not in prompt.scores and len(prompt.scores) == 47
+        assert bad[0] not in prompt.scores and len(prompt.scores) == evolution.metrics["anchors"] - 1
     assert evolution.metrics["rollouts_failed"] >= evolution.metrics["candidates"] > 1
 
 
@@ -351,7 +366,8 @@ def test_records_show_failures_first_and_no_more_than_asked_for():
     for request in reflection.requests:
         assert request.records[0][1].score < 1.0 and 2 <= len(request.records) <= 5
         assert len({problem.id for problem, _ in request.records}) == len(request.records)
-        assert all(rollout.score < 1.0 for _, rollout in request.records[2:])
+        scores = [rollout.score for _, rollout in request.records]
+        assert scores == sorted(scores)
     assert {r.slot for r in reflection.requests} >= {0, 1, 2, 3}
 
 

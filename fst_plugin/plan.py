@@ -1,0 +1,66 @@
+"""How a fast phase divides its rollouts. Plain arithmetic, so that a budget can be judged before it is spent.
+
+A new candidate costs its test (m problems) and, where it passes, the other anchors (a - m). At most half of a round's
+children pass, so one scored candidate costs a + m. Carried prompts that the slow phase has scored cost nothing; others
+cost a each. The best new prompt and the best old one meet once more on e problems held out, which costs 2e.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIN_ANCHORS = 16
+"""Anchors below which the number of new candidates is cut rather than the anchors (ours)."""
+EVIDENCE_SHARE = 0.15
+"""Share of the budget that goes to the comparison on held-out problems (ours)."""
+ROUNDS = 3
+"""Rounds that a phase is laid out for at least: fewer, wider ones would fill a larger engine but learn less (ours)."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """anchors: a, problems that prompts are scored on. evidence: e, problems held out, 0 where none can be. test: m,
+    problems that a child is tested on. proposals: children at a time."""
+
+    anchors: int
+    evidence: int
+    test: int
+    proposals: int
+
+    def scored_candidates(self, budget: int, fresh_carried: int) -> int:
+        """New candidates that `budget` rollouts bear on all anchors, `fresh_carried` old prompts being scored anew."""
+        search = budget - 2 * self.evidence - fresh_carried * self.anchors
+        return max(0, search // (self.anchors + self.test))
+
+
+def lay_out(
+    budget: int,
+    *,
+    fresh_carried: int,
+    anchor_pool: int,
+    held_out_pool: int,
+    proposals: int,
+    new_candidates: int,
+    width: int,
+    min_test: int,
+) -> Plan | None:
+    """Divides `budget` rollouts; None where it cannot score the old prompts and one child.
+
+    fresh_carried: old prompts that must be scored anew. anchor_pool, held_out_pool: problems there are for either;
+    where `fresh_carried` is not 0 both are the same problems. width: rollouts that the engine runs at a time; a round's
+    test is as wide where the budget bears it.
+    """
+    shared = fresh_carried > 0
+    held = min(int(budget * EVIDENCE_SHARE) // 2, held_out_pool // 3 if shared else held_out_pool)
+    held = held if held >= 2 else 0
+    pool = anchor_pool - held if shared else anchor_pool
+    search = budget - 2 * held
+    wide = min(width, search // (2 * ROUNDS)) // proposals
+    for new in range(new_candidates, 0, -1):
+        size = (search - new * max(wide, min_test)) // (fresh_carried + new)
+        if size >= min(MIN_ANCHORS, pool):
+            break
+    if size < 1:  # a budget for one child on few problems
+        size = search // (fresh_carried + 1)
+    size = min(size, pool)
+    return Plan(size, held, min(max(wide, min_test), max(1, size // 2)), proposals) if size >= 1 else None
