@@ -153,5 +153,5 @@ def serve(handle: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     for line in requests:
         request = json.loads(line)
         answer = handle(request) if request else {}
-        answers.write(json.dumps(answer).encode() + b"\n")
+        answers.write(json.dumps(answer, default=str).encode() + b"\n")
         answers.flush()

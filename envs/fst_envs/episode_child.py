@@ -7,7 +7,7 @@ from typing import Any
 import gymnasium as gym
 
 from .child import serve
-from .make import TextEnv, make
+from .make import make
 
 USAGE: tuple[type[Exception], ...] = (
     *(TypeError, ValueError, LookupError, AttributeError, NotImplementedError, ImportError, gym.error.Error),
@@ -20,7 +20,7 @@ class Player:
     """One environment at a time, by plain calls."""
 
     def __init__(self) -> None:
-        self.env: TextEnv | None = None
+        self.env: gym.Env[str, str] | None = None
 
     def reset(self, env_id: str, env_kwargs: dict[str, Any], index: int, split: str) -> tuple[Any, ...]:
         self.close()

@@ -4,16 +4,21 @@ An environment of another author knows nothing of `ReasoningEnv`'s infos. `TextE
 the seed of its split and index, its `task_id` is the hash of the first observation, and where a step says nothing in
 `info["feedback"]`, feedback is made from the reward and the terminal observation and marked as made. What the
 environment does say is passed on as it is. As with `ReasoningEnv`, a step that raises on the model's text is scored 0.
+
+Wrappers are named by plain data, `wrap={"extract": "boxed", "max_turns": 5}`, which travels in a row's `env_kwargs`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
 from gymnasium import spaces
+from gymnasium.utils import RecordConstructorArgs
 
 from .base import FAULTS, ReasoningEnv, content_id, split_seed, unchecked
+from .wrappers import WRAP_KEYS, OwnRNG, wrapped
 
 
 def made_feedback(observation: str, reward: float, done: bool) -> str:
@@ -24,7 +29,7 @@ def made_feedback(observation: str, reward: float, done: bool) -> str:
     return f"The answer got a reward of {reward:g}." + (f" The environment said: {said}" if said else "")
 
 
-class TextEnv(gym.Wrapper[str, str, str, str]):
+class TextEnv(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
     """A str -> str environment with the infos that `ReasoningEnv` promises.
 
     reset(options={"index": i, "split": s}) names an instance of any environment: its seed is `split_seed(s, i)`.
@@ -32,7 +37,8 @@ class TextEnv(gym.Wrapper[str, str, str, str]):
     """
 
     def __init__(self, env: gym.Env[str, str]):
-        super().__init__(env)
+        RecordConstructorArgs.__init__(self)
+        gym.Wrapper.__init__(self, env)
         self._task_id = ""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
@@ -65,12 +71,18 @@ class TextEnv(gym.Wrapper[str, str, str, str]):
         return observation, float(reward), terminated, truncated, info
 
 
-def make(env_id: str, **kwargs: Any) -> TextEnv:
+def make(env_id: str, *, wrap: Mapping[str, Any] | None = None, **kwargs: Any) -> gym.Env[str, str]:
     """Builds a str -> str environment by its Gymnasium id; `kwargs` go to its constructor.
 
     env_id: "module:namespace/Name-v0"; Gymnasium imports the module, which registers the id.
-    Raises gymnasium.error.Error when the id is unknown, TypeError when the environment is not str -> str.
+    wrap: wrappers around it, keys as in `wrappers.wrapped`; "own_rng": True gives it random generators of its own, as
+        an environment whose metadata has "global_rng": True gets anyway.
+    Raises gymnasium.error.Error when the id is unknown, TypeError when the environment is not str -> str, ValueError
+    for an unknown key or a bad value in `wrap`.
     """
+    wrap = dict(wrap or {})
+    if unknown := sorted(set(wrap) - set(WRAP_KEYS)):
+        raise ValueError(f"wrap: {', '.join(map(str, unknown))} unknown, use some of {', '.join(WRAP_KEYS)}")
     try:
         env = gym.make(env_id, disable_env_checker=True, **kwargs)
     except ModuleNotFoundError as e:
@@ -91,4 +103,10 @@ def make(env_id: str, **kwargs: Any) -> TextEnv:
                 f"{env_id} is not a str -> str environment: its {name} is {space}, it must be a gymnasium.spaces.Text "
                 "(fst_envs.UnicodeText is one that takes any character)"
             )
-    return TextEnv(env)
+    if wrap.get("own_rng", env.unwrapped.metadata.get("global_rng")):
+        env = OwnRNG(env)
+    try:
+        return wrapped(TextEnv(env), wrap)
+    except ValueError:
+        env.close()
+        raise

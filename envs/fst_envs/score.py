@@ -1,8 +1,9 @@
 """Scores one single-turn answer by playing it in a fresh environment.
 
 `compute_score` has the signature of verl's custom reward function: point verl at this file, or call it from anywhere.
-Invariants: every call builds its own environment, so no episode can see another; a fault of the environment raises and
-is never scored as 0; an instance that is not the one the row was made from raises too.
+Invariants: every call builds its own environment, so no episode can see another; a fault of the environment is retried
+on a fresh one (see `episode`), then raises, and is never scored as 0; an instance that is not the one the row was made
+from raises too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fst_envs.base import EnvironmentFault
-from fst_envs.make import make
+from fst_envs.episode import BlockingEpisode, run
 
 
 def score(
@@ -27,19 +28,20 @@ def score(
     """Plays `response_text` on the named instance.
 
     task_id: what the instance's question must hash to; None: not checked.
-    Returns {"score": float, "feedback": str, "feedback_made": bool, "task_id": str, "error": str | None}; `error` is
-    set where the text could not be checked. Raises whatever the environment's making or reset raises, EnvironmentFault
-    for another question than `task_id`, ValueError for an environment that goes on after one answer.
+    Returns {"score": float, "feedback": str, "feedback_made": bool, "task_id": str, "error": str | None,
+    "faults": int}; `error` is set where the text could not be checked, `faults` counts faults that a retry mended.
+    Raises what a wrong id, argument or instance raises, EnvironmentFault for another question than `task_id` and after
+    the retries, ValueError for an environment that goes on after one answer.
     """
-    env = make(env_id, **dict(env_kwargs or {}))
+    episode = BlockingEpisode(env_id, env_kwargs)
     try:
-        _, info = env.reset(options={"index": index, "split": split})
+        _, info = run(episode.reset(index, split))
         if task_id is not None and info["task_id"] != task_id:
             raise EnvironmentFault(
                 f"{env_id} {dict(env_kwargs or {})}: instance {index} of {split!r} is task {info['task_id']}, but the "
                 f"row was made from task {task_id}: another version of the environment, or not a deterministic one"
             )
-        _, reward, terminated, truncated, said = env.step(response_text)
+        _, reward, terminated, truncated, said = run(episode.step(response_text))
         if not (terminated or truncated):
             raise ValueError(f"{env_id} goes on after one answer: it is not single-turn, play it with an agent loop")
         return {
@@ -48,9 +50,10 @@ def score(
             "feedback_made": said["feedback_made"],
             "task_id": info["task_id"],
             "error": said["error"],
+            "faults": episode.faults,
         }
     finally:
-        env.close()
+        run(episode.close())
 
 
 def compute_score(
