@@ -1,0 +1,126 @@
+"""What a run cost, step by step, and what that is per slow step and per rollout.
+
+Costs are what the run itself recorded. A figure that it did not record is None, and a sum over it is None too: a total
+that leaves something out would read as a saving. Validation is no cost of training: its seconds are told, its rollouts
+are in no figure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .run import Run
+
+PHASES = {
+    "fast phase": ("fst/seconds",),
+    "rollouts": ("timing_s/gen",),
+    "log-probabilities": ("timing_s/old_log_prob", "timing_s/ref"),
+    "update": ("timing_s/update_actor", "timing_s/update_critic"),
+    "weight sync": ("timing_s/update_weights",),
+    "validation": ("timing_s/testing",),
+    "checkpoint": ("timing_s/save_checkpoint",),
+}
+"""Phase -> the logged seconds that it is the sum of. The rest of verl's `timing_s/step` is "other"."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one slow step cost. tokens: generated, slow rollouts only. seconds: phase -> wall seconds."""
+
+    step: int
+    slow_rollouts: int | None
+    fast_rollouts: int
+    tokens_slow: float | None
+    tokens_fast: float | None
+    reflection_calls: int
+    reflection_tokens: float | None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def rollouts(self) -> int | None:
+        return None if self.slow_rollouts is None else self.slow_rollouts + self.fast_rollouts
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """A run's rows, oldest first. `before`: steps that the log does not hold (a resumed run's), 0 where it is whole."""
+
+    rows: tuple[Row, ...]
+    before: int = 0
+
+    def sum(self, name: str) -> float | None:
+        """Sum of a Row's figure over the run; None where a step did not record it."""
+        return _sum([getattr(row, name) for row in self.rows])
+
+    def seconds(self) -> dict[str, float]:
+        """Phase -> wall seconds of the run, in the order of PHASES."""
+        logged = [name for name in (*PHASES, "other") if any(name in row.seconds for row in self.rows)]
+        return {name: sum(row.seconds.get(name, 0.0) for row in self.rows) for name in logged}
+
+    def per(self, value: float | None) -> dict[str, float | None]:
+        """A total of the run, given twice: per slow step and per rollout in all."""
+        rollouts = self.sum("rollouts")
+        return {
+            "per_slow_step": None if value is None or not self.rows else value / len(self.rows),
+            "per_rollout": None if value is None or not rollouts else value / rollouts,
+        }
+
+
+def ledger(run: Run) -> Ledger:
+    """The ledger of one run, from its log."""
+    slow = run.slow_rollouts()
+    fast, calls = run.total("rollouts_fast"), run.total("reflection_calls")
+    tokens_fast, tokens_reflection = run.total("tokens_fast"), run.total("reflection_tokens")
+    steps = [s for s in run.steps if s.step > 0]
+    rows: list[Row] = []
+    last = {"fast": 0.0, "calls": 0.0, "tokens_fast": 0.0, "tokens_reflection": 0.0}
+
+    def more(name: str, totals: Mapping[int, float], step: int) -> float:
+        new = totals.get(step, last[name]) - last[name]
+        last[name] = totals.get(step, last[name])
+        return new
+
+    known = sorted(slow)
+    for step in steps:
+        at = step.step
+        previous = max((s for s in known if s < at), default=0)
+        size = slow[at] - slow[previous] if at in slow else None
+        fast_now = int(more("fast", fast, at))
+        calls_now = int(more("calls", calls, at))
+        spent_fast = more("tokens_fast", tokens_fast, at)
+        spent_reflecting = more("tokens_reflection", tokens_reflection, at)
+        length = step.data.get("response_length/mean")
+        rows.append(
+            Row(
+                step=at,
+                slow_rollouts=size,
+                fast_rollouts=fast_now,
+                tokens_slow=None if length is None or size is None else length * size,
+                tokens_fast=spent_fast if tokens_fast else (None if fast_now else 0.0),
+                reflection_calls=calls_now,
+                reflection_tokens=spent_reflecting if tokens_reflection else (None if calls_now else 0.0),
+                seconds=_seconds(step.data),
+            )
+        )
+    return Ledger(tuple(rows), before=steps[0].step - 1 if steps else 0)
+
+
+def _seconds(data: Mapping[str, float]) -> dict[str, float]:
+    found = {
+        phase: sum(data.get(key, 0.0) for key in keys)
+        for phase, keys in PHASES.items()
+        if any(key in data for key in keys)
+    }
+    if "timing_s/step" in data:
+        inside = sum(seconds for phase, seconds in found.items() if phase != "validation")  # verl times it apart
+        found["other"] = max(0.0, data["timing_s/step"] - inside)
+    return found
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+__all__ = ["Ledger", "Row", "ledger"]

@@ -1,0 +1,413 @@
+"""One run, read from disk: verl's file logger (JSONL of {"step", "data"}) and the live folder `<local dir>/fst`.
+
+Works on any verl run, with fast weights or without. What a run did not record is None or empty here, never a guess.
+Nothing is written. Texts of prompts are carried as they are: whoever shows them escapes them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..prompts import Population, Prompt
+
+KL_KEYS = ("fst/kl_to_base", "actor/kl_loss")
+"""Metric names of KL(trained || base) per token, the preferred one first. `actor/kl_loss` is verl's own estimate on the
+step's rollouts, each arm under its own prompts."""
+SEED_SUFFIX = "/seed_prompt"
+"""Ending of a data source's name where its problems were validated under the seed prompt."""
+ATTRIBUTION_FILE = "attribution.json"
+_VALIDATION = re.compile(r"val-core/(?P<source>.+)/(?P<variable>[^/]+)/mean@(?P<n>\d+)")
+_ARM_SEED = re.compile(r"(?P<arm>.+?)[_-](?:seed[_-]?)?(?P<seed>\d+)")
+
+
+class RunError(ValueError):
+    """A run's files cannot be used; the text names the file and the mend."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of verl's file logger. step: slow steps done. data: metric name -> finite number."""
+
+    step: int
+    data: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """One fast phase as its folder `cycle_NNNN` has it.
+
+    population: the prompts it carried on, best first; empty where it has not finished. candidates: every new prompt
+    that was recorded. verdicts: digest of a candidate -> what became of it. evidence: the comparison that decided the
+    lead. rollouts, reflections: what its journal paid for (None without a journal).
+    """
+
+    number: int
+    finished: bool
+    population: tuple[Prompt, ...] = ()
+    candidates: tuple[Prompt, ...] = ()
+    verdicts: Mapping[str, str] = field(default_factory=dict)
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    identity: Mapping[str, str] = field(default_factory=dict)
+    rollouts: int | None = None
+    reflections: int | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run.
+
+    name: shown to people. arm, seed: which method, and which repetition of it. steps: ordered, each step once.
+    population: the prompts it stands with now (empty for plain RL). seed_digest: of its seed prompt. cycles: ordered.
+    config: the resolved config where the run's folder has it. attribution: counts of a 2x2 where the folder has them
+    (see attribution.py). rollouts_per_step: slow rollouts a step, where the log does not tell; see `slow_rollouts`.
+    """
+
+    name: str
+    arm: str
+    seed: int
+    where: str
+    steps: tuple[Step, ...]
+    population: tuple[Prompt, ...] = ()
+    seed_digest: str | None = None
+    cycles: tuple[Cycle, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    attribution: Mapping[str, Any] = field(default_factory=dict)
+    rollouts_per_step: int | None = None
+
+    # ------------------------------------------------------------------------------------------------------- reward
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Data sources that were validated, in the order of the log."""
+        return tuple(dict.fromkeys(source for step in self.steps for source, _, _ in _validations(step, seed=False)))
+
+    @property
+    def samples(self) -> int | None:
+        """n of mean@n; None where nothing was validated."""
+        return max((n for step in self.steps for _, n, _ in _validations(step, seed=False)), default=None)
+
+    def reward(self, source: str | None = None, seed_prompt: bool = False) -> dict[int, float]:
+        """Slow step -> validation reward mean@n; the mean over the sources where `source` is None.
+
+        seed_prompt: under the seed prompt in place of the arm's own (empty where the run did not validate so).
+        """
+        found = {}
+        for step in self.steps:
+            values = [v for s, _, v in _validations(step, seed_prompt) if source in (None, s)]
+            if values:
+                found[step.step] = sum(values) / len(values)
+        return found
+
+    # -------------------------------------------------------------------------------------------------------- drift
+
+    @property
+    def kl_key(self) -> str | None:
+        """The metric that `kl` reads; None where the log has none."""
+        return next((key for key in KL_KEYS if any(key in s.data for s in self.steps)), None)
+
+    @property
+    def weights_moved(self) -> bool:
+        """False where verl timed its steps but never an update of the actor."""
+        timed = [s for s in self.steps if "timing_s/gen" in s.data or "timing_s/step" in s.data]
+        return not timed or any("timing_s/update_actor" in s.data for s in timed)
+
+    def kl(self) -> dict[int, float]:
+        """Slow step -> KL to the starting weights, nats per token; 0 at step 0. Empty where it was not logged."""
+        if not self.weights_moved:
+            return {s.step: 0.0 for s in self.steps}
+        key = self.kl_key
+        return {0: 0.0, **{s.step: s.data[key] for s in self.steps if key in s.data}} if key else {}
+
+    # --------------------------------------------------------------------------------------------------------- cost
+
+    def slow_rollouts(self) -> dict[int, int]:
+        """Slow step -> slow rollouts asked for up to and with it; empty where the log does not let it be known.
+
+        From the run's own counter; else `rollouts_per_step`; else from verl's token counts: tokens of the step over
+        the mean length of a trajectory.
+        """
+        found, total = {0: 0}, 0
+        for step in self.steps:
+            if step.step == 0:
+                continue
+            counted, size = step.data.get("fst/rollouts_slow_total"), self.rollouts_per_step or _trajectories(step)
+            if counted is not None:
+                total = int(counted)
+            elif size is not None:
+                total += size
+            else:
+                return {}
+            found[step.step] = total
+        return found if len(found) > 1 else {}
+
+    def total(self, counter: str) -> dict[int, float]:
+        """Slow step -> a running total that is logged as `fst/<counter>_total`; empty where it is not."""
+        key = f"fst/{counter}_total"
+        return {s.step: s.data[key] for s in self.steps if key in s.data}
+
+    def rollouts(self) -> dict[int, int]:
+        """Slow step -> rollouts in all, slow and fast, up to and with it. Validation is in neither."""
+        fast = self.total("rollouts_fast")
+        found, paid = {}, 0
+        for step, slow in self.slow_rollouts().items():
+            paid = int(fast.get(step, paid))
+            found[step] = slow + paid
+        return found
+
+    # ------------------------------------------------------------------------------------------------------ prompts
+
+    def prompts(self) -> dict[str, Prompt]:
+        """Digest -> prompt, for every prompt that the run recorded, oldest first; with its latest scores."""
+        found: dict[str, Prompt] = {}
+        for cycle in self.cycles:
+            for prompt in (*cycle.candidates, *cycle.population):
+                if prompt.scores or prompt.digest not in found:
+                    found[prompt.digest] = prompt
+        for prompt in self.population:
+            found.setdefault(prompt.digest, prompt)
+        return found
+
+
+def parse_name(name: str) -> tuple[str, int]:
+    """Arm and seed of a run from its name: "fst_0", "rl-seed1"; the whole name and 0 where it has no number."""
+    match = _ARM_SEED.fullmatch(name)
+    return (match["arm"], int(match["seed"])) if match else (name, 0)
+
+
+def read(spec: str, rollouts_per_step: int | None = None) -> Run:
+    """Reads one run from `[NAME=]PATH[,PATH ...]`.
+
+    A PATH is a run's folder (its log as the one *.jsonl in it, its live `fst` folder in it or in a folder of it), or
+    one of these files or folders by itself: `metrics.jsonl,checkpoints`. Several logs (of a run that was resumed) are
+    laid over each other, the later one winning. NAME is "<arm>_<seed>"; without it, the first PATH's own name.
+    Raises RunError where nothing usable is there.
+    """
+    name, _, rest = spec.rpartition("=") if "=" in spec and not Path(spec).exists() else ("", "", spec)
+    paths = [Path(part).expanduser() for part in (rest.split(",") if not Path(rest).exists() else [rest])]
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise RunError(f"{missing[0]} does not exist: name a run's folder, or its log and its checkpoint folder")
+    logs = [log for path in paths for log in _logs(path)]
+    live = next((found for path in paths if (found := _live(path)) is not None), None)
+    if not logs:
+        raise RunError(
+            f"{rest} holds no log of verl's file logger: add trainer.logger=[console,file] to the run, or name the log"
+            " beside the folder, as LOG.jsonl,FOLDER"
+        )
+    name = name or (paths[0].stem if paths[0].is_file() else paths[0].resolve().name)
+    arm, seed = parse_name(name)
+    folders = list(dict.fromkeys([p if p.is_dir() else p.parent for p in paths] + ([live] if live else [])))
+    return Run(
+        name=name,
+        arm=arm,
+        seed=seed,
+        where=rest,
+        steps=_read_logs(logs),
+        population=_read_population(live),
+        seed_digest=_load(live / "state.json").get("seed_digest") if live and (live / "state.json").exists() else None,
+        cycles=_read_cycles(live),
+        config=_first_json(folders, ("config.json",)),
+        attribution=_first_json(folders, (ATTRIBUTION_FILE,)),
+        rollouts_per_step=rollouts_per_step,
+    )
+
+
+def read_all(specs: Sequence[str], rollouts_per_step: int | None = None) -> list[Run]:
+    """`read` for each; raises RunError also where two runs are the same arm and seed."""
+    runs = [read(spec, rollouts_per_step) for spec in specs]
+    seen: dict[tuple[str, int], Run] = {}
+    for run in runs:
+        other = seen.setdefault((run.arm, run.seed), run)
+        if other is not run:
+            raise RunError(
+                f"{run.where} and {other.where} are both arm {run.arm!r}, seed {run.seed}: tell them apart, as"
+                f" {run.arm}_{run.seed + 1}={run.where}"
+            )
+    return runs
+
+
+# ------------------------------------------------------------------------------------------------------------- files
+
+
+def _logs(path: Path) -> list[Path]:
+    if path.is_file():
+        return [path]
+    found = sorted(path.glob("*.jsonl"))
+    if len(found) > 1:
+        names = ", ".join(f.name for f in found)
+        raise RunError(f"{path} holds several logs ({names}): name those of the run, as LOG.jsonl,{path}")
+    return found
+
+
+def _live(path: Path) -> Path | None:
+    """The live folder of a run: `path` itself, or its `fst`, or that of one of its folders."""
+    if not path.is_dir():
+        return None
+    near = [path, path / "fst", *sorted(p / "fst" for p in path.iterdir() if not p.name.startswith("global_step_"))]
+    return next((p for p in near if (p / "state.json").exists() or any(p.glob("cycle_*/identity.json"))), None)
+
+
+def _read_logs(logs: Sequence[Path]) -> tuple[Step, ...]:
+    found: dict[int, dict[str, float]] = {}
+    for log in logs:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        for number, line in enumerate(lines, 1):
+            try:
+                entry = json.loads(line)
+                step, data = int(entry["step"]), dict(entry["data"])
+            except (ValueError, KeyError, TypeError) as error:
+                if number == len(lines):  # the run is being written, or was killed
+                    continue
+                raise RunError(f"{log}, line {number} is no {{step, data}} of verl's file logger ({error})") from error
+            found.setdefault(step, {}).update({k: float(v) for k, v in data.items() if _is_number(v)})
+    if not found:
+        raise RunError(f"{', '.join(map(str, logs))}: the log is empty; wait for the run's first validation or step")
+    return tuple(Step(step, found[step]) for step in sorted(found))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path} is not JSON ({error}): restore it or move it away") from error
+
+
+def _first_json(folders: Sequence[Path], names: Sequence[str]) -> dict[str, Any]:
+    for folder in folders:
+        for name in names:
+            if (folder / name).exists():
+                data = _load(folder / name)
+                if not isinstance(data, dict):
+                    raise RunError(f"{folder / name} is no JSON object: restore it or move it away")
+                return data
+    return {}
+
+
+def _read_population(live: Path | None) -> tuple[Prompt, ...]:
+    if live is None or not (live / "state.json").exists():
+        return ()
+    return _population(live / "state.json", lambda data: data["population"])
+
+
+def _population(path: Path, pick: Any) -> tuple[Prompt, ...]:
+    try:
+        return Population.from_json(pick(_load(path))).prompts
+    except RunError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} holds no population that can be read ({error}): restore it or move it away") from error
+
+
+def _read_cycles(live: Path | None) -> tuple[Cycle, ...]:
+    if live is None:
+        return ()
+    return tuple(_read_cycle(folder) for folder in sorted(live.glob("cycle_*")) if folder.is_dir())
+
+
+def _read_cycle(folder: Path) -> Cycle:
+    number = folder.name.removeprefix("cycle_")
+    if not number.isdigit():
+        raise RunError(f"{folder} is no cycle_NNNN: move it away")
+    outcome = folder / "evolution.json"
+    finished = outcome.exists()
+    data = _load(outcome) if finished else {}
+    rollouts, reflections = _read_calls(folder / "calls.jsonl")
+    candidates, verdicts = _read_candidates(folder, data)
+    return Cycle(
+        number=int(number),
+        finished=finished,
+        population=_population(outcome, lambda d: d["population"]) if finished else (),
+        candidates=candidates,
+        verdicts=verdicts,
+        evidence=data.get("evidence") or {},
+        metrics={k: float(v) for k, v in data.get("metrics", {}).items() if _is_number(v)},
+        warnings=tuple(map(str, data.get("warnings", ()))),
+        identity=_first_json([folder], ("identity.json",)),
+        rollouts=rollouts,
+        reflections=reflections,
+    )
+
+
+def _read_candidates(folder: Path, outcome: Any) -> tuple[tuple[Prompt, ...], dict[str, str]]:
+    """New prompts and their verdicts, from `candidates.json`, `candidates.jsonl` or the outcome itself; an entry is a
+    prompt, or holds one beside its verdict."""
+    lines, whole = folder / "candidates.jsonl", folder / "candidates.json"
+    where, entries = folder / "evolution.json", outcome.get("candidates", ())
+    if whole.exists():
+        where, entries = whole, _load(whole)
+        entries = entries.get("candidates", ()) if isinstance(entries, dict) else entries
+    elif lines.exists():
+        where = lines
+        entries = [_parse(line, lines) for line in lines.read_bytes().split(b"\n")[:-1]]  # a torn last line is left out
+    prompts, verdicts = [], {}
+    try:
+        for entry in entries:
+            prompt = Prompt.from_json(entry["prompt"] if "prompt" in entry else entry)
+            prompts.append(prompt)
+            if "verdict" in entry:
+                verdicts[prompt.digest] = str(entry["verdict"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{where} holds no prompts that can be read ({error}): restore it or move it away") from error
+    return tuple(prompts), verdicts
+
+
+def _parse(line: bytes, path: Path) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}): restore it or move it away") from error
+
+
+def _read_calls(path: Path) -> tuple[int | None, int | None]:
+    """Rollouts and reflection answers in a journal; a torn last line was never answered and is left out."""
+    if not path.exists():
+        return None, None
+    rollouts = reflections = 0
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        call = _parse(line, path)
+        try:
+            kind, size = call["kind"], len(call["answer"])
+        except (KeyError, TypeError) as error:
+            raise RunError(f"{path} is damaged ({error}): restore it or move it away") from error
+        if kind == "evaluate":
+            rollouts += size
+        else:
+            reflections += size
+    return rollouts, reflections
+
+
+def _validations(step: Step, seed: bool) -> list[tuple[str, int, float]]:
+    """(source, n, mean@n) of one logged step, under the seed prompt or not; the largest n of each source."""
+    best: dict[str, tuple[int, float]] = {}
+    for key, value in step.data.items():
+        match = _VALIDATION.fullmatch(key)
+        if match is None or match["source"].endswith(SEED_SUFFIX) is not seed:
+            continue
+        source, n = match["source"].removesuffix(SEED_SUFFIX), int(match["n"])
+        if source not in best or n > best[source][0]:
+            best[source] = (n, value)
+    return [(source, n, value) for source, (n, value) in best.items()]
+
+
+def _trajectories(step: Step) -> int | None:
+    """Trajectories of a step from verl's own figures: all tokens over the mean length of prompt and response."""
+    try:
+        length = step.data["prompt_length/mean"] + step.data["response_length/mean"]
+        return round(step.data["perf/total_num_tokens"] / length)
+    except (KeyError, ZeroDivisionError):
+        return None
+
+
+__all__ = ["Cycle", "Run", "RunError", "Step", "parse_name", "read", "read_all"]
