@@ -101,8 +101,8 @@ class GEPAOptimizer:
         seed: int,
         traces: Sequence[Trace] = (),
     ) -> Evolution:
-        """See `PromptOptimizer.evolve`. `problems` that repeat count once. Where at least 16 traces (ours) know every
-        carried prompt, their problems are the anchors, and `problems` are only held out; else `problems` are both.
+        """See `PromptOptimizer.evolve`. `problems` that repeat count once. Where enough traces (16, or as many as
+        `problems`; ours) know every carried prompt, their problems are the anchors, and `problems` are only held out; else `problems` are both.
         Raises RolloutsFailed where the rollout engine does not deliver, ValueError without problems."""
         phase = _Phase(self, population, problems, evaluate, cycle, seed, traces)
         return phase.run()
@@ -127,7 +127,7 @@ class _Phase:
         self.settings, self.population, self.cycle, self.seed = settings, population, cycle, seed
         carried = {prompt.digest: prompt.text for prompt in population.prompts}
         whole = {t.problem.id: t for t in traces if carried.keys() <= t.rollouts.keys()}
-        free = len(whole) >= MIN_ANCHORS
+        free = len(whole) >= min(MIN_ANCHORS, len(distinct))
         self.fresh_carried = 0 if free else len(population)
         pool = [t.problem for t in whole.values()] if free else list(distinct.values())
         held_out = [p for p in distinct.values() if p.id not in whole] if free else pool

@@ -13,7 +13,7 @@ import hydra
 
 from fst_plugin.context import Assignment
 
-from .assignment import COLUMN, assign, training_sampling
+from .assignment import COLUMN, assign, problem_of, training_sampling
 from .compat import names
 
 CONTEXT_LOOP = "fst_context"
@@ -45,7 +45,11 @@ class ContextLoop(_Base):
         output = await inner.run(sampling_params, **{**row, "raw_prompt": assignment.messages})
         for part in output if isinstance(output, list) else [output]:
             self._refuse_truncated(part, assignment.messages)
-            part.extra_fields["fst"] = {"digest": assignment.digest, "rank": assignment.rank}
+            part.extra_fields["fst"] = {
+                "digest": assignment.digest,
+                "rank": assignment.rank,
+                "problem": problem_of(row),
+            }
         return output
 
     def _failed(self, error: str) -> Any:

@@ -38,12 +38,16 @@ def provider_of(column: Mapping[str, Any]) -> context.ContextProvider:
     return cls(column["prompts"], spec["placement"], **spec["kwargs"])
 
 
+def problem_of(row: Mapping[str, Any]) -> str:
+    """Id of a row's problem, the same as `rows.problems` gives it."""
+    return problem_id(list(row["raw_prompt"]), (row.get("reward_model") or {}).get("ground_truth"))
+
+
 def assign(column: Mapping[str, Any], row: Mapping[str, Any]) -> context.Assignment:
     """Messages and prompt digest of one session of a row."""
-    answer = (row.get("reward_model") or {}).get("ground_truth")
     messages = list(row["raw_prompt"])
     request = context.Request(
-        problem_id=problem_id(messages, answer),
+        problem_id=problem_of(row),
         session=int(row.get("session_id", 0)) + column["offset"],
         step=column["step"],
         split=column["split"],

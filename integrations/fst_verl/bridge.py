@@ -105,43 +105,27 @@ class Bridge:
             trainer.checkpoint_manager.sleep_replicas()
             done = trainer._compute_reward_colocate(done)
             trainer.checkpoint_manager.update_weights(trainer.global_steps)
-        final = _final_keys(done.keys)
+        final = {uid: key for (uid, _), key in rows.last_outputs(done.keys).items()}
         data = tq.kv_batch_get(
             keys=list(final.values()), partition_id=PARTITION, select_fields=["rm_scores", "extra_fields", "responses"]
         )
         extras = rows.column(data, "extra_fields") or []
-        results = {}
-        for i, uid in enumerate(final):
-            results[uid] = {
-                "score": float(data["rm_scores"][i].sum()),
-                "text": trainer.tokenizer.decode(data["responses"][i], skip_special_tokens=True),
-                "extra": extras[i],
-            }
+        texts = trainer.tokenizer.batch_decode(list(data["responses"]), skip_special_tokens=True)
+        results = {
+            uid: {"score": float(data["rm_scores"][i].sum()), "text": texts[i], "extra": extras[i]}
+            for i, uid in enumerate(final)
+        }
         tq.kv_clear(keys=done.keys, partition_id=PARTITION)
         return [results.get(uid) for uid in uids]
+
+    def reference(self, answer: Any) -> str | None:
+        """The reference answer, where feedback that is made here may quote it."""
+        return str(answer) if self.show_answer and answer not in (None, "") else None
 
     def _rollout(self, cell: Cell, result: Mapping[str, Any] | None) -> Rollout:
         if result is None:
             return Rollout(0.0, error="scoring failed; verl's agent loop worker logged why")
-        if error := (result["extra"].get("fst") or {}).get("error"):
-            return Rollout(0.0, error=error)
-        info = result["extra"].get("reward_extra_info") or {}
-        feedback = info.get("feedback")
-        if feedback is None:
-            feedback = f"This answer got a reward of {result['score']:g}."
-            if self.show_answer and cell.problem.answer not in (None, ""):
-                feedback += f" The reference answer is: {cell.problem.answer}"
-        return Rollout(result["score"], result["text"], str(feedback))
-
-
-def _final_keys(keys: Sequence[str]) -> dict[str, str]:
-    """uid -> key of its last output; keys read {uid}_{session}_{index}."""
-    final: dict[str, tuple[int, str]] = {}
-    for key in keys:
-        uid, _, index = key.rsplit("_", 2)
-        if uid not in final or int(index) > final[uid][0]:
-            final[uid] = (int(index), key)
-    return {uid: key for uid, (_, key) in final.items()}
+        return rows.rollout(result["score"], result["text"], result["extra"], self.reference(cell.problem.answer))
 
 
 @contextmanager

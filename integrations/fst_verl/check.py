@@ -26,6 +26,15 @@ def prompt_cap(fst: FSTConfig, config: DictConfig) -> int:
     return fst.max_prompt_tokens or int(_prompt_length(config)) // 2
 
 
+def engine_width(config: DictConfig) -> int:
+    """Rollouts that the engine runs at a time: max_num_seqs of every replica."""
+    rollout = config.actor_rollout_ref.rollout
+    gpus = int(config.trainer.n_gpus_per_node) * int(config.trainer.nnodes)
+    share = int(rollout.get("tensor_model_parallel_size") or 1) * int(rollout.get("pipeline_model_parallel_size") or 1)
+    share *= int(rollout.get("data_parallel_size") or 1)
+    return int(rollout.max_num_seqs) * max(1, gpus // share)
+
+
 def problems(config: DictConfig) -> list[Problem]:
     """Every problem of the whole config; empty where there are none."""
     fst, found = core.inspect(OmegaConf.to_container(config.fst, resolve=True))  # type: ignore[arg-type]

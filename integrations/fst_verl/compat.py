@@ -55,6 +55,7 @@ TRAINER_METHODS = (
     "_submit_batch_to_rollout",
     "_validate",
     "_val_metrics_update",
+    "_compute_advantage",
     "_compute_metrics",
     "on_train_begin",
     "_add_batch_to_generate",

@@ -17,16 +17,24 @@ from . import rows
 class LookAhead:
     """A queue in front of verl's dataloader. What is fetched is handed out once, in order, and survives a checkpoint.
 
-    fetch: hands out the dataloader's next chunk (a TensorDict of at least one row).
+    fetch: hands out the dataloader's next chunk (a TensorDict of at least one row). What was handed out stays at hand
+    until `forget`, so that its problems can be rolled out once more.
     """
 
     def __init__(self, fetch: Callable[[], Any]):
         self._fetch = fetch
         self._chunks: deque[Any] = deque()
+        self._recent: list[Any] = []
 
     def next(self) -> Any:
         """The next chunk to train on: what was fetched ahead first, then the dataloader's own."""
-        return self._chunks.popleft() if self._chunks else self._fetch()
+        chunk = self._chunks.popleft() if self._chunks else self._fetch()
+        self._recent.append(chunk)
+        return chunk
+
+    def forget(self) -> None:
+        """A new cycle begins."""
+        self._recent = []
 
     def fill(self, problems: int) -> None:
         """Fetches ahead until at least so many problems are pending."""
@@ -34,10 +42,14 @@ class LookAhead:
             self._chunks.append(self._fetch())
 
     def chunks(self) -> list[Any]:
-        return list(self._chunks)
+        """What can be rolled out: what is pending, and what was handed out in this cycle."""
+        return [*self._chunks, *self._recent]
 
     def pending(self) -> list[Problem]:
         return [problem for chunk in self._chunks for problem in rows.problems(chunk)]
+
+    def recent(self) -> list[Problem]:
+        return [problem for chunk in self._recent for problem in rows.problems(chunk)]
 
     def save(self, path: Path) -> None:
         """Atomic. The format is torch's own, as in verl's `data.pt`: rows may hold tensors and images."""
@@ -46,7 +58,7 @@ class LookAhead:
         temporary = path.with_suffix(".tmp")
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
-            torch.save(list(self._chunks), file)
+            torch.save({"pending": list(self._chunks), "recent": self._recent}, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -56,7 +68,8 @@ class LookAhead:
         """Raises ValueError where the file does not hold the problems that the state says are pending."""
         import torch
 
-        self._chunks = deque(torch.load(path, weights_only=False))
+        stored = torch.load(path, weights_only=False)
+        self._chunks, self._recent = deque(stored["pending"]), list(stored["recent"])
         found = tuple(p.id for p in self.pending())
         if found != expected:
             raise ValueError(

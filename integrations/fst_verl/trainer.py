@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import shutil
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -20,9 +22,10 @@ from fst_plugin.config import TASK_AGNOSTIC_SEED, ConfigError
 from fst_plugin.factory import Policy
 from fst_plugin.fast_weights import FastWeights
 from fst_plugin.prompts import Prompt, text_digest
-from fst_plugin.rollouts import problem_id
+from fst_plugin.rollouts import Problem, Rollout, problem_id
+from fst_plugin.slow_scores import SlowScores
 
-from . import check, rows
+from . import check, rows, tables
 from .agent_loop import CONTEXT_LOOP
 from .assignment import COLUMN, row_column
 from .bridge import Bridge
@@ -42,6 +45,7 @@ class FastSlow:
 
     config: Any
     global_steps: int
+    total_training_steps: int
     tokenizer: Any
     train_dataset: Any
     val_dataloader: Any
@@ -60,6 +64,7 @@ class FastSlow:
             self._look_ahead = LookAhead(super()._fetch_one_gen_batch)  # type: ignore[misc]
             self._run = uuid4().hex[:12]
             self._fst_pending: dict[str, float] = {}
+            self._rewards_by_rank: dict[int, list[float]] = defaultdict(list)
         super().__init__(config)  # type: ignore[call-arg]
 
     # ------------------------------------------------------------------------------------------------------- evolve
@@ -71,12 +76,22 @@ class FastSlow:
     def _evolve_if_due(self) -> None:
         if self.fst is None or not self.fst.due(self.global_steps):
             return
-        self._look_ahead.fill(self._fst_config.slow_steps * self.config.data.train_batch_size)
+        self._fetch_ahead()
         self._bridge.open(self._look_ahead.chunks())
         weights = self._weights_after(self.global_steps - 1)
-        self._fst_pending = self.fst.evolve(
-            self.global_steps, weights, self._look_ahead.pending(), self._bridge.evaluate
-        )
+        coming, recent = self._problems(self._look_ahead.pending()), self._problems(self._look_ahead.recent())
+        self._fst_pending = self.fst.evolve(self.global_steps, weights, coming, self._bridge.evaluate, recent)
+        self._look_ahead.forget()
+        tables.log_cycle(self.fst, self.config, self.global_steps)
+
+    def _fetch_ahead(self) -> None:
+        assert self.fst is not None
+        self._look_ahead.fill(self.fst.schedule.sure * self.config.data.train_batch_size)
+
+    def _problems(self, problems: Sequence[Problem]) -> list[Problem]:
+        """With answers private or shared as `fst.fast.answers` says."""
+        said = self._fst_config.fast.answers
+        return [p if said == "auto" else replace(p, private=said == "private") for p in problems]
 
     # ------------------------------------------------------------------------------------------------------- assign
 
@@ -125,6 +140,44 @@ class FastSlow:
                 kwargs["expected_acc_counts"] = expected
         return super()._val_metrics_update(data_sources, sample_uids, *args, **kwargs)  # type: ignore[misc]
 
+    # ------------------------------------------------------------------------------------------------------ observe
+
+    def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
+        if self.fst is not None:
+            self._observe(batch)  # rewards are final, the weights not yet updated
+        return super()._compute_advantage(batch, metrics)  # type: ignore[misc]
+
+    def _observe(self, batch: Any) -> None:
+        """Hands the step's rollouts to the fast weights, and has the next fast phase's first prompts drafted."""
+        assert self.fst is not None
+        self.fst.observe(self.global_steps, self._weights_after(self.global_steps - 1), self._rollouts(batch))
+        last = self.global_steps >= self.total_training_steps
+        if self._fst_config.reflection.draft and not last and self.fst.due(self.global_steps + 1):
+            self._fetch_ahead()
+            coming, recent = self._problems(self._look_ahead.pending()), self._problems(self._look_ahead.recent())
+            self.fst.draft(self.global_steps + 1, coming, recent)
+
+    def _rollouts(self, batch: Any) -> list[tuple[str, str, Rollout]]:
+        """(problem id, prompt digest, rollout) of the batch's trajectories that ran under a prompt of ours."""
+        import transfer_queue as tq
+
+        keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
+        keys = list(rows.last_outputs(keys).values())
+        if not keys:
+            return []
+        fields = ["rm_scores", "extra_fields", "responses"]
+        data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
+        texts = self.tokenizer.batch_decode(list(data["responses"]), skip_special_tokens=True)
+        answers = {p.id: p.answer for p in self._look_ahead.recent()} if self._bridge.show_answer else {}
+        found = []
+        for i, extra in enumerate(rows.column(data, "extra_fields") or []):
+            if mark := extra.get("fst"):
+                score = float(data["rm_scores"][i].sum())
+                self._rewards_by_rank[mark["rank"]].append(score)
+                reference = self._bridge.reference(answers.get(mark["problem"]))
+                found.append((mark["problem"], mark["digest"], rows.rollout(score, texts[i], extra, reference)))
+        return found
+
     # ------------------------------------------------------------------------------------------------------ metrics
 
     def _compute_metrics(self, batch: Any, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> None:
@@ -132,24 +185,10 @@ class FastSlow:
         if self.fst is None:
             return
         metrics.update({f"fst/{k}": float(v) for k, v in {**self.fst.metrics(), **self._fst_pending}.items()})
-        self._fst_pending = {}
-        for rank, rewards in sorted(self._rewards_by_rank(batch).items()):
+        for rank, rewards in sorted(self._rewards_by_rank.items()):
             metrics[f"fst/reward_prompt_{rank}"] = sum(rewards) / len(rewards)
-
-    def _rewards_by_rank(self, batch: Any) -> dict[int, list[float]]:
-        """Rewards of the step's trajectories by the rank of the prompt that they ran under."""
-        import transfer_queue as tq
-
-        keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
-        found: dict[int, list[float]] = defaultdict(list)
-        if keys:
-            data = tq.kv_batch_get(
-                keys=keys, partition_id=batch.partition_id, select_fields=["rm_scores", "extra_fields"]
-            )
-            for i, extra in enumerate(rows.column(data, "extra_fields") or []):
-                if "fst" in extra:
-                    found[extra["fst"]["rank"]].append(float(data["rm_scores"][i].sum()))
-        return found
+        self._fst_pending = {}
+        self._rewards_by_rank.clear()
 
     # --------------------------------------------------------------------------------------------------- begin, save
 
@@ -179,7 +218,12 @@ class FastSlow:
         seed, digest = self._seed_prompt(), self._dataset_digest()
         cap = check.prompt_cap(self._fst_config, config)
         policy = Policy.of_tokenizer(
-            self.tokenizer, seed.text, cap, generate=self._bridge.generate, fits=self._bridge.fits
+            self.tokenizer,
+            seed.text,
+            cap,
+            generate=self._bridge.generate,
+            fits=self._bridge.fits,
+            width=check.engine_width(config),
         )
         live = Path(config.trainer.default_local_dir).absolute() / STATE_FOLDER
         if config.trainer.resume_mode == "disable" and live.exists():
@@ -191,6 +235,7 @@ class FastSlow:
         if self.global_steps > 0:
             folder = self._checkpoint_folder() / STATE_FOLDER
             self.fst.state = self._restore(folder, seed.digest, digest)
+            self.fst.slow = SlowScores.load(folder)
         self._loaded = (self.global_steps, self.fst.state.weights)
 
     def _restore(self, folder: Path, seed_digest: str, dataset_digest: str) -> durable.State:
@@ -211,6 +256,7 @@ class FastSlow:
             pending = tuple(p.id for p in self._look_ahead.pending())
             state = self.fst.state.at(weights=self._weights_after(self.global_steps), pending=pending)
             self._look_ahead.save(folder / STATE_FOLDER / LOOKAHEAD_FILE)
+            self.fst.slow.save(folder / STATE_FOLDER)
             durable.save(state, folder / STATE_FOLDER)
         super()._save_checkpoint()  # type: ignore[misc]
 

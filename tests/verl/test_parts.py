@@ -6,7 +6,7 @@ pytest.importorskip("verl")
 
 import numpy as np  # noqa: E402
 from fst_verl import rows  # noqa: E402
-from fst_verl.bridge import Bridge, _final_keys  # noqa: E402
+from fst_verl.bridge import Bridge  # noqa: E402
 from fst_verl.compat import names  # noqa: E402
 from fst_verl.lookahead import LookAhead  # noqa: E402
 
@@ -94,7 +94,40 @@ def test_a_failure_is_no_reward_of_zero_and_keeps_its_cause():
 
 
 def test_the_last_output_of_a_session_counts():
-    assert _final_keys(["a_0_0", "a_0_2", "a_0_10", "b_0_0"]) == {"a": "a_0_10", "b": "b_0_0"}
+    found = rows.last_outputs(["a_0_0", "a_0_2", "a_0_10", "a_1_0", "b_0_0"])
+    assert found == {("a", "0"): "a_0_10", ("a", "1"): "a_1_0", ("b", "0"): "b_0_0"}
+
+
+def test_what_was_handed_out_stays_at_hand_until_the_next_cycle(tmp_path):
+    ahead = LookAhead(loader())
+    ahead.fill(4)
+    ahead.next()
+    answers = [p.answer for p in ahead.recent()]
+    assert answers == ["0", "1"] and len(ahead.pending()) == 2 and len(ahead.chunks()) == 2
+    ahead.save(tmp_path / "l.pt")
+    again = LookAhead(loader())
+    again.load(tmp_path / "l.pt", tuple(p.id for p in ahead.pending()))
+    assert [p.answer for p in again.recent()] == answers
+    again.forget()
+    assert again.recent() == [] and len(again.chunks()) == 1
+
+
+def test_a_trajectory_as_a_rollout():
+    said = {"fst": {}, "reward_extra_info": {"feedback": "Nearly."}}
+    assert rows.rollout(0.5, "x", said).feedback == "Nearly."
+    assert rows.rollout(0.5, "x", {}).feedback == "This answer got a reward of 0.5."
+    assert rows.rollout(0.0, "x", {}, "42").feedback.endswith("The reference answer is: 42")
+    failed = rows.rollout(0.0, "x", {"fst": {"error": "boom"}})
+    assert failed.error == "boom" and failed.response == ""
+
+
+def test_an_answer_is_private_where_the_row_says_so():
+    items = [
+        {"raw_prompt": [{"role": "user", "content": "q"}], "reward_model": {"ground_truth": "1"}, "extra_info": info}
+        for info in ({"private_answer": True}, {"private_answer": False})
+    ]
+    batch = names.collate_fn(items)
+    assert [p.private for p in rows.problems(names.tensordict_utils.get_tensordict(batch))] == [True, False]
 
 
 def test_a_checkpoint_without_fast_weights_stops_with_the_mend(tmp_path):
