@@ -1,0 +1,68 @@
+"""Tasks of GEM (gem-llm), multi-turn: `gymnasium.make("fst_envs:fst/Gem-v0", task="game:GuessTheNumber-v0-easy")`.
+
+GEM has Gymnasium's five values but no spaces, seeds the global generators and ends by truncation as well. Its text
+after a turn is both the next observation and the feedback. Rewards are GEM's own, per turn, some below 0.
+Caveat: games whose opening text hides what differs (a number to guess) have few distinct `task_id`s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..base import WINDOW, EnvironmentFault, ReasoningEnv, split_seed
+from ..make import made_feedback
+from .common import USES_GLOBAL_RNG, library, seed_global
+
+REFUSED: Mapping[str, str] = {
+    "code": "it runs the program that the model wrote",
+    "rg": "reasoning-gym's scorers evaluate what the model wrote: use fst/ReasoningGym-v0, which keeps them apart",
+    "math": "its grader is not killed when it hangs: use fst/Polaris-v0 on a file of the problems",
+    "eval": "it is for evaluation, and some of its graders run or hang on what the model wrote",
+}
+
+
+class Gem(ReasoningEnv):
+    """One task of GEM.
+
+    task: its id there. config: arguments of GEM's environment beside those of the id.
+    split, size: as in `ReasoningEnv`.
+
+    Raises DependencyNotInstalled without the library, ValueError for a task that is refused or unknown.
+    """
+
+    metadata = USES_GLOBAL_RNG
+
+    def __init__(self, task: str, config: Mapping[str, Any] | None = None, split: str = "train", size: int = WINDOW):
+        super().__init__(split=split, size=size)
+        if task.partition(":")[0] in REFUSED:
+            raise ValueError(f"task={task!r} is refused: {REFUSED[task.partition(':')[0]]}")
+        self._gem = library("gem", "gem", "fst/Gem-v0")
+        library("gem.envs", "gem", "fst/Gem-v0")  # registers the tasks
+        known = library("gem.envs.registration", "gem", "fst/Gem-v0").ENV_REGISTRY
+        if task not in known:
+            playable = [name for name in known if name.partition(":")[0] not in REFUSED]
+            raise ValueError(f"task={task!r} is none of GEM's: {', '.join(playable)}")
+        self.task, self.config = task, dict(config or {})
+        self._inner: Any = None
+
+    def load(self, index: int, split: str) -> tuple[str, dict[str, Any]]:
+        seed = split_seed(split, index)
+        try:
+            seed_global(seed)
+            self._inner = self._gem.make(self.task, **self.config)
+            said, info = self._inner.reset(seed=seed)
+        except Exception as e:  # no model has said anything yet
+            raise EnvironmentFault(f"GEM could not set up {self.task} with config={self.config}: {e!r}") from e
+        return _with_suffix(said, info), {"source": f"gem/{self.task}"}
+
+    def respond(self, text: str) -> tuple[str, float, bool, str]:
+        said, reward, terminated, truncated, info = self._inner.step(text)
+        if terminated or truncated:
+            told = "" if "TERMINAL_STATE" in said else said  # GEM's mark for "nothing to say"
+            return "", float(reward), True, told or made_feedback("", float(reward), True)
+        return _with_suffix(said, info), float(reward), False, said
+
+
+def _with_suffix(said: str, info: Mapping[str, Any]) -> str:
+    return f"{said}\n{info['suffix']}" if info.get("suffix") else said

@@ -1,0 +1,92 @@
+"""OpenEnv environments, multi-turn: over a server (`url="http://host:8000"`) or in this process (`target`).
+
+`gymnasium.make("fst_envs:fst/OpenEnv-v0", target="my_env:MyEnv", action_type="my_env:MyAction", action="message")`.
+An environment that ignores the seed in `reset(seed=...)` has one instance. An observation's `metadata["feedback"]` is
+the feedback, else what it says. A server that is gone, late or full is a fault; an environment that raises on the
+model's text could not check it, in this process and behind a server alike.
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from typing import Any
+
+from ..base import EnvironmentFault, ReasoningEnv, split_seed
+from ..make import made_feedback
+from .common import USES_GLOBAL_RNG, library, named, seed_global
+
+TIMEOUT = 60.0  # seconds for an answer of the server: OpenEnv's own default
+
+
+class OpenEnv(ReasoningEnv):
+    """One OpenEnv environment that reads one text field of its action and writes one of its observation.
+
+    action, observation: their names; default "message" and "text" (ours). url: of a server ("http://..."); or target
+    and action_type: "module:Class" of the environment and its action. config: the target's arguments. Others: as in
+    `ReasoningEnv`. Raises DependencyNotInstalled without the library, ValueError for arguments that clash.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        target: str | None = None,
+        action_type: str | None = None,
+        action: str = "message",
+        observation: str = "text",
+        config: dict[str, Any] | None = None,
+        **instances: Any,
+    ):
+        super().__init__(**instances)
+        if (url is None) == (target is None) or (target is None) != (action_type is None):
+            raise ValueError("give either url, or target and action_type (both 'module:Class')")
+        core = library("openenv.core", "openenv", "fst/OpenEnv-v0")
+        self.url, self.action, self.observation, self._checked = url, action, observation, False
+        if url is not None:
+            self._inner: Any = core.GenericEnvClient(base_url=url, message_timeout_s=TIMEOUT).sync()
+        else:
+            self.metadata = USES_GLOBAL_RNG  # here, unlike behind a server, its draws are this process's
+            self._inner, self._act = named(str(target))(**(config or {})), named(str(action_type))
+
+    def load(self, index: int, split: str) -> tuple[str, dict[str, Any]]:
+        self._check_action()
+        seed = split_seed(split, index)
+        if not self.url:
+            seed_global(seed)
+        try:
+            return self._read(self._inner.reset(seed=seed))[0], {}
+        except Exception as e:  # no model has said anything yet
+            raise EnvironmentFault(f"OpenEnv could not reset {self.url or self._inner}: {e!r}") from e
+
+    def respond(self, text: str) -> tuple[str, float, bool, str]:
+        action = {self.action: text}
+        try:
+            result = self._inner.step(action if self.url else self._act(**action))
+        except Exception as e:
+            if self.url and "(code: EXECUTION_ERROR)" not in str(e) and "(code: VALIDATION_ERROR)" not in str(e):
+                raise EnvironmentFault(f"OpenEnv lost {self.url}: {e!r}") from e
+            raise  # `ReasoningEnv` knows a fault from a text that could not be checked
+        said, reward, done, feedback = self._read(result)
+        return ("" if done else said), reward, done, feedback or said or made_feedback("", reward, done)
+
+    def _read(self, result: Any) -> tuple[str, float, bool, str]:
+        seen = result.observation if self.url else result.model_dump()
+        if self.observation not in seen:
+            raise EnvironmentFault(f"observation={self.observation!r} is none of its fields: {sorted(seen)}")
+        feedback = (seen.get("metadata") or {}).get("feedback") or ""
+        return str(seen[self.observation]), float(result.reward or 0.0), bool(result.done), str(feedback)
+
+    def _check_action(self) -> None:
+        if not self._checked:
+            fields = _fields(f"{self.url.rstrip('/')}/schema") if self.url else set(self._act.model_fields)
+            if self.action not in fields:
+                raise ValueError(f"action={self.action!r} is none of the action's fields: {sorted(fields)}")
+            self._checked = True
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+def _fields(url: str) -> set[str]:
+    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+        return set(json.load(answer)["action"]["properties"])

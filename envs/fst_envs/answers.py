@@ -1,0 +1,89 @@
+r"""Answers in a model's text: where they stand, and how two JSON values differ. The text is data and never executed."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from .wrappers import last_boxed, last_tag
+
+NO_ANSWER = "No answer was found: the final answer must stand between <answer> and </answer>."
+HINT = "\n\nPut your final answer between <answer> and </answer>."
+
+_FENCE = re.compile(r"^```(?:json)?|```$", re.MULTILINE)
+
+
+def find_answer(text: str) -> str | None:
+    r"""What stands in the last <answer>...</answer>, else in the last \boxed{...}, stripped; None where neither is."""
+    tagged = last_tag(text)
+    return last_boxed(text) if tagged is None else tagged
+
+
+def short(text: str, limit: int) -> str:
+    """A text quoted in Python's way, cut to `limit` characters: control characters come out escaped."""
+    return repr(text if len(text) <= limit else text[:limit] + "...")
+
+
+def read_json(text: str) -> Any:
+    """The JSON value of a text; code fences do not count. Raises ValueError; NaN and infinities are no JSON."""
+
+    def refuse(word: str) -> Any:
+        raise ValueError(f"{word} is no JSON")
+
+    try:
+        return json.loads(_FENCE.sub("", text).strip(), parse_constant=refuse)
+    except RecursionError as e:
+        raise ValueError("it is nested too deep") from e
+
+
+def same_json(a: str, b: str) -> bool:
+    """Whether two texts hold the same JSON value; code fences do not count, key order and spacing neither."""
+    try:
+        return first_difference(read_json(a), read_json(b)) is None
+    except ValueError:
+        return False
+
+
+def first_difference(expected: Any, given: Any, path: str = "") -> str | None:
+    """One sentence on the first place where two JSON values differ, in the expected one's order; None: they do not.
+
+    Numbers are compared by value (1 is 1.0), truth values are no numbers. Raises ValueError for too deep a nesting.
+    """
+    try:
+        return _difference(expected, given, path)
+    except RecursionError as e:
+        raise ValueError("it is nested too deep") from e
+
+
+def _difference(expected: Any, given: Any, path: str) -> str | None:
+    at = f"At {path}: " if path else ""
+    if isinstance(expected, dict) and isinstance(given, dict):
+        for key, value in expected.items():
+            if key not in given:
+                return f"{at}the key {short(key, 60)} is missing."
+            found = _difference(value, given[key], f"{path}.{key}" if path else key)
+            if found:
+                return found
+        extra = next((key for key in given if key not in expected), None)
+        return None if extra is None else f"{at}there must be no key {short(extra, 60)}."
+    if isinstance(expected, list) and isinstance(given, list):
+        for i, (one, other) in enumerate(zip(expected, given, strict=False)):
+            found = _difference(one, other, f"{path}[{i}]")
+            if found:
+                return found
+        if len(expected) != len(given):
+            return f"{at}expected {len(expected)} elements, got {len(given)}."
+        return None
+    if _kind(expected) == _kind(given) and expected == given:
+        return None
+    return f"{at}expected {_show(expected)}, got {_show(given)}."
+
+
+def _kind(value: Any) -> str:
+    return "number" if isinstance(value, (int, float)) and not isinstance(value, bool) else type(value).__name__
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 200 else text[:200] + "..."
