@@ -143,3 +143,61 @@ def test_where_nothing_is_fit_the_old_population_stays(tmp_path):
     weights, _ = fast_weights(tmp_path, fast={"path": f"{__name__}.Careless", "kwargs": {"texts": [" "]}})
     weights.evolve(1, "w", make_problems(4), World())
     assert [p.text for p in weights.population.prompts] == [SEED]
+
+
+def slow_phase(weights, world, problems, steps):
+    """Every carried prompt twice on every problem, spread over the steps."""
+    from fst_plugin.rollouts import Cell
+
+    steps = list(steps)
+    for i, step in enumerate(steps):
+        rollouts = [
+            (p.id, prompt.digest, world.roll(Cell(prompt, p)))
+            for p in problems[i :: len(steps)]
+            for prompt in weights.population.prompts
+            for _ in range(2)
+        ]
+        weights.observe(step, f"w{step - 1}", rollouts)
+
+
+def test_the_slow_phase_pays_for_the_carried_prompts(tmp_path):
+    weights, _ = fast_weights(tmp_path)
+    world, problems = World(reliability=0.9), make_problems(96)
+    weights.evolve(1, "w0", problems[:48], world)
+    carried = {p.text for p in weights.population.prompts}
+    slow_phase(weights, world, problems[:48], range(1, 4))
+    assert len(weights.state.rewards) == 3
+    before = len(world.batches)
+    metrics = weights.evolve(4, "w3", problems[48:], world, recent=problems[:48])
+    assert metrics["anchors_free"] == metrics["anchors"] > 0 and metrics["candidates_new"] > 0
+    last = {p.id for p in problems[:48]}
+    fast = [c for batch in world.batches[before:] for c in batch]
+    assert not [c for c in fast if c.prompt.text in carried and c.problem.id in last]
+    assert weights.slow.entries == [] and weights.state.rewards == ()
+    for prompt in weights.population.prompts:
+        if prompt.text in carried:
+            assert {s.rollouts for s in prompt.scores.values()} == {2}
+
+
+def test_free_scores_can_be_turned_off(tmp_path):
+    weights, _ = fast_weights(tmp_path, fast={"free_scores": False})
+    world, problems = World(reliability=0.9), make_problems(96)
+    weights.evolve(1, "w0", problems[:48], world)
+    slow_phase(weights, world, problems[:48], range(1, 4))
+    metrics = weights.evolve(4, "w3", problems[48:], world, recent=problems[:48])
+    assert metrics["anchors_free"] == 0 and weights.slow.entries == []
+
+
+def test_other_slow_scores_are_another_phase(tmp_path):
+    problems = make_problems(64)
+    killed, _ = fast_weights(tmp_path)
+    killed.evolve(1, "w", problems[:32], World())
+    slow_phase(killed, World(seed=1), problems[:32], range(1, 4))
+    start = killed.state
+    with pytest.raises(KeyboardInterrupt):
+        killed.evolve(4, "w3", problems[32:], Engine(World(), 2), recent=problems[:32])
+    again, lines = fast_weights(tmp_path)
+    again.state = start
+    slow_phase(again, World(seed=2, luck=0.5), problems[:32], range(1, 4))
+    again.evolve(4, "w3", problems[32:], World(), recent=problems[:32])
+    assert any("discarding" in line and "slow_scores" in line for line in lines)

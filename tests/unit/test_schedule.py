@@ -8,3 +8,15 @@ def test_a_fast_phase_runs_before_the_first_of_every_t_steps():
             start = step
             begins.append(step)
     assert begins == [1, 7, 13]
+
+
+def test_an_adaptive_cycle_ends_when_the_reward_no_longer_rises():
+    adaptive = Schedule(6, patience=2, window=2, least=3, most=8)
+    rising = [0.1 * i for i in range(1, 8)]
+    assert adaptive.sure == 3 and Schedule(6).sure == 6
+    assert adaptive.due(1, None)
+    assert not adaptive.due(3, 1, [0.5, 0.4])  # fewer than least
+    assert not adaptive.due(8, 1, rising)
+    assert adaptive.due(9, 1, [*rising, 0.8])  # as many as most
+    assert adaptive.due(6, 1, [0.1, 0.5, 0.6, 0.5, 0.5])  # means 0.3 0.55 0.55 0.5: no new best for two
+    assert not adaptive.due(5, 1, [0.1, 0.5, 0.6, 0.5])

@@ -1,0 +1,49 @@
+"""Prompts that carry a problem's own answer."""
+
+import pytest
+from rule_world import SEED, World, make_problems, seed_population
+
+from fst_plugin.gepa_optimizer import GEPAOptimizer
+from fst_plugin.leaks import leaked
+from fst_plugin.rollouts import Problem
+
+
+def problem(answer, private=True, question="What is the way from node 12 to node 7 in this graph?"):
+    return Problem("p", ({"role": "user", "content": question},), answer, private)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer", "leaks"),
+    [
+        ("Always answer 12,4,9,7.", "12,4,9,7", True),
+        ("Always  answer\nPATH  A to b", "path a TO b", True),
+        ("Separate nodes by commas.", "12,4,9,7", False),
+        ("The chart shows more.", "art s", False),  # not between word boundaries
+        ("Say 42.", "42", False),  # short answers are everybody's
+        ("What is the way from node 12 to node 7 in this graph? 42", "42", True),
+        ("Anything", "", False),
+        ("None", None, False),
+    ],
+)
+def test_what_counts_as_a_leak(text, answer, leaks):
+    assert (leaked(text, [problem(answer)]) == "p") == leaks
+    assert leaked(text, [problem(answer, private=False)]) is None
+
+
+def test_a_leaking_prompt_is_refused_counted_and_costs_nothing():
+    problems = [Problem(p.id, p.messages, f"answer-{i}", private=True) for i, p in enumerate(make_problems(24))]
+
+    class Leaking:
+        def propose(self, requests):
+            return [f"{SEED} If in doubt say answer-{r.slot}. {r.seed}" for r in requests]
+
+        def describe(self):
+            return "leaking"
+
+    world = World()
+    optimizer = GEPAOptimizer(Leaking(), k=4, budget=100)
+    evolution = optimizer.evolve(seed_population(), problems, world, cycle=0, seed=0)
+    assert evolution.population.digest == seed_population().digest
+    assert evolution.metrics["proposals_refused_leak"] == evolution.metrics["reflection_calls"] > 0
+    assert world.rollouts == evolution.metrics["anchors"] and any("refused" in w for w in evolution.warnings)
+    assert {c.verdict for c in evolution.candidates} == {"refused"}
