@@ -64,24 +64,70 @@ def _fields(model: Any, prefix: str) -> list[tuple[str, Any, str]]:
 
 
 @app.command()
-def prompt(
-    folder: Annotated[Path, typer.Argument(help="checkpoint folder of a run, or one of its global_step_N")],
-    everything: Annotated[bool, typer.Option("--all", help="the whole population with scores")] = False,
+def prompts(
+    run: Annotated[Path, typer.Argument(help="checkpoint folder of a run, or one of its global_step_N")],
+    best: Annotated[bool, typer.Option("--best", help="only the text of the prompt that leads")] = False,
+    diff: Annotated[
+        tuple[str, str] | None, typer.Option(help="a text diff of two prompts, named by the begin of their digests")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="also the prompts that were not carried on")] = False,
 ) -> None:
-    """Prints the best prompt of a run."""
-    from .state import load
+    """Lists the prompts of a run with their lineage and scores."""
+    from . import lineage
+    from .cycle_record import diff as text_diff
 
     try:
-        state = load(folder / "fst")
-    except FileNotFoundError:
-        console.print(f"{folder} has no fst/state.json: name the folder of trainer.default_local_dir", style="red")
+        if best:
+            typer.echo(lineage.best(run).text)
+        elif diff:
+            typer.echo(text_diff(lineage.text_of(run, diff[0]), lineage.text_of(run, diff[1]), *diff))
+        else:
+            console.print(_lineage_table(lineage.entries(run), everything))
+    except (FileNotFoundError, ValueError) as error:
+        console.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from None
-    if not everything:
-        typer.echo(state.population.best.text)
-        return
-    for rank, member in enumerate(state.population.prompts):
-        console.rule(f"rank {rank}  {member.digest}  score {member.mean_score:.3f} on {len(member.scores)} anchors")
-        typer.echo(member.text)
+
+
+def _lineage_table(entries: list[Any], everything: bool) -> Table:
+    from rich.text import Text
+
+    table = Table("cycle", "rank", "digest", "parent", "verdict", "score", "on", "last line")
+    for entry in entries:
+        if entry.rank is not None or everything:
+            rank = "" if entry.rank is None else str(entry.rank)
+            last = entry.text.splitlines()[-1] if entry.text else ""
+            row = [str(entry.cycle), rank, entry.digest, entry.parent, entry.verdict, f"{entry.score:.3f}"]
+            table.add_row(*row, str(entry.anchors), Text(last, overflow="ellipsis", no_wrap=True))
+    return table
+
+
+@app.command(context_settings=VERL_ARGUMENTS)
+def probe(
+    context: typer.Context,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write every figure here")] = None,
+    out: Annotated[Path, typer.Option(help="folder of the probe's run and log")] = Path("runs/probe"),
+) -> None:
+    """One fast phase on the model and data of a verl command, without training: is the task limited by its prompt, or
+    by the weights?
+
+    Takes the arguments of `python -m verl.trainer.main_ppo ... +fst=default`.
+    """
+    try:
+        from fst_verl import probe as probing
+    except ImportError as error:
+        console.print(f"[red]fst probe needs verl ({error}): pip install 'fst-plugin\\[verl]'[/red]")
+        raise typer.Exit(2) from None
+    try:
+        found = probing.run(context.args, out.absolute())
+    except (RuntimeError, ValueError) as error:
+        console.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from None
+    console.print(probing.table(found))
+    console.print(found.verdict(), markup=False)
+    if json_file:
+        from .atomic import write_json
+
+        write_json(json_file, found.to_json())
 
 
 @app.command("tiny-policy")

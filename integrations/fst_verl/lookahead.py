@@ -29,7 +29,7 @@ class LookAhead:
     def next(self) -> Any:
         """The next chunk to train on: what was fetched ahead first, then the dataloader's own."""
         chunk = self._chunks.popleft() if self._chunks else self._fetch()
-        self._recent.append(chunk)
+        self._recent.append(chunk.copy())  # verl adds columns to the one that it gets
         return chunk
 
     def forget(self) -> None:

@@ -65,6 +65,7 @@ class FastSlow:
             self._run = uuid4().hex[:12]
             self._fst_pending: dict[str, float] = {}
             self._rewards_by_rank: dict[int, list[float]] = defaultdict(list)
+            self._rewards_by_problem: dict[str, list[float]] = defaultdict(list)
         super().__init__(config)  # type: ignore[call-arg]
 
     # ------------------------------------------------------------------------------------------------------- evolve
@@ -174,6 +175,7 @@ class FastSlow:
             if mark := extra.get("fst"):
                 score = float(data["rm_scores"][i].sum())
                 self._rewards_by_rank[mark["rank"]].append(score)
+                self._rewards_by_problem[mark["problem"]].append(score)
                 reference = self._bridge.reference(answers.get(mark["problem"]))
                 found.append((mark["problem"], mark["digest"], rows.rollout(score, texts[i], extra, reference)))
         return found
@@ -187,8 +189,13 @@ class FastSlow:
         metrics.update({f"fst/{k}": float(v) for k, v in {**self.fst.metrics(), **self._fst_pending}.items()})
         for rank, rewards in sorted(self._rewards_by_rank.items()):
             metrics[f"fst/reward_prompt_{rank}"] = sum(rewards) / len(rewards)
+        if groups := list(self._rewards_by_problem.values()):
+            perfect = self._fst_config.fast.perfect_score
+            metrics["fst/group_mean"] = sum(sum(g) / len(g) for g in groups) / len(groups)
+            metrics["fst/group_solved"] = sum(max(g) >= perfect for g in groups) / len(groups)
         self._fst_pending = {}
         self._rewards_by_rank.clear()
+        self._rewards_by_problem.clear()
 
     # --------------------------------------------------------------------------------------------------- begin, save
 
