@@ -93,10 +93,12 @@ class EpisodeLoop(_Base):
     observations together, `data.env.max_turn_tokens` for one turn. `data.env.episode`: settings of `Episode`.
     """
 
+    continuous_token_builder: Any
+
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        builder: Any = self.continuous_token_builder
-        self.continuous_token_builder = token_builder(self) if builder is None else builder
+        if self.continuous_token_builder is None:
+            self.continuous_token_builder = token_builder(self)
         self.neutral = Neutral(self.tokenizer)
         env = self.data_config.get("env") or {}
         self.episode_settings = dict(env.get("episode") or {})
@@ -237,7 +239,6 @@ class EpisodeLoop(_Base):
             "turns": turns,
             "turn_rewards": json.dumps(record.rewards),  # text: verl averages lists over the validation's samples
             "stop_reason": record.stop,
-            "faults": faults,
         }
         return names.AgentLoopOutput(
             prompt_ids=stream.ids[:start],

@@ -83,13 +83,15 @@ def family(request):
 
 
 class Echo(ReasoningEnv):
-    """Says `again` until it hears "stop"; turn i is worth i. Counts what was started, across episodes."""
+    """Says `again` until it hears "stop"; turn i is worth i. The episodes named in `faults`, counted from 1 over the
+    test, fail in turn `fault_turn`; a wobbly one says something else in every episode."""
 
     started = 0
 
-    def __init__(self, again="Say it again, louder.", last=99, faults=()):
+    def __init__(self, again="Say it again, louder.", last=99, faults=(), fault_turn=1, wobbly=False):
         super().__init__()
-        self.again, self.last, self.faults, self.turn = again, last, tuple(faults), 0
+        self.again, self.last, self.wobbly, self.turn = again, last, wobbly, 0
+        self.faults, self.fault_turn = tuple(faults), fault_turn
 
     def load(self, index, split):
         self.turn = 0
@@ -99,11 +101,12 @@ class Echo(ReasoningEnv):
 
     def respond(self, text):
         self.turn += 1
-        if self.number in self.faults:
+        if self.number in self.faults and self.turn == self.fault_turn:
             raise EnvironmentFault("the lights went out")
         if "raise" in text:
             raise RuntimeError("cannot read this")
-        return self.again, float(self.turn), "stop" in text or self.turn == self.last, f"Heard {text}."
+        again = f"{self.again} {self.number}" if self.wobbly else self.again
+        return again, float(self.turn), "stop" in text or self.turn == self.last, f"Heard {text}."
 
 
 gym.register("test/Echo-v0", entry_point=Echo)
@@ -270,7 +273,7 @@ def test_rewards_and_feedback_per_turn_and_for_the_episode():
     assert extra["turn_feedback"] == ["Heard one.", "Heard one.", "Heard stop."]
     told = extra["reward_extra_info"]
     assert told["feedback"] == "Heard one.\nHeard stop." and json.loads(told["turn_rewards"]) == [1.0, 2.0, 3.0]
-    assert told["turns"] == 3 and told["faults"] == 0 and "acc" not in told  # verl counts a missing acc as 0
+    assert told["turns"] == 3 and extra["faults"] == 0 and "acc" not in told  # verl counts a missing acc as 0
     assert (extra["min_global_steps"], extra["max_global_steps"]) == (1, 3)  # verl's staleness tags
     assert float(output.as_dict()["rm_scores"].sum()) == 6.0
 
@@ -381,15 +384,15 @@ def test_harmless_text_stays_as_it_is(family, text):
 
 
 def test_a_tokenizer_that_reads_special_tokens_loosely_is_seen_through():
-    from tokenizers import AddedToken
+    from tokenizers import AddedToken, normalizers
 
     tokenizer = make_tokenizer("smollm2")
-    tokenizer.add_special_tokens({"extra_special_tokens": [AddedToken("<|X|>", normalized=True, special=True)]})
-    from tokenizers import normalizers
-
     tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
-    ids = tokenizer.encode(Neutral(tokenizer)("a <|x|> b"), add_special_tokens=False)
-    assert set(ids).isdisjoint(tokenizer.all_special_ids)
+    loose = AddedToken("<|OVER|>", normalized=True, special=True)
+    tokenizer.add_special_tokens({"extra_special_tokens": [loose]})
+    special = set(tokenizer.all_special_ids)
+    assert special & set(tokenizer.encode("a <|oVer|> b", add_special_tokens=False)), "it does not read loosely"
+    assert special.isdisjoint(tokenizer.encode(Neutral(tokenizer)("a <|oVer|> b"), add_special_tokens=False))
 
 
 def test_an_empty_observation_is_an_empty_turn(family):
@@ -418,6 +421,14 @@ def test_a_fault_that_passes_is_survived_and_counted():
     Echo.started = 0
     output = play(Engine(make_tokenizer("smollm2"), ["one", "stop"]), "smollm2", make_row({"faults": [1]}))
     assert output.reward_score == 3.0 and output.extra_fields["faults"] == 1
+
+
+def test_an_episode_that_cannot_be_taken_up_again_is_played_from_its_start():
+    Echo.started = 0
+    engine = Engine(make_tokenizer("smollm2"), ["one", "two", "three", "stop"])
+    output = play(engine, "smollm2", make_row({"faults": [1], "fault_turn": 2, "wobbly": True}))
+    assert engine.prompts[2] == engine.prompts[0] and output.reward_score == 3.0 and output.extra_fields["faults"] == 1
+    assert engine.tokenizer.decode(output.response_ids).startswith("three<|im_end|>")
 
 
 def test_one_lasting_fault_fails_its_whole_group_and_no_other():
@@ -518,7 +529,7 @@ def context_run(engine, split):
         from fst_verl.agent_loop import ContextLoop
 
         loop = ContextLoop(**arguments(engine, "llama", env={"episode": {"retries": 0, "backoff_s": 0}}))
-        return await loop.run({}, **make_row({"faults": [1]} if "faulty" in split else {}), fst=column)
+        return await loop.run({}, **make_row(), fst=column)
 
     assert CONTEXT_LOOP in names.agent_loop_registry
     return asyncio.run(run())
