@@ -14,7 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..cycle_record import CANDIDATES_FILE, LEDGER_FILE
+from ..journal import CALLS_FILE, EVOLUTION_FILE, IDENTITY_FILE
 from ..prompts import Population, Prompt
+from ..state import STATE_FILE
 
 KL_KEYS = ("fst/kl_to_base", "actor/kl_loss")
 """Metric names of KL(trained || base) per token, the preferred one first. `actor/kl_loss` is verl's own estimate on the
@@ -43,8 +46,9 @@ class Cycle:
     """One fast phase as its folder `cycle_NNNN` has it.
 
     population: the prompts it carried on, best first; empty where it has not finished. candidates: every new prompt
-    that was recorded. verdicts: digest of a candidate -> what became of it. evidence: the comparison that decided the
-    lead. rollouts, reflections: what its journal paid for (None without a journal).
+    that was recorded. verdicts: digest of a candidate -> what became of it. margins: digest -> how far it was ahead of
+    its parent on its test (mean reward). evidence: the comparison that decided the lead, as optimizer.Evidence has it.
+    rollouts, reflections: what its journal paid for (None without a journal).
     """
 
     number: int
@@ -52,6 +56,7 @@ class Cycle:
     population: tuple[Prompt, ...] = ()
     candidates: tuple[Prompt, ...] = ()
     verdicts: Mapping[str, str] = field(default_factory=dict)
+    margins: Mapping[str, float] = field(default_factory=dict)
     evidence: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -66,8 +71,8 @@ class Run:
 
     name: shown to people. arm, seed: which method, and which repetition of it. steps: ordered, each step once.
     population: the prompts it stands with now (empty for plain RL). seed_digest: of its seed prompt. cycles: ordered.
-    config: the resolved config where the run's folder has it. attribution: counts of a 2x2 where the folder has them
-    (see attribution.py). rollouts_per_step: slow rollouts a step, where the log does not tell; see `slow_rollouts`.
+    config, overrides: Hydra's own record of the run, where its folder has one. attribution: counts of a 2x2 where the
+    folder has them (see attribution.py). rollouts_per_step: slow rollouts a step, for `slow_rollouts`.
     """
 
     name: str
@@ -79,6 +84,7 @@ class Run:
     seed_digest: str | None = None
     cycles: tuple[Cycle, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
     attribution: Mapping[str, Any] = field(default_factory=dict)
     rollouts_per_step: int | None = None
 
@@ -131,8 +137,8 @@ class Run:
     def slow_rollouts(self) -> dict[int, int]:
         """Slow step -> slow rollouts asked for up to and with it; empty where the log does not let it be known.
 
-        From the run's own counter; else `rollouts_per_step`; else from verl's token counts: tokens of the step over
-        the mean length of a trajectory.
+        From the run's own counter; else `rollouts_per_step` (given, or batch times G of the config); else from verl's
+        token counts: tokens of the step over the mean length of a trajectory.
         """
         found, total = {0: 0}, 0
         for step in self.steps:
@@ -205,6 +211,7 @@ def read(spec: str, rollouts_per_step: int | None = None) -> Run:
     name = name or (paths[0].stem if paths[0].is_file() else paths[0].resolve().name)
     arm, seed = parse_name(name)
     folders = list(dict.fromkeys([p if p.is_dir() else p.parent for p in paths] + ([live] if live else [])))
+    config, overrides = _read_config(folders)
     return Run(
         name=name,
         arm=arm,
@@ -212,11 +219,12 @@ def read(spec: str, rollouts_per_step: int | None = None) -> Run:
         where=rest,
         steps=_read_logs(logs),
         population=_read_population(live),
-        seed_digest=_load(live / "state.json").get("seed_digest") if live and (live / "state.json").exists() else None,
+        seed_digest=_load(live / STATE_FILE).get("seed_digest") if live and (live / STATE_FILE).exists() else None,
         cycles=_read_cycles(live),
-        config=_first_json(folders, ("config.json",)),
+        config=config,
+        overrides=overrides,
         attribution=_first_json(folders, (ATTRIBUTION_FILE,)),
-        rollouts_per_step=rollouts_per_step,
+        rollouts_per_step=rollouts_per_step or _configured(config),
     )
 
 
@@ -252,7 +260,7 @@ def _live(path: Path) -> Path | None:
     if not path.is_dir():
         return None
     near = [path, path / "fst", *sorted(p / "fst" for p in path.iterdir() if not p.name.startswith("global_step_"))]
-    return next((p for p in near if (p / "state.json").exists() or any(p.glob("cycle_*/identity.json"))), None)
+    return next((p for p in near if (p / STATE_FILE).exists() or any(p.glob(f"cycle_*/{IDENTITY_FILE}"))), None)
 
 
 def _read_logs(logs: Sequence[Path]) -> tuple[Step, ...]:
@@ -284,6 +292,36 @@ def _load(path: Path) -> Any:
         raise RunError(f"{path} is not JSON ({error}): restore it or move it away") from error
 
 
+def _read_config(folders: Sequence[Path]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Config and command-line overrides as Hydra recorded them; empty where no folder has them."""
+    for folder in folders:
+        for hydra in (folder / ".hydra", *sorted(folder.glob("*/.hydra"))):
+            if (hydra / "config.yaml").exists():
+                return dict(_yaml(hydra / "config.yaml") or {}), tuple(map(str, _yaml(hydra / "overrides.yaml") or ()))
+    return {}, ()
+
+
+def _yaml(path: Path) -> Any:
+    import yaml  # type: ignore[import-untyped]
+
+    if not path.exists():
+        return None
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:
+        raise RunError(f"{path} is not YAML ({error}): restore it or move it away") from error
+
+
+def _configured(config: Mapping[str, Any]) -> int | None:
+    """Rollouts of a slow step as a verl config says; None where it does not, or where groups are filtered."""
+    try:
+        batch, group = config["data"]["train_batch_size"], config["actor_rollout_ref"]["rollout"]["n"]
+        filtered = (config.get("algorithm", {}).get("filter_groups") or {}).get("enable")
+    except (KeyError, TypeError, AttributeError):
+        return None
+    return batch * group if isinstance(batch, int) and isinstance(group, int) and not filtered else None
+
+
 def _first_json(folders: Sequence[Path], names: Sequence[str]) -> dict[str, Any]:
     for folder in folders:
         for name in names:
@@ -296,9 +334,9 @@ def _first_json(folders: Sequence[Path], names: Sequence[str]) -> dict[str, Any]
 
 
 def _read_population(live: Path | None) -> tuple[Prompt, ...]:
-    if live is None or not (live / "state.json").exists():
+    if live is None or not (live / STATE_FILE).exists():
         return ()
-    return _population(live / "state.json", lambda data: data["population"])
+    return _population(live / STATE_FILE, lambda data: data["population"])
 
 
 def _population(path: Path, pick: Any) -> tuple[Prompt, ...]:
@@ -320,47 +358,39 @@ def _read_cycle(folder: Path) -> Cycle:
     number = folder.name.removeprefix("cycle_")
     if not number.isdigit():
         raise RunError(f"{folder} is no cycle_NNNN: move it away")
-    outcome = folder / "evolution.json"
+    outcome = folder / EVOLUTION_FILE
     finished = outcome.exists()
     data = _load(outcome) if finished else {}
-    rollouts, reflections = _read_calls(folder / "calls.jsonl")
-    candidates, verdicts = _read_candidates(folder, data)
+    rollouts, reflections = _read_calls(folder / CALLS_FILE)
+    candidates, verdicts, margins = _read_candidates(folder / CANDIDATES_FILE)
     return Cycle(
         number=int(number),
         finished=finished,
         population=_population(outcome, lambda d: d["population"]) if finished else (),
         candidates=candidates,
         verdicts=verdicts,
-        evidence=data.get("evidence") or {},
+        margins=margins,
+        evidence=_first_json([folder], (LEDGER_FILE,)).get("evidence") or {},
         metrics={k: float(v) for k, v in data.get("metrics", {}).items() if _is_number(v)},
         warnings=tuple(map(str, data.get("warnings", ()))),
-        identity=_first_json([folder], ("identity.json",)),
+        identity=_first_json([folder], (IDENTITY_FILE,)),
         rollouts=rollouts,
         reflections=reflections,
     )
 
 
-def _read_candidates(folder: Path, outcome: Any) -> tuple[tuple[Prompt, ...], dict[str, str]]:
-    """New prompts and their verdicts, from `candidates.json`, `candidates.jsonl` or the outcome itself; an entry is a
-    prompt, or holds one beside its verdict."""
-    lines, whole = folder / "candidates.jsonl", folder / "candidates.json"
-    where, entries = folder / "evolution.json", outcome.get("candidates", ())
-    if whole.exists():
-        where, entries = whole, _load(whole)
-        entries = entries.get("candidates", ()) if isinstance(entries, dict) else entries
-    elif lines.exists():
-        where = lines
-        entries = [_parse(line, lines) for line in lines.read_bytes().split(b"\n")[:-1]]  # a torn last line is left out
-    prompts, verdicts = [], {}
+def _read_candidates(path: Path) -> tuple[tuple[Prompt, ...], dict[str, str], dict[str, float]]:
+    """New prompts of a cycle, their verdicts, and the margins of their tests; a torn last line is left out."""
+    if not path.exists():
+        return (), {}, {}
+    entries = [_parse(line, path) for line in path.read_bytes().split(b"\n")[:-1]]
     try:
-        for entry in entries:
-            prompt = Prompt.from_json(entry["prompt"] if "prompt" in entry else entry)
-            prompts.append(prompt)
-            if "verdict" in entry:
-                verdicts[prompt.digest] = str(entry["verdict"])
+        prompts = tuple(Prompt.from_json(entry) for entry in entries)
+        verdicts = {p.digest: str(entry["verdict"]) for p, entry in zip(prompts, entries, strict=True)}
     except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{where} holds no prompts that can be read ({error}): restore it or move it away") from error
-    return tuple(prompts), verdicts
+        raise RunError(f"{path} holds no prompts that can be read ({error}): restore it or move it away") from error
+    tested = {p.digest: entry.get("margin") for p, entry in zip(prompts, entries, strict=True)}
+    return prompts, verdicts, {digest: float(m) for digest, m in tested.items() if _is_number(m)}
 
 
 def _parse(line: bytes, path: Path) -> Any:

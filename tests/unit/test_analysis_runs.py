@@ -145,20 +145,27 @@ def test_an_edited_population_is_refused(runs, tmp_path):
         run.read(f"{log},{live}")
 
 
-@pytest.mark.parametrize("lines", [False, True])
-def test_candidates_and_their_verdicts_are_read_where_they_are(runs, tmp_path, lines):
-    prompts = [p.to_json() for p in run.read(str(runs / "fst_0")).population]
-    cycle = tmp_path / "fst" / "cycle_0000"
+def test_candidates_are_read_with_what_became_of_them(runs):
+    """As the fast weights record them: every new prompt, its verdict, its test's margin, and the lead's evidence."""
+    found = run.read(str(runs / "fst_0"))
+    first = found.cycles[0]
+    new = {p.digest for p in first.candidates}
+    assert new and set(first.verdicts) == new and set(first.margins) <= new
+    assert "leads" in first.verdicts.values() and first.evidence["adopted"] is True
+    assert first.population[0].digest == first.evidence["challenger"]
+    assert new <= found.prompts().keys()
+
+
+def test_a_phase_that_is_still_running(runs, tmp_path):
+    cycle = tmp_path / "fst" / "cycle_0004"
     cycle.mkdir(parents=True)
-    (cycle / "identity.json").write_text("{}")
-    entries = [{"prompt": prompts[0], "verdict": "rejected"}, {"prompt": prompts[1], "verdict": "leads"}]
-    if lines:
-        (cycle / "candidates.jsonl").write_text("".join(json.dumps(e) + "\n" for e in entries) + '{"torn')
-    else:
-        (cycle / "candidates.json").write_text(json.dumps(entries))
-    found = run.read(f"{runs / 'fst_0' / 'metrics.jsonl'},{tmp_path / 'fst'}").cycles[0]
-    assert not found.finished and found.population == ()
-    assert [found.verdicts[p.digest] for p in found.candidates] == ["rejected", "leads"]
+    (cycle / "identity.json").write_text('{"weights": "w"}')
+    (cycle / "calls.jsonl").write_text('{"kind": "evaluate", "digest": "d", "answer": [1, 2, 3]}\n{"kind": "torn')
+    (found,) = run.read(f"{runs / 'fst_0' / 'metrics.jsonl'},{tmp_path / 'fst'}").cycles
+    assert (found.number, found.finished, found.rollouts, found.reflections) == (4, False, 3, 0)
+    (cycle / "calls.jsonl").write_text("damaged\n")
+    with pytest.raises(RunError, match="damaged"):
+        run.read(f"{runs / 'fst_0' / 'metrics.jsonl'},{tmp_path / 'fst'}")
 
 
 # ------------------------------------------------------------------------------------------------------------ ledger
