@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 DENIED: Mapping[str, str] = {
     "game_of_life_halting": "its scorer pays the full reward for any answer",
+    "puzzle24": "its scorer takes any four numbers that make 24, whatever the question gives",
     "composite": "it mixes other tasks: make one environment per task",
 }
 EAGER: Mapping[str, int] = {"acre": 20_000, "gsm_symbolic": 20_000, "list_functions": 20_000, "word_ladder": 20_000}

@@ -32,7 +32,6 @@ _NAMES = "sin cos tan cot sec csc sinh cosh tanh asin acos atan exp log ln sqrt 
 _FORMULA = re.compile(rf"(?:[0-9]+(?:\.[0-9]*)?|(?:{'|'.join(_NAMES)}|[A-Za-z])(?![A-Za-z0-9_])|[-+*/()^,]|\s)*")
 EXPRESSION = {
     "countdown": _ARITHMETIC,
-    "puzzle24": _ARITHMETIC,
     "simple_integration": _FORMULA,
     "intermediate_integration": _FORMULA,
     "polynomial_multiplication": _FORMULA,
