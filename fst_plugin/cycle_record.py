@@ -35,7 +35,7 @@ def write_cycle(folder: Path, old: Population, evolution: Evolution) -> None:
     if evidence is not None and not math.isfinite(evidence["error"]):
         evidence["error"] = None  # a single pair has no spread
     ledger = {
-        "old_population": [p.digest for p in old.prompts],
+        "old_population": [{"digest": p.digest, "text": p.text} for p in old.prompts],
         "new_population": [p.digest for p in evolution.population.prompts],
         "verdicts": dict(Counter(c.verdict for c in evolution.candidates)),
         "evidence": evidence,

@@ -102,8 +102,9 @@ class GEPAOptimizer:
         traces: Sequence[Trace] = (),
     ) -> Evolution:
         """See `PromptOptimizer.evolve`. `problems` that repeat count once. Where enough traces (16, or as many as
-        `problems`; ours) know every carried prompt, their problems are the anchors, and `problems` are only held out; else `problems` are both.
-        Raises RolloutsFailed where the rollout engine does not deliver, ValueError without problems."""
+        `problems`; ours) know every carried prompt, their problems are the anchors, and `problems` are only held out;
+        else `problems` are both. Raises RolloutsFailed where the rollout engine does not deliver, ValueError without
+        problems."""
         phase = _Phase(self, population, problems, evaluate, cycle, seed, traces)
         return phase.run()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .cycle_record import POPULATION_FILE, read_candidates
+from .cycle_record import LEDGER_FILE, POPULATION_FILE, read_candidates
 from .prompts import Prompt
 from .state import STATE_FILE, load
 
@@ -81,6 +81,9 @@ def best(run: Path) -> Prompt:
 def text_of(run: Path, digest: str) -> str:
     """Text of the prompt whose digest begins with `digest`. Raises ValueError where not exactly one does."""
     texts = {entry.digest: entry.text for entry in entries(run)}
+    for path in sorted(live_folder(run).glob(f"cycle_*/{LEDGER_FILE}")):
+        old = json.loads(path.read_text(encoding="utf-8"))["old_population"]
+        texts |= {prompt["digest"]: prompt["text"] for prompt in old}
     texts |= {p.digest: p.text for p in load(live_folder(run)).population.prompts}
     named = sorted(d for d in texts if d.startswith(digest))
     if len(named) != 1:
