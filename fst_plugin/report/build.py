@@ -324,7 +324,7 @@ def _part(name: str) -> str:
 
 
 def _figure(value: Any, digits: int = 0) -> str:
-    return "not recorded" if value is None else f"{value:,.{digits}f}"
+    return "not recorded" if value is None else f"{round(value, digits) + 0.0:,.{digits}f}"  # + 0.0: no "-0"
 
 
 __all__ = ["sentences", "without_secrets", "write"]

@@ -120,7 +120,7 @@ def difference(old: str, new: str) -> list[tuple[str, str]]:
     """What was done to a text, as pieces in order: ("same" | "added" | "removed", piece). The pieces of the first and
     second kind make the new text, those of the first and third the old one. Lines first, then words within lines."""
     pieces: list[tuple[str, str]] = []
-    a, b = old.splitlines(keepends=True), new.splitlines(keepends=True)
+    a, b = (re.findall(r"\n|[^\n]+", text) for text in (old, new))
     for tag, i, j, k, m in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
         before, after = "".join(a[i:j]), "".join(b[k:m])
         if tag == "equal":
@@ -129,7 +129,13 @@ def difference(old: str, new: str) -> list[tuple[str, str]]:
             pieces += _words(before, after)
         else:
             pieces.append(("removed", before) if before else ("added", after))
-    return [piece for piece in pieces if piece[1]]
+    whole: list[tuple[str, str]] = []
+    for kind, piece in pieces:
+        if whole and whole[-1][0] == kind:
+            whole[-1] = (kind, whole[-1][1] + piece)
+        elif piece:
+            whole.append((kind, piece))
+    return whole
 
 
 def _words(old: str, new: str) -> list[tuple[str, str]]:

@@ -262,9 +262,9 @@ def test_a_difference_is_small_where_little_changed():
         ("same", "Write cow as "),
         ("removed", "E3."),
         ("added", "E4."),
-        ("same", "\n"),
-        ("same", "Be brief."),
+        ("same", "\nBe brief."),
     ]
+    assert lineage.difference("a b", "a b\nnew") == [("same", "a b"), ("added", "\nnew")]
 
 
 def test_the_frontier_counts_who_holds_what():

@@ -72,6 +72,15 @@ def test_choosing_a_dot_shows_its_prompt(page):
     assert page.heard == []
 
 
+def test_the_best_prompt_is_in_sight_in_its_tree(page):
+    inside = """() => {
+        const dot = document.querySelector("[aria-current] circle").getBoundingClientRect();
+        const tree = document.querySelector(".tree").getBoundingClientRect();
+        return dot.left >= tree.left && dot.right <= tree.right && dot.top >= tree.top && dot.bottom <= tree.bottom;
+    }"""
+    assert page.evaluate(inside)
+
+
 def test_the_tree_works_from_the_keyboard(page):
     node = page.locator(".node").nth(2)
     node.focus()

@@ -35,4 +35,10 @@ for (const prompts of document.querySelectorAll(".prompts")) {
   });
   controls.hidden = articles.length < 2;
   draw();
+  const tree = run.querySelector(".tree");
+  const dot = run.querySelector("[aria-current] circle");
+  if (tree && dot) {
+    tree.scrollLeft = dot.cx.baseVal.value - tree.clientWidth / 2;
+    tree.scrollTop = dot.cy.baseVal.value - tree.clientHeight / 2;
+  }
 }
