@@ -7,8 +7,11 @@ Several libraries seed and draw from the global generators of `random` and numpy
 from __future__ import annotations
 
 import importlib
+import json
 import logging
 import random
+import urllib.request
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -44,3 +47,10 @@ def named(path: str) -> Any:
     """What "module:Name" names. Raises ImportError or AttributeError where there is no such thing."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
+
+
+@lru_cache(maxsize=64)
+def schema(url: str, timeout: float) -> dict[str, Any]:
+    """The JSON that an environment server tells of its fields. Raises OSError where there is none to be had."""
+    with urllib.request.urlopen(f"{url.rstrip('/')}/schema", timeout=timeout) as answer:
+        return dict(json.load(answer))

@@ -53,7 +53,7 @@ class Gem(ReasoningEnv):
             self._inner = self._gem.make(self.task, **self.config)
             said, info = self._inner.reset(seed=seed)
         except Exception as e:  # no model has said anything yet
-            raise EnvironmentFault(f"GEM could not set up {self.task} with config={self.config}: {e!r}") from e
+            raise EnvironmentFault(f"GEM could not set up {self.task} with {self.config}: {e!r:.300}") from e
         return _with_suffix(said, info), {"source": f"gem/{self.task}"}
 
     def respond(self, text: str) -> tuple[str, float, bool, str]:

@@ -8,13 +8,11 @@ model's text could not check it, in this process and behind a server alike.
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from typing import Any
 
 from ..base import EnvironmentFault, ReasoningEnv, split_seed
 from ..make import made_feedback
-from .common import USES_GLOBAL_RNG, library, named, seed_global
+from .common import USES_GLOBAL_RNG, library, named, schema
 
 TIMEOUT = 60.0  # seconds for an answer of the server: OpenEnv's own default
 
@@ -41,7 +39,7 @@ class OpenEnv(ReasoningEnv):
         if (url is None) == (target is None) or (target is None) != (action_type is None):
             raise ValueError("give either url, or target and action_type (both 'module:Class')")
         core = library("openenv.core", "openenv", "fst/OpenEnv-v0")
-        self.url, self.action, self.observation, self._checked = url, action, observation, False
+        self.url, self.action, self.observation = url, action, observation
         if url is not None:
             self._inner: Any = core.GenericEnvClient(base_url=url, message_timeout_s=TIMEOUT).sync()
         else:
@@ -49,21 +47,19 @@ class OpenEnv(ReasoningEnv):
             self._inner, self._act = named(str(target))(**(config or {})), named(str(action_type))
 
     def load(self, index: int, split: str) -> tuple[str, dict[str, Any]]:
-        self._check_action()
-        seed = split_seed(split, index)
-        if not self.url:
-            seed_global(seed)
+        fields = schema(self.url, TIMEOUT)["action"]["properties"] if self.url else self._act.model_fields
+        if self.action not in fields:
+            raise ValueError(f"action={self.action!r} is none of the action's fields: {sorted(fields)}")
         try:
-            return self._read(self._inner.reset(seed=seed))[0], {}
+            return self._read(self._inner.reset(seed=split_seed(split, index)))[0], {}
         except Exception as e:  # no model has said anything yet
             raise EnvironmentFault(f"OpenEnv could not reset {self.url or self._inner}: {e!r}") from e
 
     def respond(self, text: str) -> tuple[str, float, bool, str]:
-        action = {self.action: text}
         try:
-            result = self._inner.step(action if self.url else self._act(**action))
+            result = self._inner.step({self.action: text} if self.url else self._act(**{self.action: text}))
         except Exception as e:
-            if self.url and "(code: EXECUTION_ERROR)" not in str(e) and "(code: VALIDATION_ERROR)" not in str(e):
+            if self.url and not any(f"(code: {code})" in str(e) for code in ("EXECUTION_ERROR", "VALIDATION_ERROR")):
                 raise EnvironmentFault(f"OpenEnv lost {self.url}: {e!r}") from e
             raise  # `ReasoningEnv` knows a fault from a text that could not be checked
         said, reward, done, feedback = self._read(result)
@@ -76,17 +72,5 @@ class OpenEnv(ReasoningEnv):
         feedback = (seen.get("metadata") or {}).get("feedback") or ""
         return str(seen[self.observation]), float(result.reward or 0.0), bool(result.done), str(feedback)
 
-    def _check_action(self) -> None:
-        if not self._checked:
-            fields = _fields(f"{self.url.rstrip('/')}/schema") if self.url else set(self._act.model_fields)
-            if self.action not in fields:
-                raise ValueError(f"action={self.action!r} is none of the action's fields: {sorted(fields)}")
-            self._checked = True
-
     def close(self) -> None:
         self._inner.close()
-
-
-def _fields(url: str) -> set[str]:
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
-        return set(json.load(answer)["action"]["properties"])

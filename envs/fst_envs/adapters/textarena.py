@@ -51,9 +51,9 @@ class TextArena(ReasoningEnv):
                 self._inner = self._inner.env
             self._inner.reset(num_players=1, seed=seed)
         except Exception as e:  # no model has said anything yet
-            if isinstance(e, AssertionError) and "players" in str(e):
+            if isinstance(e, AssertionError) and "player" in str(e).lower():
                 raise ValueError(f"task={self.task!r} is not a game for one player: {e}") from e
-            raise EnvironmentFault(f"TextArena could not set up {self.task} with config={self.config}: {e!r}") from e
+            raise EnvironmentFault(f"TextArena could not set up {self.task} with {self.config}: {e!r:.300}") from e
         if not isinstance(self._inner.state, self._arena.SinglePlayerState):
             raise ValueError(f"task={self.task!r} is not a game for one player")
         return self._said(), {"source": f"textarena/{self.task}"}
@@ -64,11 +64,13 @@ class TextArena(ReasoningEnv):
         if not done:
             return said, 0.0, False, said
         rewards, info = self._inner.close()
-        reward = float((rewards or {}).get(0, 0.0))
-        feedback = "\n".join(part for part in (said, (info.get(0) or {}).get("reason")) if part)
+        reward, reason = (rewards or {}).get(0, 0.0), str((info.get(0) or {}).get("reason") or "")
+        if isinstance(reward, str):  # some games swap the two where a move is invalid
+            reward, reason = 0.0, reward
+        reward, feedback = float(reward), "\n".join(part for part in (said, reason) if part)
         return "", reward, True, feedback or made_feedback("", reward, True)
 
     def _said(self) -> str:
         """What the game said since the last look; not the player's own words."""
-        heard = self._inner.get_observation()[1]
-        return "\n".join(str(text) for _, text, kind in heard if kind.name != "PLAYER_ACTION")
+        own = self._arena.ObservationType.PLAYER_ACTION  # not always in its place
+        return "\n".join(str(message[1]) for message in self._inner.get_observation()[1] if own not in message)
