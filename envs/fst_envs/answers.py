@@ -57,27 +57,30 @@ def first_difference(expected: Any, given: Any, path: str = "") -> str | None:
 
 
 def _difference(expected: Any, given: Any, path: str) -> str | None:
-    at = f"At {path}: " if path else ""
     if isinstance(expected, dict) and isinstance(given, dict):
         for key, value in expected.items():
             if key not in given:
-                return f"{at}the key {short(key, 60)} is missing."
+                return _at(path, f"the key {short(key, 60)} is missing.")
             found = _difference(value, given[key], f"{path}.{key}" if path else key)
             if found:
                 return found
         extra = next((key for key in given if key not in expected), None)
-        return None if extra is None else f"{at}there must be no key {short(extra, 60)}."
+        return None if extra is None else _at(path, f"there must be no key {short(extra, 60)}.")
     if isinstance(expected, list) and isinstance(given, list):
         for i, (one, other) in enumerate(zip(expected, given, strict=False)):
             found = _difference(one, other, f"{path}[{i}]")
             if found:
                 return found
         if len(expected) != len(given):
-            return f"{at}expected {len(expected)} elements, got {len(given)}."
+            return _at(path, f"expected {len(expected)} elements, got {len(given)}.")
         return None
     if _kind(expected) == _kind(given) and expected == given:
         return None
-    return f"{at}expected {_show(expected)}, got {_show(given)}."
+    return _at(path, f"expected {_show(expected)}, got {_show(given)}.")
+
+
+def _at(path: str, said: str) -> str:
+    return f"At {path}: {said}" if path else said[0].upper() + said[1:]
 
 
 def _kind(value: Any) -> str:

@@ -94,7 +94,7 @@ class FileEnv(ReasoningEnv):
             if name and name not in SPLITS:
                 raise ValueError(f"file: unknown split {name!r}: use {', '.join(SPLITS)}")
             self._by_split |= _dealt(type(self), name, source)
-        super().__init__(split=split, size=max(map(len, self._by_split.values()), default=1))
+        super().__init__(split=split, size=max([1, *map(len, self._by_split.values())]))
         self._of(split)
 
     @classmethod

@@ -157,7 +157,7 @@ class HoVer(PaperTask):
             said = f"Incorrect: the answer {short(answer, 100)} is neither SUPPORTED nor NOT_SUPPORTED. It is {label}."
         else:
             said = f"Incorrect: the claim is {label}."
-        unnamed = [title for title in self.row["titles"] if title.casefold() not in text.casefold()]
+        unnamed = [title for title in self.row["titles"] if not _names(text, title)]
         facts = f" Articles with supporting facts that the text does not name: {'; '.join(unnamed)}." if unnamed else ""
         return Grade(given == label, said + facts, answer)
 
@@ -243,6 +243,12 @@ def _value(stored: Any) -> Any:
 
 def _has_output(expected: Any) -> bool:
     return isinstance(expected, dict) and "output" in expected
+
+
+def _names(text: str, title: str) -> bool:
+    """Whether a text names an article, in any case, with or without what tells it from its namesakes ("(film)")."""
+    name = re.sub(r"\s*\([^()]*\)$", "", title) or title
+    return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE) is not None
 
 
 def _titles(facts: Any) -> list[str]:

@@ -14,14 +14,13 @@ dependency and runs in a child process (see `reasoning_gym_child` for why). What
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from gymnasium.error import DependencyNotInstalled
 
+from .answers import HINT, NO_ANSWER, find_answer, first_difference, read_json, short
 from .base import EnvironmentFault, ReasoningEnv, split_seed
 from .child import Child, ChildDied, ChildTimeout
 
@@ -38,27 +37,8 @@ MAX_SIZE = 2**25  # ours: leaves room in a split's window for the seeds of items
 
 LOAD_TIMEOUT = 60.0  # ours, seconds: the slowest datasets take a few
 SCORE_TIMEOUT = 10.0  # ours, seconds: the slowest scorers take well under one
-HINT = "\n\nPut your final answer between <answer> and </answer>."
-_NO_ANSWER = "No answer was found: the final answer must stand between <answer> and </answer>."
 
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-_BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
-_FENCE = re.compile(r"^```(?:json)?|```$", re.MULTILINE)
 _child = Child("fst_envs.reasoning_gym_child")
-
-
-def find_answer(text: str) -> str | None:
-    """The last <answer>...</answer>, else the last \\boxed{...} (two levels of braces), stripped; else None."""
-    found = _ANSWER.findall(text) or _BOXED.findall(text)
-    return found[-1].strip() if found else None
-
-
-def same_json(a: str, b: str) -> bool:
-    """Whether two texts hold the same JSON value; code fences do not count, key order and spacing neither."""
-    try:
-        return bool(json.loads(_FENCE.sub("", a).strip()) == json.loads(_FENCE.sub("", b).strip()))
-    except (ValueError, RecursionError):
-        return False
 
 
 def tasks() -> list[str]:
@@ -129,25 +109,26 @@ class ReasoningGym(ReasoningEnv):
     def respond(self, text: str) -> tuple[str, float, bool, str]:
         answer = find_answer(text)
         if answer is None:
-            return "", 0.0, True, _NO_ANSWER
+            return "", 0.0, True, NO_ANSWER
         score, remark = self._score(answer)
         if score >= 1.0:
             return "", 1.0, True, "Correct."
-        feedback = f"Incorrect. The answer was {_short(answer, 200)}." + (f" {remark}" if remark else "")
+        feedback = f"Incorrect. The answer was {short(answer, 200)}." + (f" {remark}" if remark else "")
         if self.show_answer and self._answer:
-            feedback += f" A correct answer is {_short(self._answer, 300)}."
+            feedback += f" A correct answer is {short(self._answer, 300)}."
         return "", 0.0 if self.binary else score, True, feedback
 
     def _score(self, answer: str) -> tuple[float, str]:
         if self.task == "codeio" and self._answer is not None:
-            if same_json(answer, self._answer):
+            difference = _difference(self._answer, answer)
+            if not difference:
                 return 1.0, ""
             if self.binary:
-                return 0.0, ""
+                return 0.0, difference
         try:
             result = _ask({"op": "score", **self._request, "text": answer}, SCORE_TIMEOUT)
         except ChildTimeout:
-            return 0.0, f"It took longer than {SCORE_TIMEOUT:g} s to check."
+            return 0.0, "It took too much time or memory to check."
         if "error" in result:
             raise EnvironmentFault(f"reasoning-gym could not build {result['error']}")
         if "raised" in result:
@@ -157,25 +138,42 @@ class ReasoningGym(ReasoningEnv):
         return min(1.0, max(0.0, result["score"])), f"An answer here holds {refused}." if refused else ""
 
 
-def _short(text: str, limit: int) -> str:
-    return repr(text if len(text) <= limit else text[:limit] + "...")
-
-
 def _require_library() -> None:
     if importlib.util.find_spec("reasoning_gym") is None:
         raise DependencyNotInstalled("fst/ReasoningGym-v0 needs reasoning-gym: pip install 'fst-plugin[reasoning-gym]'")
 
 
+def _difference(expected: str, given: str) -> str | None:
+    """Where two JSON texts first differ, None where they do not."""
+    try:
+        wanted = read_json(expected)
+    except ValueError:  # the library also writes NaN
+        return None if expected.strip() == given.strip() else "It differs from the expected text."
+    try:
+        return first_difference(wanted, read_json(given))
+    except ValueError as e:
+        return f"It is not a JSON value: {e}."
+
+
 def _ask(request: dict[str, Any], timeout: float) -> dict[str, Any]:
-    """Asks the child; where it died, once more with a fresh one. A timeout is the scorer's to judge, else a fault."""
-    for attempt in (1, 2):
-        try:
-            return _child.ask(request, timeout)
-        except ChildTimeout as e:
-            if request["op"] == "score":
-                raise
-            raise EnvironmentFault(f"reasoning-gym took longer than {timeout:g} s for {request}") from e
-        except ChildDied as e:
-            if attempt == 2:
-                raise EnvironmentFault(f"the process of reasoning-gym died twice over {request['op']}: {e}") from e
-    raise AssertionError("unreachable")
+    """Asks the child; where it died, once more with a fresh one. What goes wrong is a fault, unless a score was asked.
+
+    Then a timeout is raised as ChildTimeout, and so is a second death where the child lives on a harmless request: it
+    is the answer that kills it.
+    """
+    try:
+        for _ in range(2):
+            try:
+                return _child.ask(request, timeout)
+            except ChildDied:
+                continue
+        if request["op"] == "score":
+            _child.ask({"op": "tasks"}, LOAD_TIMEOUT)
+            raise ChildTimeout("the process of reasoning-gym died of an answer twice")
+        raise EnvironmentFault(f"the process of reasoning-gym died twice over {request['op']}")
+    except ChildTimeout as e:
+        if request["op"] == "score":
+            raise
+        raise EnvironmentFault(f"reasoning-gym took longer than {timeout:g} s for {request}") from e
+    except ChildDied as e:
+        raise EnvironmentFault(f"the process of reasoning-gym died twice, and on a harmless request: {e}") from e

@@ -14,6 +14,7 @@ import pytest
 from fst_envs import EnvironmentFault
 from fst_envs import reasoning_gym as adapter
 from fst_envs import reasoning_gym_codeio as codeio
+from fst_envs.answers import find_answer, same_json
 from fst_envs.child import Child
 from fst_envs.instances import load_splits, rows
 from fst_envs.score import compute_score, score
@@ -49,13 +50,14 @@ def test_missing_library_says_how_to_get_it(monkeypatch):
         ("a <answer> 1 </answer> b <answer>\n2\n</answer>", "2"),
         (r"so \boxed{1} and \boxed{\frac{1}{2}}", r"\frac{1}{2}"),
         (r"\boxed{1} but <answer>2</answer>", "2"),
+        (r"\boxed{{{{deep}}}}", "{{{deep}}}"),
         ("<answer></answer>", ""),
         ("<answer>1", None),
         ("1", None),
     ],
 )
 def test_the_last_marked_answer_counts(text, answer):
-    assert adapter.find_answer(text) == answer
+    assert find_answer(text) == answer
 
 
 @pytest.mark.parametrize(
@@ -64,12 +66,15 @@ def test_the_last_marked_answer_counts(text, answer):
         ("[[1],[2]]", "[[1], [2]]", True),
         ('```json\n{"b": 1, "a": [2]}\n```', '{"a": [2], "b": 1}', True),
         ("[[1], [3]]", "[[1], [2]]", False),
+        ('{"a": 1, "b": 2.0}', '{"b": 2, "a": 1.0}', True),
+        ("[true]", "[1]", False),
+        ("NaN", "NaN", False),
         ("not json", "not json", False),
         ("[" * 100_000, "[]", False),
     ],
 )
 def test_json_values_are_compared_not_their_text(a, b, same):
-    assert adapter.same_json(a, b) is same
+    assert same_json(a, b) is same
 
 
 @needs_library
@@ -199,6 +204,32 @@ def test_a_dead_process_is_a_fault_not_a_zero(monkeypatch):
     monkeypatch.setattr(adapter._child, "ask", dies)
     with pytest.raises(EnvironmentFault, match="died twice"):
         env.step("<answer>1</answer>")
+
+
+@needs_library
+def test_an_answer_that_kills_the_process_is_a_zero(monkeypatch):
+    env = fst_envs.make(RG, task="path_star")
+    env.reset(options={"index": 0})
+    ask = adapter._child.ask
+
+    def dies_of_answers(request, timeout):
+        if request["op"] == "score":
+            raise adapter.ChildDied("gone")
+        return ask(request, timeout)
+
+    monkeypatch.setattr(adapter._child, "ask", dies_of_answers)
+    _, reward, terminated, _, info = env.step("<answer>1</answer>")
+    assert reward == 0.0 and terminated and "too much time or memory" in info["feedback"]
+
+
+@needs_library
+def test_codeio_names_the_first_difference():
+    env = fst_envs.make(RG, task="codeio", show_answer=False)
+    gold = env.reset(options={"index": 0})[1]["answer"]
+    assert env.step(f"<answer>```json\n{gold}\n```</answer>")[1] == 1.0
+    env.reset(options={"index": 0})
+    _, reward, _, _, info = env.step('<answer>{"no such key": 1}</answer>')
+    assert reward == 0.0 and ("missing" in info["feedback"] or "xpected" in info["feedback"])
 
 
 class Snippets:

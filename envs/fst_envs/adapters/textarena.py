@@ -64,11 +64,12 @@ class TextArena(ReasoningEnv):
         if not done:
             return said, 0.0, False, said
         rewards, info = self._inner.close()
-        reward, reason = (rewards or {}).get(0, 0.0), str((info.get(0) or {}).get("reason") or "")
+        reward: Any = (rewards or {}).get(0, 0.0)
+        reason = str((info.get(0) or {}).get("reason") or "")
         if isinstance(reward, str):  # some games swap the two where a move is invalid
             reward, reason = 0.0, reward
-        reward, feedback = float(reward), "\n".join(part for part in (said, reason) if part)
-        return "", reward, True, feedback or made_feedback("", reward, True)
+        feedback = "\n".join(part for part in (said, reason) if part)
+        return "", float(reward), True, feedback or made_feedback("", float(reward), True)
 
     def _said(self) -> str:
         """What the game said since the last look; not the player's own words."""
