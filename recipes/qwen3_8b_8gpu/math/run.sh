@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# usage: recipes/qwen3_8b_8gpu/math/run.sh MODEL TRAIN_FILE VAL_FILE [more verl arguments]
+# Competition mathematics. Columns problem, answer. Needs the extra "math".
+set -euo pipefail
+task=math
+settings=(
+  data.env.id=fst_envs:fst/Polaris-v0
+  data.max_prompt_length=2048 data.max_response_length=8192
+)
+. "$(dirname "$0")/../paper.sh"

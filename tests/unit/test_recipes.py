@@ -1,0 +1,156 @@
+"""Every recipe composes, passes the check, holds the paper's settings, and costs what its table says."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("verl")
+
+from fst_verl import check  # noqa: E402
+from typer.testing import CliRunner  # noqa: E402
+
+from fst_plugin.cli import app  # noqa: E402
+
+FOLDER = Path(__file__).parents[2] / "recipes" / "qwen3_8b_8gpu"
+spec = importlib.util.spec_from_file_location("recipe_cost", FOLDER / "cost.py")
+recipe_cost = importlib.util.module_from_spec(spec)
+sys.modules[spec.name] = recipe_cost  # a dataclass looks its module up there
+spec.loader.exec_module(recipe_cost)
+TASKS = sorted(path.parent.name for path in FOLDER.glob("*/run.sh"))
+
+
+def config(task, *extra):
+    return check.compose([a for a in recipe_cost.arguments(task, list(extra)) if not a.startswith("hydra.")])
+
+
+def test_the_cost_table_knows_every_recipe():
+    assert sorted(recipe_cost.TASKS) == TASKS and len(TASKS) >= 3
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_fst_check_finds_no_problem(task):
+    out = CliRunner().invoke(app, ["check", "--no-show", *recipe_cost.arguments(task, [])])
+    assert out.exit_code == 0 and "no problems" in out.output, out.output
+    broken = CliRunner().invoke(app, ["check", "--no-show", *recipe_cost.arguments(task, ["fst.population=3"])])
+    assert broken.exit_code == 1 and "fst.population" in broken.output
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_papers_settings(task):
+    found = config(task)
+    actor, rollout, fst = found.actor_rollout_ref.actor, found.actor_rollout_ref.rollout, found.fst
+    assert (fst.slow_steps, fst.population, rollout.n, found.data.train_batch_size) == (6, 4, 8, 32)
+    assert (fst.fast.budget, fst.fast.anchors) == (960, 192)
+    assert (actor.policy_loss.loss_mode, actor.clip_ratio_low, actor.clip_ratio_high) == ("cispo", 1.0, 3.0)
+    assert (actor.use_kl_loss, actor.kl_loss_coef, found.algorithm.use_kl_in_reward) == (True, 0.001, False)
+    assert list(actor.optim.betas) == [0.9, 0.999] and actor.optim.lr_warmup_steps == 10
+    assert actor.ppo_mini_batch_size == 32 and rollout.val_kwargs.n == 4
+    assert found.trainer.n_gpus_per_node == 8 and found.trainer.logger == ["console", "file"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_verls_own_check_passes_with_a_model_of_the_same_shape(task, tmp_path):
+    """verl validates sizes against the model's config: a Qwen3 with the 8B model's number of heads, and tiny layers."""
+    from omegaconf import OmegaConf
+    from verl.utils.config import validate_config
+
+    model = tmp_path / "model"
+    tiny_qwen3(model)
+    found = config(task, f"actor_rollout_ref.model.path={model}")
+    OmegaConf.set_struct(found, True)
+    validate_config(found, use_reference_policy=True, use_critic=False)
+
+
+def tiny_qwen3(folder):
+    """Qwen3-8B's kind of model with its heads and few, narrow layers: its config alone."""
+    transformers = pytest.importorskip("transformers")
+    shape = {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 4}
+    transformers.Qwen3Config(
+        hidden_size=64, intermediate_size=64, num_hidden_layers=1, vocab_size=64, **shape
+    ).save_pretrained(folder)
+    assert json.loads((folder / "config.json").read_text())["model_type"] == "qwen3"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_environment_reads_a_users_file(task, tmp_path):
+    """Each recipe's environment, with the kwargs that the recipe gives it, on one row of the columns that it names."""
+    from fst_envs import make
+    from omegaconf import OmegaConf
+
+    row = {
+        "codeio": {"problem_description": "Double a number.", "ios": [{"input": 2, "output": 4}]},
+        "math": {"problem": "What is 2 + 2?", "answer": "4"},
+        "hover": {"claim": "It rains.", "label": "SUPPORTED", "num_hops": 3, "supporting_facts": [["Rain", 0]]},
+    }[task]
+    if task == "math":
+        pytest.importorskip("math_verify")
+    file = tmp_path / "a file.jsonl"
+    file.write_text(json.dumps(row) + "\n")
+    env_node = check.compose([*_with_files(task, file)]).data.env
+    env = make(env_node.id, **OmegaConf.to_container(env_node.kwargs))
+    question, info = env.reset(options={"index": 0, "split": "train"})
+    answer = env.unwrapped.gold(env.unwrapped.row)
+    _, reward, done, _, told = env.step(answer)
+    assert question and info["answer"] == answer and reward == 1.0 and done and "Correct" in told["feedback"]
+
+
+def _with_files(task, file):
+    given = recipe_cost.arguments(task, [])
+    return [
+        a.replace("TRAIN_FILE", str(file)).replace("VAL_FILE", str(file)) for a in given if not a.startswith("hydra.")
+    ]
+
+
+def run_script(task, *arguments, **environment):
+    return subprocess.run(
+        [FOLDER / task / "run.sh", *arguments], env={**os.environ, **environment}, capture_output=True, text=True
+    )
+
+
+def test_what_follows_wins_and_the_reflection_model_is_passed_on():
+    assert config("codeio", "fst.population=8", "data.train_batch_size=16").fst.population == 8
+    out = run_script(
+        "codeio", "M", "T", "V", "a=b", LAUNCH="printf %s\\n", REFLECTION_MODEL="openai/x"
+    ).stdout.splitlines()
+    assert "fst.reflection.kind=lm" in out and "fst.reflection.model=openai/x" in out and out[-1] == "a=b"
+
+
+def test_too_few_arguments_are_told():
+    done = run_script("hover", "MODEL", LAUNCH="echo")
+    assert done.returncode == 2 and "usage:" in done.stderr and "TRAIN_FILE" in done.stderr
+
+
+# -------------------------------------------------------------------------------------------------------------- cost
+
+
+def test_the_cost_of_a_run_counted_by_hand():
+    """10 steps of 4 problems x 8; T=4: three fast phases of 50; validated before, at 5, at 10: 3 x 6 x 2 x 2 arms."""
+    found = SimpleNamespace(
+        fst=SimpleNamespace(
+            enabled=True,
+            slow_steps=4,
+            validate_seed=True,
+            fast=SimpleNamespace(anchors=None, budget=50, passes=5, minibatch=3),
+        ),
+        actor_rollout_ref=SimpleNamespace(rollout=SimpleNamespace(n=8, val_kwargs=SimpleNamespace(n=2))),
+        trainer=SimpleNamespace(total_training_steps=10, test_freq=5, val_before_train=True),
+        data=SimpleNamespace(train_batch_size=4, max_response_length=100, env=SimpleNamespace(val_size=6)),
+    )
+    counted = recipe_cost.cost(found)
+    assert (counted.slow, counted.fast, counted.validation, counted.reflections) == (320, 150, 72, 48)
+    assert counted.tokens == (320 + 150 + 72) * 100 and recipe_cost.cost(found, 10).tokens == (320 + 150 + 72) * 10
+    found.fst.enabled = False
+    assert (recipe_cost.cost(found).fast, recipe_cost.cost(found).validation) == (0, 36)
+
+
+def test_the_readmes_table_is_what_the_script_prints(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["cost.py"])
+    recipe_cost.main()
+    written = (FOLDER / "README.md").read_text().split("<!-- cost -->\n")[1].split("<!-- /cost -->")[0]
+    assert written == capsys.readouterr().out
