@@ -55,26 +55,36 @@ def test_the_papers_settings(task):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_verls_own_check_passes_with_a_model_of_the_same_shape(task, tmp_path):
-    """verl validates sizes against the model's config: a Qwen3 with the 8B model's number of heads, and tiny layers."""
-    from omegaconf import OmegaConf
-    from verl.utils.config import validate_config
+def test_verl_builds_its_own_configs_for_a_model_of_this_shape(task, tmp_path):
+    """verl's validation, and its typed configs of actor, rollout and model, on a folder with Qwen3-8B's shape."""
+    from verl.utils.config import omega_conf_to_dataclass, validate_config
 
-    model = tmp_path / "model"
-    tiny_qwen3(model)
-    found = config(task, f"actor_rollout_ref.model.path={model}")
-    OmegaConf.set_struct(found, True)
+    qwen3_8b().save_pretrained(tmp_path)
+    found = config(task, f"actor_rollout_ref.model.path={tmp_path}", "+actor_rollout_ref.model.load_tokenizer=false")
     validate_config(found, use_reference_policy=True, use_critic=False)
+    model = omega_conf_to_dataclass(found.actor_rollout_ref.model)
+    rollout = omega_conf_to_dataclass(found.actor_rollout_ref.rollout)
+    assert model.hf_config.model_type == "qwen3"
+    assert model.hf_config.num_attention_heads % rollout.tensor_model_parallel_size == 0
+    longest = rollout.prompt_length + rollout.response_length
+    assert longest <= model.hf_config.max_position_embeddings
+    assert longest <= omega_conf_to_dataclass(found.actor_rollout_ref.actor).ppo_max_token_len_per_gpu
 
 
-def tiny_qwen3(folder):
-    """Qwen3-8B's kind of model with its heads and few, narrow layers: its config alone."""
+def qwen3_8b():
+    """The shape of Qwen3-8B: a config without weights."""
     transformers = pytest.importorskip("transformers")
-    shape = {"num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 4}
-    transformers.Qwen3Config(
-        hidden_size=64, intermediate_size=64, num_hidden_layers=1, vocab_size=64, **shape
-    ).save_pretrained(folder)
-    assert json.loads((folder / "config.json").read_text())["model_type"] == "qwen3"
+    return transformers.Qwen3Config(
+        vocab_size=151936,
+        hidden_size=4096,
+        intermediate_size=12288,
+        num_hidden_layers=36,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        head_dim=128,
+        max_position_embeddings=40960,
+        architectures=["Qwen3ForCausalLM"],
+    )
 
 
 @pytest.mark.parametrize("task", TASKS)
