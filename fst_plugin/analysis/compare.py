@@ -248,6 +248,9 @@ def notes(figures: Mapping[str, Any]) -> list[str]:
     ]
     if figures["samples"]:
         lines[0] += f"; reward: validation mean@{figures['samples']}, the asymptote's interval from its fit"
+    lengths = {step for arm in figures["arms"].values() for step in arm["steps"]}
+    if len(lengths) > 1:
+        lines.append(f"the runs are not equally long: their last validations are at steps {sorted(lengths)}")
     for arm, found in figures["arms"].items():
         lines += [f"{arm}: {name.replace('_', ' ')}: {why}" for name, why in found["reasons"].items()]
     return lines

@@ -21,7 +21,7 @@ from ..state import STATE_FILE
 
 KL_KEYS = ("fst/kl_to_base", "actor/kl_loss")
 """Metric names of KL(trained || base) per token, the preferred one first. `actor/kl_loss` is verl's own estimate on the
-step's rollouts, each arm under its own prompts."""
+step's rollouts, before the step's update, each arm under its own prompts."""
 SEED_SUFFIX = "/seed_prompt"
 """Ending of a data source's name where its problems were validated under the seed prompt."""
 ATTRIBUTION_FILE = "attribution.json"

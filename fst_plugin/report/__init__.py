@@ -2,7 +2,7 @@
 
     build.py      what the page says, as plain data, and the writing of it
     figures.py    the charts (matplotlib)
-    lineage.py    where prompts came from: tree, differences, who holds which problem
+    family.py     where prompts came from: tree, differences, who holds which problem
     templates/    the page (jinja2, everything escaped), its style and its script
 
 The page loads nothing from anywhere, and its content security policy runs no script but its own: texts of models and

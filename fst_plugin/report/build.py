@@ -21,7 +21,7 @@ from ..analysis.run import Run, RunError
 from ..atomic import write_text
 from ..prompts import text_digest
 from ..reflection.text import redact
-from . import figures, lineage
+from . import family, figures
 
 SECRET_WORDS = ("api_key", "apikey", "token", "secret", "password", "credential")
 """Config keys that end in one of these are shown as ***."""
@@ -132,7 +132,7 @@ def _charts(runs: Sequence[Run], source: str | None) -> list[dict[str, Any]]:
     ]
     for i, run in enumerate(runs):
         if any(p.scores for p in run.population):
-            figure = figures.heat_map(lineage.frontiers(run.population))
+            figure = figures.heat_map(family.frontiers(run.population))
             drawn.append(
                 {
                     "name": f"frontier_{i}",
@@ -171,7 +171,7 @@ def _run(run: Run, index: int, drawn: Sequence[Mapping[str, Any]]) -> dict[str, 
 
 def _tree(run: Run, index: int) -> dict[str, Any] | None:
     try:
-        found = lineage.tree(run)
+        found = family.tree(run)
     except ValueError as error:
         raise RunError(f"{run.where}: {error}") from error
     if not found.nodes:
@@ -204,7 +204,7 @@ def _tree(run: Run, index: int) -> dict[str, Any] | None:
                 "fill": "#ffffff" if score is None else _fill(score),
                 "parents": [(p, _id(index, p)) for p in node.parents],
                 "compared_with": parent.digest if parent else None,
-                "difference": lineage.difference(parent.text, prompt.text) if parent and prompt else None,
+                "difference": family.difference(parent.text, prompt.text) if parent and prompt else None,
             }
         )
     nodes.sort(key=lambda n: (n["rank"] is None, n["rank"] or 0, -n["cycle"]))

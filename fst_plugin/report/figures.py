@@ -15,7 +15,7 @@ import matplotlib
 
 from ..analysis.compare import by_arm
 from ..analysis.run import Run
-from .lineage import Frontier
+from .family import Frontier
 
 SIZE = (5.0, 3.5)
 """Inches: at 72 points an inch about as wide as a phone, so that text is legible there (ours)."""

@@ -1,6 +1,8 @@
 """Reading runs, their ledger, and comparing them; on folders that the real fast weights wrote."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 from analysis_runs import BATCH, GROUP, make_run, write_log
@@ -258,6 +260,33 @@ def test_the_command_prints_a_table_and_writes_every_figure(runs, tmp_path):
 def test_bad_input_is_one_line(runs, arguments, message):
     out = invoke("compare", *(a.format(root=runs) for a in arguments))
     assert out.exit_code == 1 and message in out.output.replace("\n", " ") and "Traceback" not in out.output
+
+
+def test_runs_that_are_not_equally_long_are_told(runs, tmp_path):
+    short = make_run(tmp_path / "short_0", lambda s: 0.1, steps=6, fast=False)
+    lines = compare.notes(compare.compare(run.read_all([str(runs / "rl_0"), str(short)])))
+    assert any("not equally long" in line and "[6, 12]" in line for line in lines)
+    assert not any("not equally long" in line for line in compare.notes(compare.compare(run.read_all(specs(runs)))))
+
+
+def test_no_extra_is_needed_to_compare(runs):
+    """The commands import, and compare works, where none of the extra's libraries is installed."""
+    script = (
+        "import sys\n"
+        "for name in ('scipy', 'numpy', 'matplotlib', 'jinja2', 'markupsafe'):\n"
+        "    sys.modules[name] = None\n"
+        "from typer import Typer\n"
+        "from fst_plugin.analysis import cli\n"
+        "app = Typer()\n"
+        "cli.register(app)\n"
+        "app(sys.argv[1:])\n"
+    )
+    command = [sys.executable, "-c", script]
+    compared = subprocess.run([*command, "compare", *specs(runs)], capture_output=True, text=True)
+    assert compared.returncode == 0, compared.stderr
+    assert "fst-plugin[analysis]" in compared.stdout.replace("\n", "")  # why there is no asymptote
+    reported = subprocess.run([*command, "report", *specs(runs)], capture_output=True, text=True)
+    assert reported.returncode == 2 and "fst-plugin[analysis]" in reported.stderr and "Traceback" not in reported.stderr
 
 
 def test_names_give_arm_and_seed():

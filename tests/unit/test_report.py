@@ -17,7 +17,7 @@ pytest.importorskip("matplotlib")
 from fst_plugin.analysis import cli, run  # noqa: E402
 from fst_plugin.analysis.run import Cycle, Run, RunError, Step  # noqa: E402
 from fst_plugin.prompts import Prompt, Score  # noqa: E402
-from fst_plugin.report import build, figures, lineage, write  # noqa: E402
+from fst_plugin.report import build, family, figures, write  # noqa: E402
 from fst_plugin.rollouts import Rollout  # noqa: E402
 
 HOSTILE = '</pre></style><script>window.hacked=1</script><img src=x onerror="window.hacked=1"> {{ 7*7 }} $\\frac{$'
@@ -199,7 +199,7 @@ def test_the_tree_puts_children_right_of_their_parents():
     seed = prompt("seed")
     a, b = prompt("a", seed), prompt("b", seed)
     c = prompt("c", a, b)
-    found = lineage.tree(a_run(c, a, b, seed, population=[c], seed_digest=seed.digest))
+    found = family.tree(a_run(c, a, b, seed, population=[c], seed_digest=seed.digest))
     place = {n.prompt.text: (n.column, n.row) for n in found.nodes}
     assert place == {"seed": (0, 0.5), "a": (1, 0.0), "b": (1, 1.0), "c": (2, 0.0)}
     assert set(found.edges) == {
@@ -218,7 +218,7 @@ def test_the_tree_puts_children_right_of_their_parents():
 
 def test_a_parent_that_was_not_kept_still_has_its_place():
     gone = prompt("gone")
-    found = lineage.tree(a_run(prompt("a", gone), population=[prompt("b", gone)]))
+    found = family.tree(a_run(prompt("a", gone), population=[prompt("b", gone)]))
     assert {(n.digest == gone.digest, n.prompt is None, n.column) for n in found.nodes} == {
         (True, True, 0),
         (False, False, 1),
@@ -230,14 +230,14 @@ def test_no_two_prompts_share_a_place():
     for generation in range(6):
         old = [prompt(f"{generation}-{i}", old[i % len(old)]) for i in range(5)]
         every += old
-    found = lineage.tree(a_run(*every))
+    found = family.tree(a_run(*every))
     assert len({(n.column, n.row) for n in found.nodes}) == len(found.nodes) == 31
 
 
 def test_prompts_that_are_each_others_parents_are_refused():
     a, b = prompt("a"), prompt("b")
     with pytest.raises(ValueError, match="edited"):
-        lineage.tree(a_run(prompt("a", b), prompt("b", a)))
+        family.tree(a_run(prompt("a", b), prompt("b", a)))
 
 
 @pytest.mark.parametrize(
@@ -252,23 +252,23 @@ def test_prompts_that_are_each_others_parents_are_refused():
     ],
 )
 def test_a_difference_holds_both_texts(old, new):
-    pieces = lineage.difference(old, new)
+    pieces = family.difference(old, new)
     assert "".join(p for kind, p in pieces if kind != "added") == old
     assert "".join(p for kind, p in pieces if kind != "removed") == new
 
 
 def test_a_difference_is_small_where_little_changed():
-    assert lineage.difference("Write cow as E3.\nBe brief.", "Write cow as E4.\nBe brief.") == [
+    assert family.difference("Write cow as E3.\nBe brief.", "Write cow as E4.\nBe brief.") == [
         ("same", "Write cow as "),
         ("removed", "E3."),
         ("added", "E4."),
         ("same", "\nBe brief."),
     ]
-    assert lineage.difference("a b", "a b\nnew") == [("same", "a b"), ("added", "\nnew")]
+    assert family.difference("a b", "a b\nnew") == [("same", "a b"), ("added", "\nnew")]
 
 
 def test_the_frontier_counts_who_holds_what():
-    found = lineage.frontiers([prompt("a", p=1.0, q=0.0, r=0.5), prompt("b", p=0.0, q=0.0)])
+    found = family.frontiers([prompt("a", p=1.0, q=0.0, r=0.5), prompt("b", p=0.0, q=0.0)])
     assert found.problems == ("q", "p", "r") and found.held == (3, 1)  # q is held by both
     assert found.rows == ((0.0, 1.0, 0.5), (0.0, 0.0, None))
 
