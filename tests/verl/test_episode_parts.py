@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("verl")
 
 import gymnasium as gym  # noqa: E402
+import numpy as np  # noqa: E402
 from fst_envs import EnvironmentFault, ReasoningEnv  # noqa: E402
 from fst_verl import compat  # noqa: E402
 from fst_verl.agent_loop import CONTEXT_LOOP  # noqa: E402
@@ -17,7 +18,7 @@ from fst_verl.compat import names  # noqa: E402
 from fst_verl.dataset import EnvDataset  # noqa: E402
 from fst_verl.episode_group import GroupFailed, _groups, together  # noqa: E402
 from fst_verl.episode_loop import EPISODE_LOOP, EpisodeLoop  # noqa: E402
-from fst_verl.episode_metrics import episode_metrics  # noqa: E402
+from fst_verl.episode_metrics import episode_metrics, of_batch  # noqa: E402
 from fst_verl.observations import Neutral  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
@@ -573,17 +574,28 @@ def test_wrong_settings_stop_the_run_before_it_begins(env, message):
         dataset(multi_turn=True, **env)
 
 
-def test_metrics_of_a_batch_of_episodes():
-    extras = [
-        {"stop_reason": "done", "turn_scores": [1.0], "faults": 0},
-        {"stop_reason": "done", "turn_scores": [0.0, 0.5], "faults": 2},
-        {"stop_reason": "max_turns", "turn_scores": [0.0, 0.0], "faults": 0},
-        {"stop_reason": "done", "turn_scores": [0.0, 0.5], "faults": 1},
-    ]
-    figures = episode_metrics(["a_0_0", "a_1_0", "b_0_0", "b_1_0"], extras, 3)
-    assert figures["turns"] == 1.75 and figures["stop/done"] == 0.75 and figures["stop/max_turns"] == 0.25
-    assert figures["reward_turn_1"] == 0.25 and figures["reward_turn_2"] == pytest.approx(1 / 3)
-    assert figures["faults_survived"] == 3 and figures["groups_missing"] == 1
+def test_metrics_of_a_batch_of_episodes(monkeypatch):
+    import transfer_queue
+
+    extras = {
+        "a_0_0": {"stop_reason": "done", "turn_scores": [1.0], "faults": 0},
+        "a_1_0": {"stop_reason": "done", "turn_scores": [0.0, 0.5], "faults": 2},
+        "b_0_0": {"stop_reason": "max_turns", "turn_scores": [0.0, 0.0], "faults": 0},
+        "b_1_0": {"stop_reason": "done", "turn_scores": [0.0, 0.5], "faults": 1},
+    }
+
+    def kv_batch_get(keys, partition_id, select_fields):
+        values = np.empty(len(keys), dtype=object)
+        values[:] = [extras[key] for key in keys]
+        return names.tensordict_utils.get_tensordict({"extra_fields": values})
+
+    monkeypatch.setattr(transfer_queue, "kv_batch_get", kv_batch_get)
+    tags = [{}] * 4 + [{"is_padding": True}]
+    figures = of_batch(SimpleNamespace(keys=[*extras, "pad_0_0"], tags=tags, partition_id="train"), groups_asked=3)
+    assert figures["episode/turns"] == 1.75
+    assert figures["episode/stop/done"] == 0.75 and figures["episode/stop/max_turns"] == 0.25
+    assert figures["episode/reward_turn_1"] == 0.25 and figures["episode/reward_turn_2"] == pytest.approx(1 / 3)
+    assert figures["episode/faults_survived"] == 3 and figures["episode/groups_missing"] == 1
     assert episode_metrics(["a_0_0"], [{"fst": {}}], 1) == {}
 
 
