@@ -77,8 +77,8 @@ def _library(module: str) -> Any:
 class FileEnv(ReasoningEnv):
     """Base of environments over files; a subclass names its columns and writes `ask` and `respond`.
 
-    file: a source for all splits, or {"train": source, "val": source, ...}. Paths from relative ones hold only where
-        the process runs: give absolute ones where workers run elsewhere.
+    file: a source for all splits, or {"train": source, "val": source, ...}. A relative path holds from the folder in
+        which the process runs: give an absolute one where workers run elsewhere.
     split: where instances come from unless `reset` names another split; default "train" (ours).
 
     Raises what `read_records` does, and ValueError for a row or a split that lacks what the environment needs.

@@ -14,6 +14,8 @@ from typing import Any
 
 from .child import serve
 
+MEMORY_BYTES = 2 << 30  # ours: address space; there may be several of these processes, and formulas need little
+
 _guarded = False
 _refused = False
 _SUSPECT = re.compile(r"__|\b(?:import|exec|eval|compile|open|getattr|globals|lambda)\b")
@@ -142,9 +144,19 @@ def handle(request: dict[str, Any]) -> dict[str, Any]:
         _guarded = False
 
 
+def _limit_memory() -> None:
+    try:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    except (ImportError, ValueError, OSError):
+        pass  # a platform without this limit, or one with a lower limit in force already
+
+
 if __name__ == "__main__":
     import math_verify  # noqa: F401 (its time belongs to the start)
 
+    _limit_memory()
     sys.dont_write_bytecode = True  # late imports must not look like an answer that writes a file
     sys.addaudithook(_audit)
     serve(handle)

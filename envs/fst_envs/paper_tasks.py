@@ -55,8 +55,8 @@ class CodeIO(PaperTask):
     """Predict what a program returns. Feedback names the first place where the two JSON values differ.
 
     Columns, as in hkust-nlp/CodeIO-PyEdu-Reasoning-Raw (arXiv 2502.07316): `problem_description`, `io_requirements`,
-    `refcode`, and `ios`, a list of {"input", "output"}, or its JSON; every pair is an instance. Or one pair per row in
-    the columns `input` and `output`. Predicting an input is left out: to check it the program would have to run.
+    `refcode`, and `ios`, a list of {"input", "output"}, or its JSON; every pair is an instance. Or one pair per row,
+    as JSON in the columns `input` and `output`. Predicting an input is left out: only running the program checks it.
     show_code: whether the question shows the program; default True (as in that work).
     """
 
@@ -69,11 +69,9 @@ class CodeIO(PaperTask):
     @classmethod
     def instances(cls, row: Record) -> list[Record]:
         super().instances(row)
-        pairs = row["ios"] if "ios" in row else [{"input": row["input"], "output": row["output"]}]
-        if isinstance(pairs, str):
-            pairs = json.loads(pairs)
-        base = {name: row.get(name) or "" for name in ("problem_description", "io_requirements", "refcode")}
-        return [{**base, "input": _value(pair["input"]), "output": _value(pair["output"])} for pair in pairs]
+        pairs = _value(row["ios"]) if "ios" in row else [{name: _value(row[name]) for name in ("input", "output")}]
+        base = {name: str(row.get(name) or "") for name in ("problem_description", "io_requirements", "refcode")}
+        return [{**base, "input": pair["input"], "output": pair["output"]} for pair in pairs]
 
     def question(self, row: Record) -> str:
         parts = [row["problem_description"].strip()]
@@ -232,13 +230,8 @@ class Physics(PaperTask):
 
 
 def _value(stored: Any) -> Any:
-    """A value of CodeIO's, which a column of a parquet file holds as JSON."""
-    if isinstance(stored, str):
-        try:
-            return read_json(stored)
-        except ValueError:
-            return stored
-    return stored
+    """What a column holds: JSON where it is a text, else a value already. Raises ValueError for a text that is none."""
+    return read_json(stored) if isinstance(stored, str) else stored
 
 
 def _has_output(expected: Any) -> bool:

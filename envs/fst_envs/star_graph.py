@@ -2,7 +2,8 @@
 
 At the centre every arm looks alike, so the walk has to be found from its end backwards. The question says what to
 find but not how to write it down: the reward is 0 until the format is known, and only feedback tells it, one mistake
-at a time: format first, then the walk's first wrong edge. Feedback never quotes the path.
+at a time: format first, then the walk's first wrong edge, one that the graph lacks or that leads to another end.
+Feedback never quotes the path.
 
 Task after arXiv 2510.03971 (star graph); sizes and the answer's format are ours.
 Invariant: the edges are directed and form a tree, so that exactly one path answers a question.
@@ -89,5 +90,9 @@ class StarGraph(ReasoningEnv):
             if (a, b) not in edges:
                 return f"The path goes from {a} to {b}, but the graph has no edge {a} -> {b}."
         if walk[-1] != goal:
-            return f"The path must end at the goal {goal}, but it ends at {walk[-1]}: work backwards from {goal}."
+            wrong = next(((a, b) for a, b in zip(walk, walk[1:], strict=False) if b not in self.path), None)
+            leads = f" The first wrong edge is {wrong[0]} -> {wrong[1]}." if wrong else ""
+            return (
+                f"The path must end at the goal {goal}, but it ends at {walk[-1]}: work backwards from {goal}.{leads}"
+            )
         return ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import subprocess
 import sys
@@ -43,15 +45,13 @@ def passes_gymnasiums_check(env_id, **kwargs):
 
 def is_the_same_in_every_process(env_id, kwargs, texts):
     """An instance and its turns depend on (split, index) alone, not on the process or its hash seed."""
-    import json
-
     said = []
     for hash_seed in ("1", "2"):
         ran = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", ONE, env_id, json.dumps(kwargs), json.dumps(texts)],
             capture_output=True,
             text=True,
-            env={**__import__("os").environ, "PYTHONHASHSEED": hash_seed},
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
         )
         assert ran.returncode == 0, ran.stderr
         said.append(json.loads(ran.stdout.splitlines()[-1]))

@@ -164,6 +164,14 @@ def test_codeio_reads_flat_rows_and_can_hide_the_program(tmp_path):
     assert played(env, r"\boxed{2}")[0] == 1.0
 
 
+def test_a_text_that_looks_like_a_number_stays_a_text(tmp_path):
+    rows = [{"problem_description": "Join.", "ios": [{"input": ["1", "2"], "output": "12"}]}]
+    for kind in ("jsonl", "parquet"):
+        env = fst_envs.make(IDS["CodeIO"], file={"train": write(tmp_path / f"rows.{kind}", rows)})
+        assert played(env, '<answer>"12"</answer>')[0] == 1.0
+        assert played(env, "<answer>12</answer>") == (0.0, 'Incorrect. Expected "12", got 12.')
+
+
 def test_first_difference_survives_deep_nesting():
     deep = json.loads("[" * 900 + "]" * 900)
     try:
@@ -241,6 +249,7 @@ def test_physics_has_a_tolerance_and_names_units(tmp_path):
         ("HoVer", [HOVER[0], {"claim": "x", "label": 7}], "row 1: label=7"),
         ("CodeIO", [{"problem_description": "x"}], "row 0: 'input'"),
         ("CodeIO", [{"problem_description": "x", "ios": "[{"}], "row 0"),
+        ("CodeIO", [{"problem_description": "x", "input": "1", "output": "two"}], "row 0"),
         ("Polaris", [{"problem": "x", "answer": None}], "row 0: it has nothing in answer"),
         ("Physics", [{"question": "x", "answer": "a formula"}], "no number: use fst/Polaris-v0"),
         ("Physics", [{"answer": "1"}], "no question"),

@@ -73,6 +73,20 @@ def test_feedback_names_format_before_walk():
         assert ",".join(map(str, path)) not in said
 
 
+def test_a_walk_down_another_arm_is_told_its_first_wrong_edge():
+    env = fst_envs.make(STAR)
+    question, info = env.reset(options={"index": 0})
+    edges, start, _ = parsed(question)
+    path = [int(n) for n in re.findall(r"\d+", info["answer"])]
+    follows = {a: b for a, b in edges if a != start}
+    for first in [b for a, b in edges if a == start and b != path[1]]:
+        walk = [start, first]
+        while walk[-1] in follows:
+            walk.append(follows[walk[-1]])
+        assert played(env, env.unwrapped.write(walk))[1].endswith(f"The first wrong edge is {start} -> {first}.")
+    assert "wrong edge" not in played(env, env.unwrapped.write(path[:-1]))[1]
+
+
 def test_spaces_around_numbers_and_the_last_path_count():
     env = fst_envs.make(STAR)
     path = env.reset(options={"index": 0})[1]["answer"]
