@@ -7,6 +7,8 @@ anchors. Its doors are used as follows.
   "reflection" on such a task is that prompt, verbatim, and its score was paid before, in one batch with the seed's.
 - A parent's minibatch costs nothing: its rollouts on the anchors are known, and so are, from the slow phase, those of
   carried prompts on many other problems. Reflection reads them. A child's test is part of its score if it passes.
+- GEPA's scoring of a child on all anchors only marks it: the rollouts go out with the next round's tests, in one batch.
+  Until then it is known by its test.
 - Of a round's children at most half pass: those that beat their parents by most. A round is only as wide as the budget
   bears, so the budget is a hard cap.
 - Choice of parents and minibatches is a function of (seed, round, slot) and of the scores, so a phase can be repeated.
@@ -114,14 +116,15 @@ class Bridge:
     def batch_evaluate(self, items: list[tuple[dict[str, str], list[Any]]]) -> list[EvaluationBatch]:
         texts = [candidate[COMPONENT] for candidate, _ in items]
         to_score = [t for t, (_, batch) in zip(texts, items, strict=True) if isinstance(batch[0], Anchor)]
-        self.ledger.score([self._prompt(text) for text in to_score if not self.ledger.is_scored(text)])
+        self.ledger.score([self._prompt(text) for text in to_score if not self.ledger.is_scored(text)], later=True)
         tests = {
             text: [example.problem for example in batch]
             for text, (_, batch) in zip(texts, items, strict=True)
             if isinstance(batch[0], Trial) and not self.ledger.is_scored(text)
         }
-        self.ledger.run([(self._prompt(text), problems) for text, problems in tests.items()])
-        self._judge(tests)
+        if tests:
+            self.ledger.run([(self._prompt(text), problems) for text, problems in tests.items()])
+            self._judge(tests)
         return [self._answer(text, batch) for text, (_, batch) in zip(texts, items, strict=True)]
 
     def _prompt(self, text: str) -> Prompt:
@@ -139,8 +142,6 @@ class Bridge:
 
     def _judge(self, tests: Mapping[str, Sequence[Problem]]) -> None:
         """Who of a round's children passes: those better than their parents, by most first, at most half of them."""
-        if not tests:
-            return
         parents = {prompt.digest: prompt.text for prompt in self.ledger.scored()}
         for text, problems in tests.items():
             before = self.ledger.rollouts(parents[self._prompt(text).parents[0]])
@@ -218,7 +219,7 @@ class Bridge:
 
     def ended(self) -> str | None:
         """Why no further round begins; None where one does."""
-        best = max((prompt.mean_score for prompt in self.ledger.scored()), default=float("-inf"))
+        best = self.ledger.best()
         if best > self._best:
             self._best, self._best_round = best, self.round
         if self.exhausted:

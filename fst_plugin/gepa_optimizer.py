@@ -222,6 +222,7 @@ class _Phase:
             logger=Silent(),
             seed=self.seed,
         )
+        self.ledger.run()
         self.settings.log(f"fast phase {self.cycle}: search ended: {bridge.ended()}")
 
     def _rank(self) -> tuple[Prompt, ...]:
@@ -264,7 +265,6 @@ class _Phase:
         return adopted
 
     def _tell(self, stage: str) -> None:
-        scored = self.ledger.scored()
         count = self._verdicts()
         self.settings.status(
             Status(
@@ -274,7 +274,7 @@ class _Phase:
                 budget=self.settings.budget,
                 candidates=len(self.candidates),
                 accepted=len(self.candidates) - count["rejected"] - count["outranked"],
-                best=max((p.mean_score for p in scored), default=0.0),
+                best=self.ledger.best(),
                 reflection_calls=self.proposer.count["calls"],
                 reflection_failures=self.proposer.count["failures"],
             )

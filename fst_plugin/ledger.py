@@ -43,30 +43,27 @@ class Ledger:
         self.failed = 0
         self._known: dict[str, dict[str, Rollout]] = {text: dict(found) for text, found in (free or {}).items()}
         self._scored: dict[str, Prompt] = {}
+        self._owed: list[Cell] = []
         self._first_error: str | None = None
         self._dead_batches = 0
         self._alive = False
 
     @property
     def left(self) -> int:
-        return self.budget - self.spent
+        return self.budget - self.spent - len(self._owed)
 
-    def run(self, work: Sequence[tuple[Prompt, Sequence[Problem]]]) -> None:
-        """Rolls every prompt out on those of its problems that it has not met, all as one batch.
+    def run(self, work: Sequence[tuple[Prompt, Sequence[Problem]]] = ()) -> None:
+        """Rolls every prompt out on those of its problems that it has not met, and whatever is owed, all as one batch.
 
         Raises RolloutsFailed where the engine fails throughout (see MAX_DEAD_BATCHES), ValueError where `evaluate`
         breaks its contract.
         """
-        cells = [
-            Cell(prompt, problem)
-            for prompt, problems in work
-            for problem in problems
-            if problem.id not in self._known.get(prompt.text, {})
-        ]
-        if not cells:
-            return
+        cells = self._missing(work)
         if len(cells) > self.left:
             raise RuntimeError(f"{len(cells)} rollouts asked for, {self.left} of the budget of {self.budget} are left")
+        cells, self._owed = [*self._owed, *cells], []
+        if not cells:
+            return
         self.spent += len(cells)
         rollouts = self._evaluate(cells)
         if len(rollouts) != len(cells):
@@ -76,11 +73,25 @@ class Ledger:
             self._known.setdefault(cell.prompt.text, {})[cell.problem.id] = rollout
         self._watch(rollouts)
 
-    def score(self, prompts: Sequence[Prompt]) -> None:
-        """Every prompt on every anchor, what is missing in one batch."""
-        self.run([(prompt, self.anchors) for prompt in prompts])
+    def score(self, prompts: Sequence[Prompt], *, later: bool = False) -> None:
+        """Every prompt on every anchor, what is missing in one batch; later: with the next batch, so that batches are
+        few and large."""
+        work = [(prompt, self.anchors) for prompt in prompts]
+        if later:
+            self._owed += self._missing(work)
+        else:
+            self.run(work)
         for prompt in prompts:
             self._scored.setdefault(prompt.text, prompt)
+
+    def _missing(self, work: Sequence[tuple[Prompt, Sequence[Problem]]]) -> list[Cell]:
+        owed = {(cell.prompt.text, cell.problem.id) for cell in self._owed}
+        return [
+            Cell(prompt, problem)
+            for prompt, problems in work
+            for problem in problems
+            if problem.id not in self._known.get(prompt.text, {}) and (prompt.text, problem.id) not in owed
+        ]
 
     def is_scored(self, text: str) -> bool:
         return text in self._scored
@@ -90,8 +101,12 @@ class Ledger:
         return {k: r for k, r in self._known.get(text, {}).items() if r.error is None}
 
     def scored(self) -> list[Prompt]:
-        """All prompts scored so far, oldest first, with their scores on the anchors."""
+        """All prompts scored so far, oldest first, with their scores on the anchors, as far as they are in."""
         return [self.prompt(text) for text in self._scored]
+
+    def best(self) -> float:
+        """Highest mean score of a prompt that has met at least half of the anchors."""
+        return max((p.mean_score for p in self.scored() if 2 * len(p.scores) >= len(self.anchors)), default=0.0)
 
     def prompt(self, text: str) -> Prompt:
         """This scored prompt with its scores on the anchors."""

@@ -1,0 +1,258 @@
+"""python benchmarks/fast_phase.py --json FILE [--vllm]
+
+How well a fast phase uses its engine, what it costs per call, how much of a cycle it takes, and how good a prompt it
+finds for its rollouts, against stock gepa.optimize and dspy.GEPA. All in one run, on a scripted world (rule_world.py)
+and a simulated engine (engine.py); with --vllm the engine's part also on real vLLM through verl on CPU (minutes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import fast_phase_strength as strength
+from engine import Engine
+from rich.console import Console
+from rich.table import Table
+from rule_world import World
+
+from fst_plugin.gepa_optimizer import GEPAOptimizer
+from fst_plugin.plan import lay_out
+from fst_plugin.reflection import OfflineReflection
+from fst_plugin.rollouts import Cell, Rollout, Trace, merged
+
+SEEDS = range(8)
+BUDGETS = (240, 480, 960)
+ENGINES = {"64 slots": (1, 64), "128 slots": (1, 128), "256 slots": (1, 256), "8 x 256 slots": (8, 256)}
+REFLECTION_S = 20.0  # one round of reflection calls, side by side (ours, an assumption)
+REFLECTIONS_DRAFTED = 1  # rounds whose answers were asked for during the slow phase
+
+console = Console()
+
+
+class Timed:
+    """`evaluate` of a world on a simulated engine; remembers the batches."""
+
+    def __init__(self, world: World, engine: Engine):
+        self.world, self.engine = world, engine
+        self.batches: list[int] = []
+
+    def __call__(self, cells: Sequence[Cell]) -> list[Rollout]:
+        self.batches.append(len(cells))
+        self.engine.run(len(cells))
+        return self.world.evaluate(cells)
+
+
+class Waiting(OfflineReflection):
+    """The offline reflection, taking as long as an LM would."""
+
+    def __init__(self, engine: Engine, drafted: int):
+        super().__init__()
+        self.engine, self.drafted = engine, drafted
+
+    def propose(self, requests: Any) -> Any:
+        self.drafted -= 1
+        if self.drafted < 0:
+            self.engine.wait(REFLECTION_S)
+        return super().propose(requests)
+
+
+def warm_phase(seed: int, engine: Engine, width: int) -> tuple[Timed, Any]:
+    """The second cycle's phase at the paper's settings: K=4, 192 problems, 960 rollouts, free scores."""
+    world = World(seed)
+    carried = strength.carried_population(world, seed)
+    last = world.problems(strength.ANCHORS, f"cycle0-{seed}")
+    coming = world.problems(strength.ANCHORS, f"cycle1-{seed}")
+    traces = [Trace(p, {c.digest: merged([world.roll(c.text, p, 1), world.roll(c.text, p, 2)]) for c in carried.prompts})
+              for p in last]  # fmt: skip
+    timed = Timed(world, engine)
+    optimizer = GEPAOptimizer(Waiting(engine, REFLECTIONS_DRAFTED), k=4, budget=960, width=width, max_tokens=300)
+    return timed, optimizer.evolve(carried, coming, timed, cycle=1, seed=seed, traces=traces)
+
+
+def utilization(replicas: int, slots: int) -> dict[str, Any]:
+    """Rollouts per engine-second of the phase ÷ those of the bare engine, given the same requests at once."""
+    ratios, with_waits, batches = [], [], []
+    for seed in SEEDS:
+        engine = Engine(replicas, slots)
+        timed, _ = warm_phase(seed, engine, replicas * slots)
+        bare = Engine(replicas, slots)
+        bare.run(engine.served)
+        ratios.append(bare.busy / engine.busy)
+        with_waits.append(bare.busy / engine.clock)
+        batches += timed.batches
+    return {
+        "engine_utilization": statistics.fmean(ratios),
+        "sd": statistics.stdev(ratios),
+        "with_reflection_waits": statistics.fmean(with_waits),
+        "median_batch": statistics.median(batches),
+    }
+
+
+def wall_share() -> dict[str, float]:
+    """Share of a cycle that the fast phase takes at the paper's settings on 8 replicas of 256 slots: T=6 steps of 256
+    rollouts, each followed by an update that takes as long as the rollouts (ours, an assumption)."""
+    shares = []
+    for seed in SEEDS:
+        engine = Engine(8, 256)
+        warm_phase(seed, engine, 2048)
+        fast = engine.clock
+        slow = sum(2 * Engine(8, 256, _rng=_rng(seed, step)).run(256) for step in range(6))
+        shares.append(fast / (fast + slow))
+    return {"fast_phase_wall_share": statistics.fmean(shares), "sd": statistics.stdev(shares)}
+
+
+def _rng(seed: int, step: int) -> Any:
+    import random
+
+    return random.Random(f"{seed}-{step}")
+
+
+def overhead() -> float:
+    """Milliseconds of our own per metric call: a phase's time less what `evaluate` and the reflection took."""
+    spent = []
+    for seed in SEEDS:
+        world = World(seed)
+        inside = [0.0]
+
+        def timed(call: Callable[..., Any], inside: list[float] = inside) -> Callable[..., Any]:
+            def wrapped(*args: Any) -> Any:
+                began = time.perf_counter()
+                result = call(*args)
+                inside[0] += time.perf_counter() - began
+                return result
+
+            return wrapped
+
+        reflection = OfflineReflection()
+        reflection.propose = timed(reflection.propose)  # type: ignore[method-assign]
+        optimizer = GEPAOptimizer(reflection, k=4, budget=960, max_tokens=300)
+        problems = world.problems(192, "cycle0")
+        from fst_plugin.prompts import Population
+        from rule_world import seed_prompt
+
+        began = time.perf_counter()
+        found = optimizer.evolve(Population((seed_prompt(),)), problems, timed(world.evaluate), cycle=0, seed=seed)
+        spent.append(1000 * (time.perf_counter() - began - inside[0]) / found.metrics["rollouts"])
+    return statistics.median(spent)
+
+
+def scores() -> dict[str, dict[str, dict[str, Any]]]:
+    """Expected reward of the prompt handed back, by budget: first cycle (from one seed) and second (four carried)."""
+
+    def cold(find: Callable[..., str]) -> Callable[[World, int, int], str]:
+        def start(world: World, budget: int, seed: int) -> str:
+            return find(world, strength.SEED_TEXT, world.problems(strength.ANCHORS, f"cycle0-{seed}"), budget, seed)
+
+        return start
+
+    def warm(find: Callable[..., str]) -> Callable[[World, int, int], str]:
+        def start(world: World, budget: int, seed: int) -> str:
+            best = max((p.text for p in strength.carried_population(world, seed).prompts), key=world.value)
+            return find(world, best, world.problems(strength.ANCHORS, f"cycle1-{seed}"), budget, seed)
+
+        return start
+
+    def stock(valset: int, method: Callable[..., str]) -> Callable[..., str]:
+        return lambda world, text, problems, budget, seed: method(world, text, problems, valset, budget, seed)
+
+    arms: dict[str, dict[str, Callable[[World, int, int], str]]] = {
+        "first cycle": {
+            "ours": strength.ours,
+            "gepa": cold(stock(192, strength.stock_gepa)),
+            "dspy": cold(stock(192, strength.stock_dspy)),
+            "gepa, 48 anchors": cold(stock(48, strength.stock_gepa)),
+            "dspy, 48 anchors": cold(stock(48, strength.stock_dspy)),
+        },
+        "second cycle": {
+            "ours": lambda w, b, s: strength.ours_warm(w, strength.carried_population(w, s), b, s, True),
+            "ours, scores not free": lambda w, b, s: strength.ours_warm(
+                w, strength.carried_population(w, s), b, s, False
+            ),
+            "gepa": warm(stock(192, strength.stock_gepa)),
+            "dspy": warm(stock(192, strength.stock_dspy)),
+            "gepa, 48 anchors": warm(stock(48, strength.stock_gepa)),
+            "dspy, 48 anchors": warm(stock(48, strength.stock_dspy)),
+        },
+    }
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for cycle, by_arm in arms.items():
+        for arm, find in by_arm.items():
+            for budget in BUDGETS:
+                values = [(w := World(seed)).value(find(w, budget, seed)) for seed in SEEDS]
+                cell = {"mean": statistics.fmean(values), "sd": statistics.stdev(values)}
+                found.setdefault(cycle, {}).setdefault(arm, {})[str(budget)] = cell
+    return found
+
+
+def new_candidates() -> float:
+    """New prompts scored on all anchors in a phase of 960 rollouts with four carried prompts, measured."""
+    counts = [warm_phase(seed, Engine(), 256)[1].metrics["candidates_new"] for seed in SEEDS]
+    return statistics.fmean(counts)
+
+
+def by_arithmetic() -> int:
+    plan = lay_out(960, fresh_carried=0, anchor_pool=192, held_out_pool=192, proposals=8, new_candidates=10, width=256,
+                   min_test=3)  # fmt: skip
+    assert plan is not None
+    return plan.scored_candidates(960, 0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--vllm", action="store_true", help="also on real vLLM on CPU, through verl")
+    given = parser.parse_args()
+    engines = {name: utilization(*size) for name, size in ENGINES.items()}
+    share = wall_share()
+    result: dict[str, Any] = {
+        "engine_utilization": {name: found["engine_utilization"] for name, found in engines.items()},
+        "engines": engines,
+        "overhead_ms_per_call": overhead(),
+        "fast_phase_wall_share": share["fast_phase_wall_share"],
+        "fast_phase_wall_share_sd": share["sd"],
+        "new_candidates_per_960_calls": new_candidates(),
+        "new_candidates_by_arithmetic": by_arithmetic(),
+        "seeds": len(SEEDS),
+    }
+    both = scores()
+    result["score_by_rollouts"] = both["first cycle"]
+    result["score_by_rollouts_second_cycle"] = both["second cycle"]
+    if given.vllm:
+        import fast_phase_vllm
+
+        result["vllm_cpu"] = fast_phase_vllm.measure()
+    show(result)
+    if given.json:
+        given.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def show(result: dict[str, Any]) -> None:
+    table = Table("engine (simulated)", "utilization", "with waits for reflection", "median batch")
+    for name, found in result["engines"].items():
+        ratio = f"{found['engine_utilization']:.2f} ±{found['sd']:.2f}"
+        table.add_row(name, ratio, f"{found['with_reflection_waits']:.2f}", f"{found['median_batch']:.0f}")
+    console.print(table)
+    console.print(f"overhead per call: {result['overhead_ms_per_call']:.3f} ms")
+    share = result["fast_phase_wall_share"]
+    console.print(
+        f"fast phase's share of a cycle, 8 x 256 slots: {share:.1%} ±{result['fast_phase_wall_share_sd']:.1%}"
+    )
+    count = result["new_candidates_per_960_calls"]
+    console.print(f"new candidates per 960 calls, K=4: {count:.1f} (plan: {result['new_candidates_by_arithmetic']})")
+    for title, key in (("first", "score_by_rollouts"), ("second", "score_by_rollouts_second_cycle")):
+        table = Table("rollouts", *map(str, BUDGETS), title=f"expected reward of the prompt found, {title} cycle")
+        for arm, cells in result[key].items():
+            table.add_row(arm, *(f"{cells[str(b)]['mean']:.3f} ±{cells[str(b)]['sd']:.3f}" for b in BUDGETS))
+        console.print(table)
+    if found := result.get("vllm_cpu"):
+        console.print(f"real vLLM on CPU: {found}")
+
+
+if __name__ == "__main__":
+    main()
