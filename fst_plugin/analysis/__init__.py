@@ -1,6 +1,7 @@
 """Instruments: what a run cost and what it reached, read from verl's own log and the run's live `fst` folder.
 
-    run.py          reads one run's files into plain data
+    run.py          one run as plain data
+    read.py         reads it from its files
     ledger.py       rollouts, tokens, reflection calls and seconds, per step; every efficiency figure twice
     curves.py       steps and rollouts to another arm's peak; KL at matched reward; bootstrap over seeds
     asymptote.py    fit of the reward's ceiling, with an interval, or the reason why there is none (needs scipy)

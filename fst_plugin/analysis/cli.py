@@ -36,7 +36,8 @@ def compare(
 ) -> None:
     """Compares finished or running runs in one table: reward, steps and rollouts to peak, drift, cost."""
     from . import compare as comparing
-    from .run import RunError, read_all
+    from .read import read_all
+    from .run import RunError
 
     console = Console()
     try:
@@ -71,7 +72,8 @@ def report(
     title: Annotated[str, typer.Option(help="heading of the page")] = "Fast-Slow Training: report",
 ) -> None:
     """Writes one self-contained page on one or more runs: curves, prompts and where they came from, costs."""
-    from .run import RunError, read_all
+    from .read import read_all
+    from .run import RunError
 
     try:
         from ..report import write

@@ -7,7 +7,7 @@ are over seeds (curves.bootstrap). A figure that cannot be had is None, and `rea
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
@@ -77,18 +77,10 @@ def _own(members: list[Run], source: str | None, fit: asymptote.Fit | None) -> d
         "final": curves.bootstrap([reward[max(reward)] for reward in rewards]),
         "kl_at_end": curves.bootstrap(ends) if len(ends) == len(members) else None,
         "asymptote": fit.asymptote if fit else None,
-        "slow_steps": _over(books, lambda b: float(len(b.rows))),
         "reasons": {},
     }
-    for name in ("slow_rollouts", "fast_rollouts", "rollouts", "tokens_slow", "tokens_fast", "reflection_calls"):
-        own[name] = _over(books, lambda b, name=name: b.sum(name))  # type: ignore[misc]
-    own["seconds"] = _over(books, lambda b: sum(b.seconds().values()) or None)
-    for name, total in (
-        ("tokens_slow", lambda b: b.sum("tokens_slow")),
-        ("seconds", lambda b: sum(b.seconds().values()) or None),
-    ):
-        for unit in ("per_slow_step", "per_rollout"):
-            own[f"{name}_{unit}"] = _over(books, lambda b, total=total, unit=unit: b.per(total(b))[unit])  # type: ignore[misc]
+    costs = [_costs(book) for book in books]
+    own |= {name: _seeds([cost[name] for cost in costs]) for name in costs[0]}
     if fit is None:
         own["reasons"]["asymptote"] = _missing_scipy()
     elif fit.reason:
@@ -98,10 +90,12 @@ def _own(members: list[Run], source: str | None, fit: asymptote.Fit | None) -> d
     return own
 
 
-def _over(books: Sequence[Ledger], figure: Callable[[Ledger], float | None]) -> Interval | None:
-    values = [figure(book) for book in books]
-    known = [v for v in values if v is not None]
-    return curves.bootstrap(known) if known and len(known) == len(values) else None
+def _costs(book: Ledger) -> dict[str, float | None]:
+    """What a run cost, and tokens and seconds per slow step and per rollout in all."""
+    names = ("slow_rollouts", "fast_rollouts", "rollouts", "tokens_slow", "tokens_fast", "reflection_calls")
+    sums = {name: book.sum(name) for name in names} | {"seconds": sum(book.seconds().values()) or None}
+    per = {f"{n}_{unit}": value for n in ("tokens_slow", "seconds") for unit, value in book.per(sums[n]).items()}
+    return {"slow_steps": float(len(book.rows)), **sums, **per}
 
 
 def _against(

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from fst_plugin.analysis import cli, compare, run
 from fst_plugin.analysis.ledger import ledger
+from fst_plugin.analysis.read import parse_name, read, read_all
 from fst_plugin.analysis.run import RunError
 
 PER_STEP = BATCH * GROUP
@@ -44,7 +45,7 @@ def invoke(*arguments):
 
 
 def test_a_run_is_read_whole(runs):
-    found = run.read(str(runs / "fst_1"))
+    found = read(str(runs / "fst_1"))
     assert (found.arm, found.seed, found.sources, found.samples) == ("fst", 1, ("rules",), 4)
     assert [c.number for c in found.cycles] == [0, 1, 2, 3] and all(c.finished for c in found.cycles)
     assert found.reward() == pytest.approx({0: 0.1, 3: 0.4, 6: 0.7, 9: 1.0, 12: 1.0})
@@ -57,14 +58,14 @@ def test_a_run_is_read_whole(runs):
 
 
 def test_prompts_are_kept_with_where_they_came_from(runs):
-    found = run.read(str(runs / "fst_0"))
+    found = read(str(runs / "fst_0"))
     prompts = found.prompts()
     assert {p.digest for p in found.population} <= prompts.keys()
     assert all(p.digest == digest and (p.parents or digest == found.seed_digest) for digest, p in prompts.items())
 
 
 def test_a_plain_rl_run_counts_its_rollouts_from_verls_own_figures(runs):
-    found = run.read(str(runs / "rl_0"))
+    found = read(str(runs / "rl_0"))
     assert found.cycles == () and found.population == ()
     assert found.slow_rollouts() == {0: 0, **{s: s * PER_STEP for s in range(1, 13)}}
     assert found.rollouts() == found.slow_rollouts()
@@ -72,24 +73,24 @@ def test_a_plain_rl_run_counts_its_rollouts_from_verls_own_figures(runs):
 
 def test_what_was_not_recorded_is_not_guessed(tmp_path):
     write_log(tmp_path / "m.jsonl", [(0, {"val-core/a/b/acc/mean@2": 0.5}), (1, {"x": 1.0})])
-    found = run.read(str(tmp_path))
+    found = read(str(tmp_path))
     assert found.slow_rollouts() == {} and found.kl() == {} and found.sources == ("a/b",)
     assert ledger(found).sum("rollouts") is None
-    assert run.read(str(tmp_path), rollouts_per_step=64).slow_rollouts() == {0: 0, 1: 64}
+    assert read(str(tmp_path), rollouts_per_step=64).slow_rollouts() == {0: 0, 1: 64}
 
 
 def test_weights_that_were_never_updated_have_not_moved(tmp_path):
     write_log(
         tmp_path / "m.jsonl", [(0, {"val-core/a/acc/mean@2": 0.5}), (1, {"timing_s/gen": 1.0, "timing_s/step": 2.0})]
     )
-    assert run.read(str(tmp_path)).kl() == {0: 0.0, 1: 0.0}
+    assert read(str(tmp_path)).kl() == {0: 0.0, 1: 0.0}
 
 
 def test_sources_are_told_apart_and_averaged(tmp_path):
     data = {"val-core/a/acc/mean@4": 0.2, "val-core/b/reward/mean@4": 0.6, "val-core/a/acc/mean@2": 0.9}
     data |= {"val-core/a/acc/best@4/mean": 1.0, "val-core/a/seed_prompt/acc/mean@4": 0.0}
     write_log(tmp_path / "m.jsonl", [(0, data)])
-    found = run.read(str(tmp_path))
+    found = read(str(tmp_path))
     assert found.sources == ("a", "b") and found.samples == 4
     assert found.reward() == pytest.approx({0: 0.4})
     assert found.reward("a") == {0: 0.2} and found.reward("a", seed_prompt=True) == {0: 0.0}
@@ -98,23 +99,23 @@ def test_sources_are_told_apart_and_averaged(tmp_path):
 def test_a_log_that_is_being_written_and_numbers_that_are_none(tmp_path):
     log = tmp_path / "m.jsonl"
     log.write_text('{"step": 0, "data": {"a": 1.0, "b": null, "c": "text"}}\n{"step": 1, "da')
-    assert run.read(str(log)).steps == (run.Step(0, {"a": 1.0}),)
+    assert read(str(log)).steps == (run.Step(0, {"a": 1.0}),)
 
 
 def test_a_resumed_runs_logs_are_laid_over_each_other(tmp_path):
     old, new = tmp_path / "old.jsonl", tmp_path / "new.jsonl"
     write_log(old, [(s, {"val-core/a/acc/mean@1": 0.0, "perf/total_num_tokens": 1.0}) for s in range(4)])
     write_log(new, [(s, {"val-core/a/acc/mean@1": 1.0}) for s in range(3, 6)])
-    found = run.read(f"again_2={old},{new}")
+    found = read(f"again_2={old},{new}")
     assert [s.step for s in found.steps] == list(range(6)) and found.reward()[3] == 1.0 and found.reward()[2] == 0.0
     assert (found.arm, found.seed) == ("again", 2)
-    assert ledger(run.read(str(new))).before == 2
+    assert ledger(read(str(new))).before == 2
 
 
 def test_the_log_may_lie_elsewhere(runs, tmp_path):
     log = tmp_path / "elsewhere.jsonl"
     log.write_text((runs / "fst_0" / "metrics.jsonl").read_text())
-    found = run.read(f"fst_7={log},{runs / 'fst_0' / 'checkpoints'}")
+    found = read(f"fst_7={log},{runs / 'fst_0' / 'checkpoints'}")
     assert found.population and found.seed == 7
 
 
@@ -122,18 +123,18 @@ def test_the_log_may_lie_elsewhere(runs, tmp_path):
 def test_a_log_that_cannot_be_used_is_told(tmp_path, content, message):
     (tmp_path / "m.jsonl").write_text(content)
     with pytest.raises(RunError, match=message):
-        run.read(str(tmp_path))
+        read(str(tmp_path))
 
 
 def test_folders_that_hold_no_run_are_told(tmp_path):
     with pytest.raises(RunError, match="does not exist"):
-        run.read(str(tmp_path / "nowhere"))
+        read(str(tmp_path / "nowhere"))
     with pytest.raises(RunError, match="trainer.logger"):
-        run.read(str(tmp_path))
+        read(str(tmp_path))
     for name in ("a.jsonl", "b.jsonl"):
         write_log(tmp_path / name, [(0, {"x": 1.0})])
     with pytest.raises(RunError, match="several logs"):
-        run.read(str(tmp_path))
+        read(str(tmp_path))
 
 
 def test_an_edited_population_is_refused(runs, tmp_path):
@@ -144,12 +145,12 @@ def test_an_edited_population_is_refused(runs, tmp_path):
     live.mkdir()
     (live / "state.json").write_text(json.dumps(state))
     with pytest.raises(RunError, match="state.json.*edited"):
-        run.read(f"{log},{live}")
+        read(f"{log},{live}")
 
 
 def test_candidates_are_read_with_what_became_of_them(runs):
     """As the fast weights record them: every new prompt, its verdict, its test's margin, and the lead's evidence."""
-    found = run.read(str(runs / "fst_0"))
+    found = read(str(runs / "fst_0"))
     first = found.cycles[0]
     new = {p.digest for p in first.candidates}
     assert new and set(first.verdicts) == new and set(first.margins) <= new
@@ -163,18 +164,18 @@ def test_a_phase_that_is_still_running(runs, tmp_path):
     cycle.mkdir(parents=True)
     (cycle / "identity.json").write_text('{"weights": "w"}')
     (cycle / "calls.jsonl").write_text('{"kind": "evaluate", "digest": "d", "answer": [1, 2, 3]}\n{"kind": "torn')
-    (found,) = run.read(f"{runs / 'fst_0' / 'metrics.jsonl'},{tmp_path / 'fst'}").cycles
+    (found,) = read(f"{runs / 'fst_0' / 'metrics.jsonl'},{tmp_path / 'fst'}").cycles
     assert (found.number, found.finished, found.rollouts, found.reflections) == (4, False, 3, 0)
     (cycle / "calls.jsonl").write_text("damaged\n")
     with pytest.raises(RunError, match="damaged"):
-        run.read(f"{runs / 'fst_0' / 'metrics.jsonl'},{tmp_path / 'fst'}")
+        read(f"{runs / 'fst_0' / 'metrics.jsonl'},{tmp_path / 'fst'}")
 
 
 # ------------------------------------------------------------------------------------------------------------ ledger
 
 
 def test_the_ledger_adds_up(runs):
-    found = run.read(str(runs / "fst_0"))
+    found = read(str(runs / "fst_0"))
     book = ledger(found)
     assert [row.step for row in book.rows] == list(range(1, 13)) and book.before == 0
     assert {row.slow_rollouts for row in book.rows} == {PER_STEP}
@@ -189,13 +190,13 @@ def test_the_ledger_adds_up(runs):
 
 
 def test_every_figure_is_given_per_step_and_per_rollout(runs):
-    book = ledger(run.read(str(runs / "fst_0")))
+    book = ledger(read(str(runs / "fst_0")))
     assert book.per(1200.0) == {"per_slow_step": 100.0, "per_rollout": 1200.0 / book.sum("rollouts")}
     assert book.per(None) == {"per_slow_step": None, "per_rollout": None}
 
 
 def test_plain_rl_spends_nothing_on_the_fast_phase(runs):
-    book = ledger(run.read(str(runs / "rl_0")))
+    book = ledger(read(str(runs / "rl_0")))
     assert book.sum("fast_rollouts") == 0 and book.sum("reflection_calls") == 0 and book.sum("tokens_fast") == 0
     assert book.sum("rollouts") == 12 * PER_STEP and "fast phase" not in book.seconds()
 
@@ -204,12 +205,12 @@ def test_plain_rl_spends_nothing_on_the_fast_phase(runs):
 
 
 def test_arms_are_compared_by_seed(runs):
-    figures = compare.compare(run.read_all(specs(runs)))
+    figures = compare.compare(read_all(specs(runs)))
     assert figures["baseline"] == "rl" and list(figures["arms"]) == ["rl", "fst"]
     fst, rl = figures["arms"]["fst"], figures["arms"]["rl"]
     # RL ends at 0.7 (step 12); FST is there at step 6
     assert fst["steps_to_peak"]["value"] == 6 and fst["steps_ratio"]["value"] == 0.5 and fst["steps_ratio"]["n"] == 2
-    fast = [run.read(s).total("rollouts_fast")[6] for s in specs(runs)[2:]]
+    fast = [read(s).total("rollouts_fast")[6] for s in specs(runs)[2:]]
     ratios = sorted((6 * PER_STEP + f) / (12 * PER_STEP) for f in fast)
     assert fst["rollouts_ratio"]["value"] == pytest.approx(sum(ratios) / 2)
     assert (fst["rollouts_ratio"]["low"], fst["rollouts_ratio"]["high"]) == pytest.approx(ratios)
@@ -221,13 +222,13 @@ def test_arms_are_compared_by_seed(runs):
 
 
 def test_an_arm_that_never_gets_there_says_so(runs):
-    figures = compare.compare(run.read_all(specs(runs)), baseline="fst")
+    figures = compare.compare(read_all(specs(runs)), baseline="fst")
     assert figures["arms"]["rl"]["steps_ratio"]["value"] == "never"
     assert any("never" in cell for _, cells in compare.table(figures) for cell in cells)
 
 
 def test_a_baseline_without_a_seed_in_common(runs):
-    figures = compare.compare(run.read_all([str(runs / "rl_0"), str(runs / "fst_1")]))
+    figures = compare.compare(read_all([str(runs / "rl_0"), str(runs / "fst_1")]))
     assert (
         "steps_ratio" not in figures["arms"]["fst"]
         and "no seed in common" in figures["arms"]["fst"]["reasons"]["ratios"]
@@ -235,7 +236,7 @@ def test_a_baseline_without_a_seed_in_common(runs):
 
 
 def test_no_baseline_is_told(runs):
-    figures = compare.compare(run.read_all([f"a_0={runs / 'fst_0'}", f"b_0={runs / 'fst_1'}"]))
+    figures = compare.compare(read_all([f"a_0={runs / 'fst_0'}", f"b_0={runs / 'fst_1'}"]))
     assert figures["baseline"] is None and "--baseline" in figures["arms"]["a"]["reasons"]["ratios"]
 
 
@@ -264,9 +265,9 @@ def test_bad_input_is_one_line(runs, arguments, message):
 
 def test_runs_that_are_not_equally_long_are_told(runs, tmp_path):
     short = make_run(tmp_path / "short_0", lambda s: 0.1, steps=6, fast=False)
-    lines = compare.notes(compare.compare(run.read_all([str(runs / "rl_0"), str(short)])))
+    lines = compare.notes(compare.compare(read_all([str(runs / "rl_0"), str(short)])))
     assert any("not equally long" in line and "[6, 12]" in line for line in lines)
-    assert not any("not equally long" in line for line in compare.notes(compare.compare(run.read_all(specs(runs)))))
+    assert not any("not equally long" in line for line in compare.notes(compare.compare(read_all(specs(runs)))))
 
 
 def test_no_extra_is_needed_to_compare(runs):
@@ -290,5 +291,5 @@ def test_no_extra_is_needed_to_compare(runs):
 
 
 def test_names_give_arm_and_seed():
-    assert run.parse_name("fst_0") == ("fst", 0) and run.parse_name("rl-seed12") == ("rl", 12)
-    assert run.parse_name("qwen3") == ("qwen3", 0) and run.parse_name("my run") == ("my run", 0)
+    assert parse_name("fst_0") == ("fst", 0) and parse_name("rl-seed12") == ("rl", 12)
+    assert parse_name("qwen3") == ("qwen3", 0) and parse_name("my run") == ("my run", 0)

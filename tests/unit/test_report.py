@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 
-from fst_plugin.analysis import cli, run  # noqa: E402
+from fst_plugin.analysis import cli  # noqa: E402
+from fst_plugin.analysis.read import read, read_all  # noqa: E402
 from fst_plugin.analysis.run import Cycle, Run, RunError, Step  # noqa: E402
 from fst_plugin.prompts import Prompt, Score  # noqa: E402
 from fst_plugin.report import build, family, figures, write  # noqa: E402
@@ -58,7 +59,7 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(root, tmp_path_factory):
     out = tmp_path_factory.mktemp("page") / "report.html"
-    write(out, run.read_all([str(root / "rl_0"), str(root / "fst_0")]))
+    write(out, read_all([str(root / "rl_0"), str(root / "fst_0")]))
     return out.read_text()
 
 
@@ -102,7 +103,7 @@ def test_every_prompt_is_there_byte_for_byte(root, page):
     text = (
         page.replace("&lt;", "<").replace("&gt;", ">").replace("&#34;", '"').replace("&#39;", "'").replace("&amp;", "&")
     )
-    prompts = run.read(str(root / "fst_0")).prompts()
+    prompts = read(str(root / "fst_0")).prompts()
     assert prompts and all(f'<pre class="text">{p.text}</pre>' in text for p in prompts.values())
 
 
@@ -139,7 +140,7 @@ def test_texts_of_models_stay_texts(tmp_path):
     folder = make_run(tmp_path / "fst_0", lambda s: 0.1 * s, rules=HostileWorld())
     log = folder / "metrics.jsonl"
     log.write_text(log.read_text().replace("val-core/rules/", 'val-core/<script>8</script>"/'.replace('"', '\\"')))
-    found = run.read(f"<script>alert(1)<{'/'}script> $x^{{$={folder}")
+    found = read(f"<script>alert(1)<{'/'}script> $x^{{$={folder}")
     texts = [p.text for p in found.prompts().values()]
     assert any("<script>window.hacked" in t for t in texts), "the world's feedback did not reach a prompt"
     out = tmp_path / "report.html"
@@ -164,7 +165,7 @@ def test_the_script_that_may_run_is_the_pages_own(page):
 
 
 def test_pictures_are_written_too(root, tmp_path):
-    files = write(tmp_path / "r.html", run.read_all([str(root / "fst_0")]), pictures=tmp_path / "png")
+    files = write(tmp_path / "r.html", read_all([str(root / "fst_0")]), pictures=tmp_path / "png")
     names = {f.name for f in files}
     assert names == {"r.html", "reward_by_steps.png", "reward_by_rollouts.png", "reward_by_kl.png", "frontier_0.png"}
     assert all(f.read_bytes()[:4] == b"\x89PNG" for f in files if f.suffix == ".png")
@@ -172,7 +173,7 @@ def test_pictures_are_written_too(root, tmp_path):
 
 def test_what_is_missing_is_said(tmp_path):
     (tmp_path / "m.jsonl").write_text('{"step": 0, "data": {"val-core/a/acc/mean@1": 0.5}}\n')
-    write(tmp_path / "r.html", [run.read(str(tmp_path))])
+    write(tmp_path / "r.html", [read(str(tmp_path))])
     text = Outline((tmp_path / "r.html").read_text()).text
     assert "give --rollouts-per-step" in text and "No run logged its KL" in text and "no record of its config" in text
 

@@ -11,7 +11,7 @@ pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
 playwright = pytest.importorskip("playwright.sync_api")
 
-from fst_plugin.analysis import run  # noqa: E402
+from fst_plugin.analysis.read import read_all  # noqa: E402
 from fst_plugin.report import write  # noqa: E402
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
@@ -24,7 +24,7 @@ def report(tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
     make_run(root / "rl_0", lambda s: 0.05 * s, fast=False)
     make_run(root / "fst_0", lambda s: 0.08 * s, rules=HostileWorld())
-    write(root / "report.html", run.read_all([str(root / "rl_0"), str(root / "fst_0")]))
+    write(root / "report.html", read_all([str(root / "rl_0"), str(root / "fst_0")]))
     return root / "report.html"
 
 
