@@ -1,8 +1,9 @@
-"""An OpenEnv environment for the tests: guess a digit, three tries; says odd things when told to."""
+"""An OpenEnv environment for the tests: guess a digit, three tries; it can be told to sleep."""
 
 from __future__ import annotations
 
 import random
+import time
 
 from openenv.core.env_server.interfaces import Environment
 from openenv.core.env_server.types import Action, Observation, State
@@ -29,6 +30,8 @@ class GuessEnvironment(Environment):
         return Said(text=f"Guess a digit (game {seed}).")
 
     def step(self, action, timeout_s=None, **kwargs):
+        if action.message == "sleep":
+            time.sleep(5)
         guess = int(action.message)  # ValueError: the model's doing
         self.turn += 1
         done = guess == self.digit or self.turn == self.tries

@@ -14,6 +14,7 @@ import adapter_contract as contract
 import fst_envs
 import pytest
 from fst_envs import EnvironmentFault
+from fst_envs.adapters import openenv
 
 pytest.importorskip("openenv.core")
 
@@ -109,6 +110,27 @@ def test_an_unknown_observation_field_is_named():
 def test_no_server_is_a_fault():
     with pytest.raises(OSError):
         fst_envs.make(OE, url="http://127.0.0.1:1").reset(options={"index": 0})
+
+
+def test_a_server_that_is_late_is_a_fault(server, monkeypatch):
+    monkeypatch.setattr(openenv, "TIMEOUT", 1.0)
+    env = fst_envs.make(OE, url=server[0])
+    env.reset(options={"index": 0})
+    with pytest.raises(EnvironmentFault, match="OpenEnv lost http"):
+        env.step("sleep")
+    env.close()
+    assert contract.play(fst_envs.make(OE, url=server[0]), GUESSES)[-1][2]  # for this episode alone
+
+
+def test_a_server_that_is_full_is_a_fault(server):
+    envs = [fst_envs.make(OE, url=server[0]) for _ in range(9)]
+    try:
+        with pytest.raises(EnvironmentFault, match="could not reset http"):
+            for env in envs:
+                env.reset(options={"index": 0})
+    finally:
+        for env in envs:
+            env.close()
 
 
 def test_a_server_that_dies_amid_an_episode_is_a_fault(server):
