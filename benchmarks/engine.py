@@ -1,8 +1,8 @@
 """A rollout engine in simulated time: continuous batching, so that its throughput depends on how many requests it has.
 
-One replica decodes a token for each of its running requests per step; a step takes `base_s + per_request_s * running`.
-Requests beyond `max_num_seqs` wait. Lengths are drawn per request (log-normal, cut at `max_tokens`). The defaults are of
-the size that an 8B model in bfloat16 has on a current accelerator: ours, an assumption, not a measurement.
+One replica decodes a token for each of its running requests per step; a step takes `base_s + per_request_s * running`
+seconds. Requests beyond `max_num_seqs` wait. Lengths are drawn per request (log-normal, cut at `max_tokens`). The
+defaults are of the size that an 8B model in bfloat16 has on a current accelerator: ours, an assumption, not measured.
 """
 
 from __future__ import annotations

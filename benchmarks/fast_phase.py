@@ -24,7 +24,7 @@ from rule_world import World
 from fst_plugin.gepa_optimizer import GEPAOptimizer
 from fst_plugin.plan import lay_out
 from fst_plugin.reflection import OfflineReflection
-from fst_plugin.rollouts import Cell, Rollout, Trace, merged
+from fst_plugin.rollouts import Cell, Rollout
 
 SEEDS = range(8)
 BUDGETS = (240, 480, 960)
@@ -68,8 +68,7 @@ def warm_phase(seed: int, engine: Engine, width: int) -> tuple[Timed, Any]:
     carried = strength.carried_population(world, seed)
     last = world.problems(strength.ANCHORS, f"cycle0-{seed}")
     coming = world.problems(strength.ANCHORS, f"cycle1-{seed}")
-    traces = [Trace(p, {c.digest: merged([world.roll(c.text, p, 1), world.roll(c.text, p, 2)]) for c in carried.prompts})
-              for p in last]  # fmt: skip
+    traces = strength.slow_traces(world, carried, last)
     timed = Timed(world, engine)
     optimizer = GEPAOptimizer(Waiting(engine, REFLECTIONS_DRAFTED), k=4, budget=960, width=width, max_tokens=300)
     return timed, optimizer.evolve(carried, coming, timed, cycle=1, seed=seed, traces=traces)
@@ -133,8 +132,9 @@ def overhead() -> float:
         reflection.propose = timed(reflection.propose)  # type: ignore[method-assign]
         optimizer = GEPAOptimizer(reflection, k=4, budget=960, max_tokens=300)
         problems = world.problems(192, "cycle0")
-        from fst_plugin.prompts import Population
         from rule_world import seed_prompt
+
+        from fst_plugin.prompts import Population
 
         began = time.perf_counter()
         found = optimizer.evolve(Population((seed_prompt(),)), problems, timed(world.evaluate), cycle=0, seed=seed)

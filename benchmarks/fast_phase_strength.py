@@ -35,13 +35,18 @@ def ours(world: World, budget: int, seed: int, **settings: Any) -> str:
 def ours_warm(world: World, carried: Population, budget: int, seed: int, free: bool, **settings: Any) -> str:
     """The second cycle: four carried prompts, their scores free or not."""
     last, problems = world.problems(ANCHORS, f"cycle0-{seed}"), world.problems(ANCHORS, f"cycle1-{seed}")
-    traces = [
-        Trace(p, {c.digest: merged([world.roll(c.text, p, 1), world.roll(c.text, p, 2)]) for c in carried.prompts})
-        for p in last
-    ]
+    traces = slow_traces(world, carried, last)
     optimizer = GEPAOptimizer(OfflineReflection(), k=K, budget=budget, max_tokens=MAX_CHARS // 4, **settings)
     found = optimizer.evolve(carried, problems, world.evaluate, cycle=1, seed=seed, traces=traces if free else ())
     return found.population.best.text
+
+
+def slow_traces(world: World, carried: Population, problems: list[Problem]) -> list[Trace]:
+    """What a slow phase leaves behind: G/K = 2 rollouts of every carried prompt on every problem."""
+    return [
+        Trace(p, {c.digest: merged([world.roll(c.text, p, 1), world.roll(c.text, p, 2)]) for c in carried.prompts})
+        for p in problems
+    ]
 
 
 def carried_population(world: World, seed: int) -> Population:

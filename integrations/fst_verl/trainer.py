@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -64,6 +65,7 @@ class FastSlow:
             self._look_ahead = LookAhead(super()._fetch_one_gen_batch)  # type: ignore[misc]
             self._run = uuid4().hex[:12]
             self._fst_pending: dict[str, float] = {}
+            self._hook_seconds = 0.0
             self._rewards_by_rank: dict[int, list[float]] = defaultdict(list)
             self._rewards_by_problem: dict[str, list[float]] = defaultdict(list)
         super().__init__(config)  # type: ignore[call-arg]
@@ -101,7 +103,9 @@ class FastSlow:
 
     def _submit_batch_to_rollout(self, batch: Any) -> int:
         if self.fst is not None:
+            began = time.perf_counter()
             self._assign(batch)
+            self._hook_seconds += time.perf_counter() - began
         return super()._submit_batch_to_rollout(batch)  # type: ignore[misc]
 
     def _assign(self, batch: Any) -> None:
@@ -145,7 +149,9 @@ class FastSlow:
 
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
         if self.fst is not None:
+            began = time.perf_counter()
             self._observe(batch)  # rewards are final, the weights not yet updated
+            self._hook_seconds += time.perf_counter() - began
         return super()._compute_advantage(batch, metrics)  # type: ignore[misc]
 
     def _observe(self, batch: Any) -> None:
@@ -193,7 +199,8 @@ class FastSlow:
             perfect = self._fst_config.fast.perfect_score
             metrics["fst/group_mean"] = sum(sum(g) / len(g) for g in groups) / len(groups)
             metrics["fst/group_solved"] = sum(max(g) >= perfect for g in groups) / len(groups)
-        self._fst_pending = {}
+        metrics["fst/hook_seconds"] = self._hook_seconds  # what a slow step costs more with fast weights
+        self._fst_pending, self._hook_seconds = {}, 0.0
         self._rewards_by_rank.clear()
         self._rewards_by_problem.clear()
 

@@ -1,0 +1,88 @@
+"""The engine's part of the fast-phase benchmark on real vLLM on CPU, inside verl: the rollouts of one fast phase as the
+phase asks for them, and then the very same rollouts as one batch. One launch; run by fast_phase.py --vllm."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fst_plugin.gepa_optimizer import GEPAOptimizer
+from fst_plugin.optimizer import Evolution
+from fst_plugin.reflection import OfflineReflection
+from fst_plugin.rollouts import Cell, Rollout
+
+WIDTH = 64
+
+
+class Measured:
+    """A prompt optimizer that times the shipped one. out: file for the figures."""
+
+    def __init__(self, out: str, budget: int):
+        self.out, self.budget = out, budget
+
+    def evolve(self, population: Any, problems: Any, evaluate: Any, *, cycle: int, seed: int, traces: Any = ()) -> Any:
+        batches: list[list[Cell]] = []
+        inside = 0.0
+
+        def timed(cells: Sequence[Cell]) -> list[Rollout]:
+            nonlocal inside
+            began = time.perf_counter()
+            rollouts = evaluate(cells)
+            inside += time.perf_counter() - began
+            batches.append(list(cells))
+            return rollouts
+
+        optimizer = GEPAOptimizer(OfflineReflection(), k=4, budget=self.budget, width=WIDTH, max_tokens=128)
+        evaluate([Cell(population.best, p) for p in problems[:16]])  # warm up
+        began = time.perf_counter()
+        optimizer.evolve(population, problems, timed, cycle=cycle, seed=seed, traces=traces)
+        took = time.perf_counter() - began
+        everything = [cell for batch in batches for cell in batch]
+        began = time.perf_counter()
+        evaluate(everything)
+        bare = time.perf_counter() - began
+        figures = {
+            "rollouts": len(everything),
+            "batches": [len(batch) for batch in batches],
+            "engine_utilization": bare / inside,
+            "with_all_else": bare / took,
+            "rollouts_per_s": len(everything) / took,
+            "bare_rollouts_per_s": len(everything) / bare,
+        }
+        Path(self.out).write_text(json.dumps(figures))
+        return Evolution(population)
+
+
+def measure(model: Path = Path("runs/benchmarks/tiny_policy"), budget: int = 960) -> dict[str, Any]:
+    """One launch of verl on the demo's task. Trains the tiny policy first where it is missing."""
+    from fst_envs.tiny_policy import main as build_policy
+    from fst_verl.demo import Setup, arguments
+
+    build_policy(model.absolute(), 0, False)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "figures.json"
+        command = [
+            *arguments("fst", 0, Setup(steps=1, batch=32), model.absolute(), Path(folder)),
+            "trainer.val_before_train=false",
+            "trainer.test_freq=-1",
+            f"actor_rollout_ref.rollout.max_num_seqs={WIDTH}",
+            "data.env.train_size=192",
+            "fst.fast.path=fast_phase_vllm.Measured",
+            f"fst.fast.kwargs={{out: '{out}', budget: {budget}}}",
+        ]
+        here = str(Path(__file__).parent)
+        path = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
+        subprocess.run(
+            [sys.executable, "-m", "verl.trainer.main_ppo", *command],
+            check=True,
+            capture_output=True,
+            env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
+        )
+        return json.loads(out.read_text())
