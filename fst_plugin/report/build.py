@@ -111,7 +111,8 @@ def _charts(runs: Sequence[Run], source: str | None) -> list[dict[str, Any]]:
         {
             "name": "reward_by_steps",
             "title": "Reward against RL steps",
-            "how": "Higher is better; further left is sooner. One line a run, one colour an arm.",
+            "how": "Higher is better; further left is sooner. One line a run, one colour an arm; dashed: the same under"
+            " the first prompt.",
             "figure": figures.reward_by_steps(runs, source),
             "missing": "",
         },

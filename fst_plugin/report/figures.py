@@ -36,7 +36,13 @@ def color(arms: Sequence[str], arm: str) -> str:
 
 
 def reward_by_steps(runs: Sequence[Run], source: str | None) -> Any:
-    return _reward(runs, source, "RL steps", lambda run, step: step)
+    """Dashed: the same weights under the seed prompt, where the run validated so."""
+    figure = _reward(runs, source, "RL steps", lambda run, step: step)
+    arms, (axes,) = list(by_arm(runs)), figure.axes
+    for run in runs:
+        plain = run.reward(source, seed_prompt=True)
+        axes.plot(list(plain), list(plain.values()), color=color(arms, run.arm), linestyle="--", linewidth=1, alpha=0.6)
+    return figure
 
 
 def reward_by_rollouts(runs: Sequence[Run], source: str | None) -> Any | None:

@@ -299,6 +299,13 @@ def test_a_missing_library_is_one_line_that_names_the_extra(root, tmp_path, monk
     assert "Traceback" not in out.output and not (tmp_path / "page.html").exists()
 
 
+def test_the_seed_prompts_curve_is_drawn_dashed(root):
+    (axes,) = figures.reward_by_steps([read(str(root / "fst_0"))], None).axes
+    own, plain = axes.lines
+    assert list(own.get_ydata()) == pytest.approx([0.1, 0.4, 0.7, 1.0, 1.0])
+    assert (list(plain.get_ydata()), plain.get_linestyle()) == (pytest.approx([0.1] * 4), "--")
+
+
 def test_a_charts_names_are_drawn_as_they_are():
     runs = [
         Run(
