@@ -1,7 +1,7 @@
 """python benchmarks/envs.py --json FILE [--concurrent 1000]
 
 What environments cost: (1) a reset and a step of every environment and adapter whose library is installed, called
-directly and through `Episode` (a thread) and through `Episode(isolate=True)` (a child process); (2) CPU time per episode
+directly, through `Episode` (a thread) and through `Episode(isolate=True)` (a child process); (2) CPU time per episode
 when 1,000 episodes of a native environment are under way at once. Exit status 1 where an episode of (2) takes 5% of a
 core-second or more. To measure an adapter, run this with the Python of a virtual environment that has its library.
 CPU time is of this process and its children, all threads, so other load on the machine hardly shows in it.
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import os
 import random
 import resource
@@ -83,13 +82,13 @@ def cpu_s() -> float:
     return total
 
 
-def medians(start: Callable[[int], Any], step: Callable[[], Any]) -> tuple[float, float]:
-    """Milliseconds of wall clock of a reset and of a step, medians over episodes of one step."""
+def medians(start: Callable[[int], Any], step: Callable[[], Any], first: int = 0) -> tuple[float, float]:
+    """Milliseconds of wall clock of a reset and of a step, medians over episodes of one step, from index `first`."""
     resets, steps = [], []
-    start(0)  # what happens once is not counted: imports, a child's start
+    start(first)  # what happens once is not counted: imports, a child's start
     step()
     deadline = time.monotonic() + SECONDS
-    for index in range(1, EPISODES):
+    for index in range(first + 1, first + EPISODES):
         began = time.perf_counter()
         start(index)
         between = time.perf_counter()
@@ -112,7 +111,8 @@ def measure(name: str, kwargs: dict[str, Any], text: str) -> dict[str, Any]:
     env.close()
     for way, isolate in (("thread", False), ("process", True)):
         episode = BlockingEpisode(env_id, kwargs, isolate=isolate, retries=0)
-        resets, steps = medians(lambda i, e=episode: run(e.reset(i)), lambda e=episode: run(e.step(text)))
+        first = EPISODES if name == "fst/ReasoningGym-v0" else 0  # items that its process has not built before
+        resets, steps = medians(lambda i, e=episode: run(e.reset(i)), lambda e=episode: run(e.step(text)), first)
         run(episode.close())
         row[f"reset_{way}_ms"], row[f"step_{way}_ms"] = resets, steps
     return {key: value if isinstance(value, str) else round(value, 4) for key, value in row.items()}
@@ -147,20 +147,17 @@ def concurrent(name: str, episodes: int) -> dict[str, Any]:
     return {
         "env": name,
         "episodes": episodes,
-        "under_way_at_once": episodes,
         "threads_at_once": threads,
         "wall_s": round(took, 3),
         "cpu_s_per_episode": round(spent / episodes, 6),
-        "share_of_a_core_second": round(spent / episodes, 6),
         "ok": spent / episodes < LIMIT_S,
     }
 
 
 def table(rows: list[dict[str, Any]], columns: list[str]) -> str:
-    cells = [
-        columns,
-        *([f"{row[c]:.3g}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows),
-    ]
+    """The rows as text, columns aligned."""
+    lines = [[f"{row[c]:.3g}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows]
+    cells = [columns, *lines]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     return "\n".join("  ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)).rstrip() for line in cells)
 
@@ -175,8 +172,8 @@ def main() -> int:
         for name, kwargs, text in targets(Path(folder)):
             try:
                 costs.append(measure(name, kwargs, text))
-            except (gym.error.DependencyNotInstalled, EnvironmentFault) as e:
-                absent[name] = str(e)
+            except (gym.error.DependencyNotInstalled, EnvironmentFault, ValueError) as e:  # or a version without it
+                absent[f"{name} {kwargs.get('task', '')}".strip()] = str(e)[:160]
     print(table(costs, [c for c in costs[0]]))
     for name, reason in absent.items():
         print(f"not measured: {name}: {reason}")
@@ -186,15 +183,9 @@ def main() -> int:
     worst = max(row["cpu_s_per_episode"] for row in many)
     print(f"\nlimit {LIMIT_S:g} s of CPU per episode; worst {worst:.4f} s: {'met' if worst < LIMIT_S else 'NOT met'}")
     if arguments.json is not None:
-        figures = {
-            "costs": costs,
-            "not_measured": absent,
-            "concurrent": many,
-            "limit_s": LIMIT_S,
-            "cores": os.cpu_count(),
-        }
+        figures = {"costs": costs, "not_measured": absent, "concurrent": many, "limit_s": LIMIT_S}
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
-    return 0 if math.isfinite(worst) and worst < LIMIT_S else 1
+    return 0 if worst < LIMIT_S else 1
 
 
 if __name__ == "__main__":
