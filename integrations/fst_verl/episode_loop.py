@@ -8,7 +8,11 @@ The episode's reward is the sum of its turns' rewards. In `extra_fields`: turn_s
 of `STOPS`), faults; in its reward_extra_info, the episode's feedback, which the fast phase reads.
 
 A fault of the world is retried by `fst_envs.episode.Episode`; one that remains fails the session, and with it the
-group (see `episode_group`): it never becomes a reward.
+group (see `episode_group`): it never becomes a reward, and has no stop reason since nothing of it is kept. verl then
+leaves the group out of the batch, or replaces it: always in its asynchronous modes, in the synchronous one with
+trainer.v1.sampler.sync_refill_failed_groups=true. In the fast phase such a rollout has an error in place of a score.
+
+Chat templates must allow two user messages in a row: verl renders an observation behind a made-up user message.
 """
 
 from __future__ import annotations
@@ -201,7 +205,13 @@ class EpisodeLoop(_Base):
         longer = Stream(list(stream.ids), list(stream.mask), stream.logprobs and list(stream.logprobs))
         longer.append(self._missing_end(stream.ids))
         merge = loop_method(self, "merge_context")
-        merged, longer.mask, longer.logprobs = await merge(before, after, longer.ids, longer.mask, longer.logprobs)
+        try:
+            merged, longer.mask, longer.logprobs = await merge(before, after, longer.ids, longer.mask, longer.logprobs)
+        except Exception as error:  # the template's own, of any kind
+            raise ValueError(
+                "this chat template cannot take an observation: it must allow two user messages in a row and leave what"
+                f" was said before as it is; set another one with actor_rollout_ref.model.custom_chat_template ({error})"
+            ) from error
         longer.ids = merged.token_ids
         if self._room(longer) < 1:
             return None

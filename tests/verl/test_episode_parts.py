@@ -252,6 +252,17 @@ def test_a_turn_that_was_cut_is_closed_without_training_on_the_end(family):
     assert engine.prompts[1] == render(tokenizer, chat, True)
 
 
+def test_a_template_that_insists_on_alternating_roles_is_named_as_the_reason():
+    tokenizer = make_tokenizer("smollm2")
+    twice = "messages[loop.index0 - 1]['role'] == m['role']"
+    tokenizer.chat_template = (
+        f"{{% for m in messages %}}{{% if not loop.first and {twice} %}}{{{{ raise_exception('no two in a row') }}}}"
+        "{% endif %}{% endfor %}" + CHATML
+    )
+    with pytest.raises(ValueError, match="two user messages in a row.*custom_chat_template.*no two in a row"):
+        play(Engine(tokenizer, ["one", "stop"]), "smollm2")
+
+
 def test_without_logprobs_there_are_none(family):
     assert play(Engine(family[1], ["one", "stop"]), family[0]).response_logprobs is None
 
