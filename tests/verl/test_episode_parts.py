@@ -259,7 +259,7 @@ def test_a_template_that_insists_on_alternating_roles_is_named_as_the_reason():
         f"{{% for m in messages %}}{{% if not loop.first and {twice} %}}{{{{ raise_exception('no two in a row') }}}}"
         "{% endif %}{% endfor %}" + CHATML
     )
-    with pytest.raises(ValueError, match="two user messages in a row.*custom_chat_template.*no two in a row"):
+    with pytest.raises(ValueError, match="two user messages in a row.*custom_chat_template"):
         play(Engine(tokenizer, ["one", "stop"]), "smollm2")
 
 
