@@ -209,8 +209,8 @@ class EpisodeLoop(_Base):
             merged, longer.mask, longer.logprobs = await merge(before, after, longer.ids, longer.mask, longer.logprobs)
         except Exception as error:  # the template's own, of any kind
             raise ValueError(
-                "this chat template cannot take an observation: it must allow two user messages in a row and leave"
-                f" as it is what was said before; set another one with actor_rollout_ref.model.custom_chat_template ({error})"
+                "this chat template cannot take an observation: it must allow two user messages in a row and leave what"
+                f" was said before as it is; set actor_rollout_ref.model.custom_chat_template ({error})"
             ) from error
         longer.ids = merged.token_ids
         if self._room(longer) < 1:
