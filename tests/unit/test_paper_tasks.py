@@ -19,7 +19,7 @@ CODEIO = [
     {
         "problem_description": f"Double every number and count them, variant {i}.",
         "io_requirements": "Input: `numbers` (list of int). Output: a dict with `doubled` and `count`.",
-        "refcode": "def main_solution(numbers):\n    open('/tmp/never', 'w')\n    return {}",
+        "refcode": "def main_solution(numbers):\n    return {'doubled': [2 * n for n in numbers], 'count': len(numbers)}",
         "funcname": "main_solution",
         "ios": [
             {"input": {"numbers": [i, 2]}, "output": {"doubled": [2 * i, 4], "count": 2}},
@@ -170,6 +170,16 @@ def test_a_text_that_looks_like_a_number_stays_a_text(tmp_path):
         env = fst_envs.make(IDS["CodeIO"], file={"train": write(tmp_path / f"rows.{kind}", rows)})
         assert played(env, '<answer>"12"</answer>')[0] == 1.0
         assert played(env, "<answer>12</answer>") == (0.0, 'Incorrect. Expected "12", got 12.')
+
+
+def test_nothing_in_a_file_or_an_answer_is_executed(tmp_path):
+    target = tmp_path / "executed"
+    code = f"__import__('pathlib').Path({str(target)!r}).touch()"
+    rows = [{"problem_description": code, "io_requirements": code, "refcode": code, "input": "1", "output": "2"}]
+    env = fst_envs.make(IDS["CodeIO"], file={"train": write(tmp_path / "rows.jsonl", rows)})
+    for answer in ("2", code, json.dumps(code), f"[{code}]"):
+        assert played(env, f"<answer>{answer}</answer>")[0] == float(answer == "2")
+    assert code in env.reset(options={"index": 0})[0] and not target.exists()
 
 
 def test_first_difference_survives_deep_nesting():
