@@ -19,7 +19,7 @@ CODEIO = [
     {
         "problem_description": f"Double every number and count them, variant {i}.",
         "io_requirements": "Input: `numbers` (list of int). Output: a dict with `doubled` and `count`.",
-        "refcode": "def main_solution(numbers):\n    return {'doubled': [2 * n for n in numbers], 'count': len(numbers)}",
+        "refcode": "def main_solution(numbers):\n    return {'doubled': [2 * n for n in numbers]}",
         "funcname": "main_solution",
         "ios": [
             {"input": {"numbers": [i, 2]}, "output": {"doubled": [2 * i, 4], "count": 2}},
