@@ -130,7 +130,7 @@ def play(
     split: Split = "train",
     kwargs: Kwargs = "{}",
 ) -> None:
-    """Plays an episode by hand: one line is one answer (\\n in it is a line break); an empty input ends it."""
+    """Plays an episode by hand: one line is one answer (\\n in it is a line break); Ctrl-D ends it."""
     env = _make(env_id, kwargs)
     try:
         observation, _ = env.reset(options={"index": index, "split": split})

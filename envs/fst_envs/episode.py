@@ -19,7 +19,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -56,7 +58,8 @@ class Episode:
     retries: fresh environments tried per call after a fault; default 3 (ours).
     backoff_s: pause before the first retry, seconds; doubles with each one; default 0.5 (ours).
     isolate: play in a child process, which is killed when a call takes too long (a thread can't be: a call that hangs
-        in it is left behind). Costs a process per episode under way. Infos then hold JSON values only.
+        in it is left behind). Costs a process per episode under way: a tenth of a second and 20 MB. Infos then hold JSON
+        values only.
     `faults` and `attempts` count over the life of the object: faults met and environments made.
     """
 
@@ -286,12 +289,15 @@ class _Remote:
     def __init__(self) -> None:
         self.timeout = STEP_TIMEOUT_S
         self._child: Child | None = None
+        self._world: tuple[str, ...] = ()
 
     def reset(self, *args: Any) -> Any:
-        try:
-            self._child = _idle.pop()
-        except IndexError:
-            self._child = Child("fst_envs.episode_child", private=False)
+        self._world = _world()
+        with _idle_lock:
+            fit = next((entry for entry in _idle if entry[0] == self._world), None)
+            if fit is not None:
+                _idle.remove(fit)
+        self._child = fit[1] if fit is not None else Child("fst_envs.episode_child", private=False)
         return self._ask("reset", args)
 
     def step(self, text: str) -> Any:
@@ -302,10 +308,11 @@ class _Remote:
         if child is not None:
             self._ask("close", ())
             self._child = None
-            if len(_idle) < IDLE_CHILDREN:
-                _idle.append(child)
-            else:
-                child.kill()
+            with _idle_lock:
+                _idle.append((self._world, child))
+                over = _idle.pop(0)[1] if len(_idle) > IDLE_CHILDREN else None
+            if over is not None:
+                over.kill()
 
     def kill(self) -> None:
         if self._child is not None:
@@ -319,7 +326,13 @@ class _Remote:
         return answer["result"]
 
 
-_idle: list[Child] = []
+def _world() -> tuple[str, ...]:
+    """What a child took over from this process when it started, as far as imports depend on it."""
+    return (os.getcwd(), *sys.path)
+
+
+_idle: list[tuple[tuple[str, ...], Child]] = []
+_idle_lock = threading.Lock()
 
 Policy = Callable[[list[dict[str, str]]], "str | Awaitable[str]"]
 

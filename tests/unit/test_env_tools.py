@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import json
 import random
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -15,9 +16,12 @@ from fst_envs import check as checks
 from fst_envs.cli import EXTRAS, app, visible
 from fst_envs.export import write_rows
 from fst_envs.instances import rows
+from fst_envs.reasoning_gym import DENIED
 from fst_envs.score import compute_score
+from fst_envs.wrappers import WRAP_KEYS
 from typer.testing import CliRunner
 
+ROOT = Path(__file__).resolve().parents[2]
 STAR = "fst_envs:fst/StarGraph-v0"
 ADD = "test_env_tools:tools/Add-v0"
 needs_library = pytest.mark.skipif(
@@ -140,6 +144,18 @@ def test_all_means_all():
 def test_checks_run_in_several_processes(monkeypatch):
     monkeypatch.setattr(checks, "targets", lambda: [(STAR, {}), (ADD, {"flaw": "gold"})])
     assert [report.ok for report in checks.check_all(jobs=2, instances=3)] == [True, False]
+
+
+def test_the_example_passes(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    report = checks.check("own_environment:demo/Reverse-v0")
+    assert report.ok and report.gold == 1.0, report.problems
+    assert len((ROOT / "examples" / "own_environment.py").read_text().splitlines()) <= 60
+
+
+def test_the_docs_name_every_environment_wrapper_and_refused_task():
+    text = (ROOT / "docs" / "environments.md").read_text()
+    assert [name for name in (*ENVIRONMENTS, *WRAP_KEYS, *DENIED) if f"`{name}`" not in text] == []
 
 
 # --- commands
