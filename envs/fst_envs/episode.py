@@ -58,8 +58,8 @@ class Episode:
     retries: fresh environments tried per call after a fault; default 3 (ours).
     backoff_s: pause before the first retry, seconds; doubles with each one; default 0.5 (ours).
     isolate: play in a child process, which is killed when a call takes too long (a thread can't be: a call that hangs
-        in it is left behind). Costs a process per episode under way: a tenth of a second and 20 MB. Infos then hold JSON
-        values only.
+        in it is left behind). Costs a process per episode under way: a tenth of a second and 20 MB. Infos then hold
+        JSON values only.
     `faults` and `attempts` count over the life of the object: faults met and environments made.
     """
 
@@ -125,7 +125,8 @@ class Episode:
                 await self._result(host.call("close", (), self.step_timeout_s))
             except Exception as e:
                 logger.warning("%s could not be closed: %r", self.env_id, e)
-            host.end()
+            finally:
+                host.end()
 
     async def __aenter__(self) -> Episode:
         return self

@@ -59,8 +59,10 @@ def score(
 def compute_score(
     data_source: str, solution_str: str, ground_truth: Any, extra_info: Mapping[str, Any] | None = None, **_: Any
 ) -> dict[str, Any]:
-    """verl's reward function for rows of `instances.rows`: {"score": float, "feedback": str, "acc": float}.
+    """verl's reward function for rows of `instances.rows`.
 
+    Returns {"score": float, "feedback": str, "acc": float, "faults": float}: acc is the score, faults counts those that
+    a retry mended; verl's validation reports means of both.
     extra_info: needs env_id, env_kwargs (a mapping or its JSON), index, split and task_id, as the rows have them.
     """
     extra = dict(extra_info or {})
@@ -73,4 +75,5 @@ def compute_score(
     if isinstance(kwargs, str):
         kwargs = json.loads(kwargs)
     result = score(extra["env_id"], kwargs, int(extra["index"]), extra["split"], solution_str, task_id=extra["task_id"])
-    return {"score": result["score"], "feedback": result["feedback"], "acc": result["score"]}
+    score_, faults = result["score"], float(result["faults"])
+    return {"score": score_, "feedback": result["feedback"], "acc": score_, "faults": faults}

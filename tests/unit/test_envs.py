@@ -224,7 +224,7 @@ def test_rows_have_the_schema_and_score_1_with_their_gold_answer():
         assert row["extra_info"]["task_id"] == content_id(row["prompt"][0]["content"])
         gold = row["reward_model"]["ground_truth"]
         args = (row["data_source"], gold, gold, row["extra_info"])
-        assert compute_score(*args) == {"score": 1.0, "feedback": "Correct.", "acc": 1.0}
+        assert compute_score(*args) == {"score": 1.0, "feedback": "Correct.", "acc": 1.0, "faults": 0.0}
         wrong = compute_score(row["data_source"], gold.replace(",", " "), gold, row["extra_info"])
         assert wrong["score"] == wrong["acc"] == 0.0 and wrong["feedback"]
     assert json.loads(json.dumps(data)) == data
