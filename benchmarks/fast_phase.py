@@ -26,7 +26,7 @@ from fst_plugin.plan import lay_out
 from fst_plugin.reflection import OfflineReflection
 from fst_plugin.rollouts import Cell, Rollout
 
-SEEDS = range(8)
+SEEDS = range(12)
 BUDGETS = (240, 480, 960)
 ENGINES = {"64 slots": (1, 64), "128 slots": (1, 128), "256 slots": (1, 256), "8 x 256 slots": (8, 256)}
 REFLECTION_S = 20.0  # one round of reflection calls, side by side (ours, an assumption)
@@ -62,7 +62,7 @@ class Waiting(OfflineReflection):
         return super().propose(requests)
 
 
-def warm_phase(seed: int, engine: Engine, width: int) -> tuple[Timed, Any]:
+def warm_phase(seed: int, engine: Engine, width: int, **settings: Any) -> tuple[Timed, Any]:
     """The second cycle's phase at the paper's settings: K=4, 192 problems, 960 rollouts, free scores."""
     world = World(seed)
     carried = strength.carried_population(world, seed)
@@ -70,7 +70,9 @@ def warm_phase(seed: int, engine: Engine, width: int) -> tuple[Timed, Any]:
     coming = world.problems(strength.ANCHORS, f"cycle1-{seed}")
     traces = strength.slow_traces(world, carried, last)
     timed = Timed(world, engine)
-    optimizer = GEPAOptimizer(Waiting(engine, REFLECTIONS_DRAFTED), k=4, budget=960, width=width, max_tokens=300)
+    optimizer = GEPAOptimizer(
+        Waiting(engine, REFLECTIONS_DRAFTED), k=4, budget=960, width=width, max_tokens=300, **settings
+    )
     return timed, optimizer.evolve(carried, coming, timed, cycle=1, seed=seed, traces=traces)
 
 
@@ -93,13 +95,13 @@ def utilization(replicas: int, slots: int) -> dict[str, Any]:
     }
 
 
-def wall_share() -> dict[str, float]:
+def wall_share(**settings: Any) -> dict[str, float]:
     """Share of a cycle that the fast phase takes at the paper's settings on 8 replicas of 256 slots: T=6 steps of 256
     rollouts, each followed by an update that takes as long as the rollouts (ours, an assumption)."""
     shares = []
     for seed in SEEDS:
         engine = Engine(8, 256)
-        warm_phase(seed, engine, 2048)
+        warm_phase(seed, engine, 2048, **settings)
         fast = engine.clock
         slow = sum(2 * Engine(8, 256, _rng=_rng(seed, step)).run(256) for step in range(6))
         shares.append(fast / (fast + slow))
@@ -164,6 +166,7 @@ def scores() -> dict[str, dict[str, dict[str, Any]]]:
     arms: dict[str, dict[str, Callable[[World, int, int], str]]] = {
         "first cycle": {
             "ours": strength.ours,
+            "ours, rounds=1": lambda w, b, s: strength.ours(w, b, s, rounds=1),
             "gepa": cold(stock(192, strength.stock_gepa)),
             "dspy": cold(stock(192, strength.stock_dspy)),
             "gepa, 48 anchors": cold(stock(48, strength.stock_gepa)),
@@ -171,6 +174,9 @@ def scores() -> dict[str, dict[str, dict[str, Any]]]:
         },
         "second cycle": {
             "ours": lambda w, b, s: strength.ours_warm(w, strength.carried_population(w, s), b, s, True),
+            "ours, rounds=1": lambda w, b, s: strength.ours_warm(
+                w, strength.carried_population(w, s), b, s, True, rounds=1
+            ),
             "ours, scores not free": lambda w, b, s: strength.ours_warm(
                 w, strength.carried_population(w, s), b, s, False
             ),
@@ -197,8 +203,8 @@ def new_candidates() -> float:
 
 
 def by_arithmetic() -> int:
-    plan = lay_out(960, fresh_carried=0, anchor_pool=192, held_out_pool=192, proposals=8, new_candidates=10, width=256,
-                   min_test=3)  # fmt: skip
+    sizes = {"fresh_carried": 0, "anchor_pool": 192, "held_out_pool": 192, "width": 256, "min_test": 3}
+    plan = lay_out(960, rounds=3, proposals=None, new_candidates=12, **sizes)
     assert plan is not None
     return plan.scored_candidates(960, 0)
 
@@ -209,13 +215,14 @@ def main() -> None:
     parser.add_argument("--vllm", action="store_true", help="also on real vLLM on CPU, through verl")
     given = parser.parse_args()
     engines = {name: utilization(*size) for name, size in ENGINES.items()}
-    share = wall_share()
+    share, hurried = wall_share(), wall_share(rounds=1)
     result: dict[str, Any] = {
         "engine_utilization": {name: found["engine_utilization"] for name, found in engines.items()},
         "engines": engines,
         "overhead_ms_per_call": overhead(),
         "fast_phase_wall_share": share["fast_phase_wall_share"],
         "fast_phase_wall_share_sd": share["sd"],
+        "fast_phase_wall_share_one_round": hurried["fast_phase_wall_share"],
         "new_candidates_per_960_calls": new_candidates(),
         "new_candidates_by_arithmetic": by_arithmetic(),
         "seeds": len(SEEDS),
@@ -243,6 +250,8 @@ def show(result: dict[str, Any]) -> None:
     console.print(
         f"fast phase's share of a cycle, 8 x 256 slots: {share:.1%} ±{result['fast_phase_wall_share_sd']:.1%}"
     )
+    hurried = result["fast_phase_wall_share_one_round"]
+    console.print(f"the same with fst.fast.rounds=1: {hurried:.1%}")
     count = result["new_candidates_per_960_calls"]
     console.print(f"new candidates per 960 calls, K=4: {count:.1f} (plan: {result['new_candidates_by_arithmetic']})")
     for title, key in (("first", "score_by_rollouts"), ("second", "score_by_rollouts_second_cycle")):

@@ -20,7 +20,7 @@ class World:
     """words: how many hidden rules. reliability: chance that a rule in the prompt is followed. luck: chance of a right
     answer without it. holds: a prompt's last so many rules are read, earlier ones are overlooked."""
 
-    def __init__(self, seed: int, words: int = 24, reliability: float = 0.8, luck: float = 0.05, holds: int = 16):
+    def __init__(self, seed: int, words: int = 24, reliability: float = 0.8, luck: float = 0.05, holds: int = 24):
         self.seed, self.words, self.reliability, self.luck, self.holds = seed, words, reliability, luck, holds
         rng = random.Random(f"book-{seed}")
         self.rules = {w: f"Write {w} as {rng.choice('ABCDE')}{rng.randint(1, 5)}." for w in WORDS[:words]}

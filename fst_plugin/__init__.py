@@ -6,16 +6,18 @@ step    the RL stack's own update; see `fst_verl` for verl
 """
 
 from .context import Assignment, ContextProvider, Request
-from .optimizer import Evolution, PromptOptimizer
+from .optimizer import Candidate, Evidence, Evolution, PromptOptimizer
 from .prompts import Population, Prompt, Score
-from .rollouts import Cell, Problem, Rollout
+from .rollouts import Cell, Problem, Rollout, Trace
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Assignment",
+    "Candidate",
     "Cell",
     "ContextProvider",
+    "Evidence",
     "Evolution",
     "Population",
     "Problem",
@@ -24,5 +26,6 @@ __all__ = [
     "Request",
     "Rollout",
     "Score",
+    "Trace",
     "__version__",
 ]

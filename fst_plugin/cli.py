@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from fst_envs.cli import app as environments
 from rich.console import Console
 from rich.table import Table
+
+from .analysis import cli as analysis
 
 app = typer.Typer(
     help="Fast-Slow Training: evolved prompts beside RL.", no_args_is_help=True, pretty_exceptions_show_locals=False
 )
+app.add_typer(environments, name="env")
+analysis.register(app)
 console = Console()
 VERL_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
 

@@ -106,11 +106,19 @@ class FastPhaseConfig(Pluggable):
     )
     records: int = Field(12, gt=0, description="most rollouts shown to one reflection (ours)")
     new_candidates: int = Field(
-        10,
+        12,
         gt=0,
         description="anchors are cut to a seeded part so that at least so many new prompts can be scored (ours)",
     )
-    proposals: int = Field(8, gt=0, description="prompts proposed at a time (ours)")
+    rounds: int = Field(
+        3,
+        gt=0,
+        description="in how many rounds they are made; fewer and wider ones fill a large engine better, and learn less"
+        " from each other (ours)",
+    )
+    proposals: int | None = Field(
+        None, gt=0, description="prompts proposed at a time; null: 2 x new_candidates / rounds (ours)"
+    )
     width: int | None = Field(
         None,
         gt=0,

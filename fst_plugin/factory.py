@@ -96,6 +96,7 @@ def build_optimizer(
         new_candidates=config.fast.new_candidates,
         proposals=config.fast.proposals,
         width=config.fast.width or policy.width,
+        rounds=config.fast.rounds,
         confidence=config.fast.confidence,
         patience=config.fast.patience,
         perfect_score=config.fast.perfect_score,

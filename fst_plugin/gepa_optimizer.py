@@ -34,17 +34,17 @@ class GEPAOptimizer:
     """A `PromptOptimizer` on gepa 0.1.4.
 
     reflection: proposes prompts. k: K, prompts to carry on (paper: 4 or 8). budget: most rollouts of a phase (paper:
-    960, five passes over 192 anchors). minibatch: least problems that a child is tested on (3, ours; GEPA's own
-    default). proposals: children at a time (8, ours). width: rollouts that the engine runs at a time; tests are made as
-    wide where the budget bears it (256, ours). records: most rollouts shown to one reflection (12, ours).
-    new_candidates: the anchors are cut to a seeded part so that at least so many new prompts can be scored on all of
-    them (10, ours): five passes over all of them with K = 4 carried prompts would leave room for one. confidence: how
-    many standard errors the best new prompt must be ahead on problems that no reflection saw, to lead (1.0, ours).
-    patience: rounds without a new best anchor score that end a phase (None: none does, ours). perfect_score: a rollout
-    that reaches it has nothing to teach (1.0, ours). max_tokens, count_tokens: cap of a prompt, in the policy's tokens
-    (1024 and a token per four bytes, ours). special_tokens: of the policy's tokenizer; no new prompt holds one.
-    max_reflection_failures: rounds in a row without an answer that end a phase (3, ours). log: where lines for people
-    go. status: told where the phase stands, after every round.
+    960, five passes over 192 anchors). new_candidates: the anchors are cut to a seeded part so that so many new prompts
+    can be scored on all of them (12, ours): five passes over all of them with K = 4 carried prompts would leave room
+    for one. rounds: in how many they are made (3, ours). proposals: children at a time, where not as `rounds` has it.
+    minibatch: least problems that a child is tested on (3, ours; GEPA's own default). width: rollouts that the engine
+    runs at a time; tests are made as wide where the budget bears it (256, ours). records: most rollouts shown to one
+    reflection (12, ours). confidence: how many standard errors the best new prompt must be ahead on problems that no
+    reflection saw, to lead (1.0, ours). patience: rounds without a new best anchor score that end a phase (None: none
+    does, ours). perfect_score: a rollout that reaches it has nothing to teach (1.0, ours). max_tokens, count_tokens:
+    cap of a prompt, in the policy's tokens (1024 and a token per four bytes, ours). special_tokens: of the policy's
+    tokenizer; no new prompt holds one. max_reflection_failures: rounds in a row without an answer that end a phase (3,
+    ours). log: where lines for people go. status: told where the phase stands, after every round.
     """
 
     def __init__(
@@ -53,11 +53,12 @@ class GEPAOptimizer:
         *,
         k: int,
         budget: int,
+        new_candidates: int = 12,
+        rounds: int = 3,
+        proposals: int | None = None,
         minibatch: int = 3,
-        proposals: int = 8,
         width: int = 256,
         records: int = 12,
-        new_candidates: int = 10,
         confidence: float = 1.0,
         patience: int | None = None,
         perfect_score: float = 1.0,
@@ -68,10 +69,11 @@ class GEPAOptimizer:
         log: Callable[[str], None] | None = None,
         status: Callable[[Status], None] | None = None,
     ):
-        least = {"k": k, "minibatch": minibatch, "proposals": proposals, "records": records, "max_tokens": max_tokens}
-        least |= {"new_candidates": new_candidates, "max_reflection_failures": max_reflection_failures, "width": width}
-        for name, value in least.items():
-            if value < 1:
+        counts = {"k": k, "minibatch": minibatch, "proposals": proposals, "rounds": rounds, "records": records}
+        counts |= {"new_candidates": new_candidates, "max_reflection_failures": max_reflection_failures}
+        counts |= {"width": width, "max_tokens": max_tokens, "patience": patience}
+        for name, value in counts.items():
+            if value is not None and value < 1:
                 raise ValueError(f"{name}={value}: must be at least 1")
         self.reflection = reflection
         self.k = k
@@ -81,6 +83,7 @@ class GEPAOptimizer:
         self.width = width
         self.records = records
         self.new_candidates = new_candidates
+        self.rounds = rounds
         self.confidence = confidence
         self.patience = patience
         self.perfect_score = perfect_score
@@ -141,6 +144,7 @@ class _Phase:
             new_candidates=settings.new_candidates,
             width=settings.width,
             min_test=settings.minibatch,
+            rounds=settings.rounds,
         )
         chosen = self.plan or Plan(0, 0, 0, 0)
         anchors = _sample(pool, chosen.anchors, f"anchors-{seed}")

@@ -13,8 +13,6 @@ MIN_ANCHORS = 16
 """Anchors below which the number of new candidates is cut rather than the anchors (ours)."""
 EVIDENCE_SHARE = 0.15
 """Share of the budget that goes to the comparison on held-out problems (ours)."""
-ROUNDS = 3
-"""Rounds that a phase is laid out for at least: fewer, wider ones would fill a larger engine but learn less (ours)."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,8 @@ def lay_out(
     fresh_carried: int,
     anchor_pool: int,
     held_out_pool: int,
-    proposals: int,
+    rounds: int,
+    proposals: int | None,
     new_candidates: int,
     width: int,
     min_test: int,
@@ -47,20 +46,23 @@ def lay_out(
     """Divides `budget` rollouts; None where it cannot score the old prompts and one child.
 
     fresh_carried: old prompts that must be scored anew. anchor_pool, held_out_pool: problems there are for either;
-    where `fresh_carried` is not 0 both are the same problems. width: rollouts that the engine runs at a time; a round's
-    test is as wide where the budget bears it.
+    where `fresh_carried` is not 0 both are the same problems. rounds: in how many the new candidates are made, twice as
+    many children as shall be scored; fewer, wider rounds fill a large engine better and learn less from each other.
+    proposals: children at a time, where not as `rounds` has it. width: rollouts that the engine runs at a time; a
+    round's test is as wide where the budget bears it.
     """
     shared = fresh_carried > 0
     held = min(int(budget * EVIDENCE_SHARE) // 2, held_out_pool // 3 if shared else held_out_pool)
     held = held if held >= 2 else 0
     pool = anchor_pool - held if shared else anchor_pool
     search = budget - 2 * held
-    wide = min(width, search // (2 * ROUNDS)) // proposals
     for new in range(new_candidates, 0, -1):
-        size = (search - new * max(wide, min_test)) // (fresh_carried + new)
+        children = proposals or -(-2 * new // rounds)
+        wide = max(min_test, min(width, search // (2 * rounds)) // children)
+        size = (search - new * wide) // (fresh_carried + new)
         if size >= min(MIN_ANCHORS, pool):
             break
     if size < 1:  # a budget for one child on few problems
         size = search // (fresh_carried + 1)
     size = min(size, pool)
-    return Plan(size, held, min(max(wide, min_test), max(1, size // 2)), proposals) if size >= 1 else None
+    return Plan(size, held, min(wide, max(1, size // 2)), children) if size >= 1 else None

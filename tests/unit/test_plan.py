@@ -4,7 +4,7 @@ import pytest
 
 from fst_plugin.plan import lay_out
 
-PAPER = {"proposals": 8, "new_candidates": 10, "width": 256, "min_test": 3}
+PAPER = {"proposals": None, "new_candidates": 12, "width": 256, "min_test": 3, "rounds": 3}
 
 
 def test_the_papers_budget_bears_ten_new_candidates_where_stock_bears_one():
@@ -24,6 +24,8 @@ def test_a_round_fills_the_engine_where_the_budget_bears_it():
         assert plan.proposals * plan.test >= min(width, plan.proposals * 3)
     wide = lay_out(960, fresh_carried=0, anchor_pool=192, held_out_pool=192, **{**PAPER, "width": 4096})
     assert wide.proposals * wide.test >= 100  # as wide as three rounds of two batches allow
+    once = lay_out(960, fresh_carried=0, anchor_pool=192, held_out_pool=192, **{**PAPER, "width": 4096, "rounds": 1})
+    assert once.proposals * once.test >= 380 and once.scored_candidates(960, 0) >= 10
 
 
 @pytest.mark.parametrize("budget", [2, 3, 7, 20, 63, 240, 961])
