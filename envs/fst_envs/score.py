@@ -75,5 +75,5 @@ def compute_score(
     if isinstance(kwargs, str):
         kwargs = json.loads(kwargs)
     result = score(extra["env_id"], kwargs, int(extra["index"]), extra["split"], solution_str, task_id=extra["task_id"])
-    score_, faults = result["score"], float(result["faults"])
-    return {"score": score_, "feedback": result["feedback"], "acc": score_, "faults": faults}
+    reward, faults = result["score"], float(result["faults"])
+    return {"score": reward, "feedback": result["feedback"], "acc": reward, "faults": faults}
