@@ -45,7 +45,9 @@ def write_rows(data: Sequence[Row], file: str | Path) -> None:
                 import pyarrow
                 import pyarrow.parquet
             except ImportError as e:
-                raise DependencyNotInstalled("parquet needs pyarrow: pip install 'fst-plugin[data]', or use .jsonl") from e
+                raise DependencyNotInstalled(
+                    "parquet needs pyarrow: pip install 'fst-plugin[data]', or use .jsonl"
+                ) from e
             pyarrow.parquet.write_table(pyarrow.Table.from_pylist(made), partial)
         partial.replace(file)
     finally:
