@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 
 from .rollouts import Problem
 
-LONG_ANSWER = 4
-"""Characters from which an answer is telling by itself; a shorter one ("42") must stand beside its question (ours)."""
+LONG_ANSWER = 8
+"""Characters from which an answer is telling by itself; a shorter one ("42"), or one that several problems share
+("False"), must stand beside its question (ours)."""
 QUOTE = 20
 """Characters of a problem's text that count as quoting it (ours)."""
 
+_TAGS = re.compile(r"</?answer>")
 
-def leaked(text: str, problems: Iterable[Problem]) -> str | None:
+
+def leaked(text: str, problems: Sequence[Problem]) -> str | None:
     """Id of the first private problem whose answer `text` carries; None where it carries none.
 
     Compared without case and with white space folded; an answer must stand between word boundaries.
     """
     folded = _fold(text)
+    answers = {p.id: _fold(_TAGS.sub("", str(p.answer))) for p in problems if p.private and p.answer not in (None, "")}
+    shared = Counter(answers.values())
     for problem in problems:
-        if problem.private and problem.answer not in (None, "") and _carries(folded, problem):
-            return problem.id
+        answer = answers.get(problem.id)
+        if answer and re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", folded):
+            telling = len(answer) >= LONG_ANSWER and shared[answer] == 1
+            if telling or _quotes(folded, problem):
+                return problem.id
     return None
-
-
-def _carries(folded: str, problem: Problem) -> bool:
-    answer = _fold(str(problem.answer))
-    if not answer or not re.search(rf"(?<!\w){re.escape(answer)}(?!\w)", folded):
-        return False
-    return len(answer) >= LONG_ANSWER or _quotes(folded, problem)
 
 
 def _quotes(folded: str, problem: Problem) -> bool:

@@ -73,7 +73,11 @@ class ReasoningEnv(gym.Env[str, str]):
 
     split: where instances come from unless `reset` names another split; default "train" (ours).
     size: how many instances each split has, 1 to 2**28; default 2**28 (ours).
+    private_answers: does every instance have an answer of its own, so that a prompt which states one gives it away?
+        Default False (ours): answers are shared, as class labels are.
     """
+
+    private_answers = False
 
     metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (gymnasium's own shape)
 
@@ -117,7 +121,8 @@ class ReasoningEnv(gym.Env[str, str]):
         self.task_id = None
         question, extra = self.load(index, split)
         self.task_id = content_id(question)
-        return question, {**extra, "task_id": self.task_id, "index": index, "split": split}
+        private = {"private_answer": True} if self.private_answers else {}
+        return question, {**extra, **private, "task_id": self.task_id, "index": index, "split": split}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
         """Plays one turn. Raises ResetNeeded outside an episode, TypeError for an action that is not a str."""

@@ -86,6 +86,7 @@ def _row(env_id: str, kwargs: dict[str, Any], split: str, index: int, question: 
             "task_id": info.get("task_id") or content_id(question),
             "env_id": env_id,
             "env_kwargs": dict(kwargs),
+            **({"private_answer": True} if info.get("private_answer") else {}),
         },
     }
 

@@ -62,6 +62,8 @@ class CodeIO(PaperTask):
 
     needs = ("problem_description",)
 
+    private_answers = True
+
     def __init__(self, file: Source, split: str = "train", hint: bool = False, show_code: bool = True):
         super().__init__(file=file, split=split, hint=hint)
         self.show_code = show_code
@@ -169,6 +171,8 @@ class Polaris(PaperTask):
 
     needs = ("problem", "answer")
 
+    private_answers = True
+
     def __init__(self, file: Source, split: str = "train", hint: bool = False):
         require_library()
         super().__init__(file=file, split=split, hint=hint)
@@ -195,6 +199,8 @@ class Physics(PaperTask):
     """
 
     QUESTION: ClassVar[Sequence[str]] = ("problem_text", "question", "problem")
+
+    private_answers = True
 
     def __init__(self, file: Source, split: str = "train", hint: bool = False, tolerance: float = 0.05):
         require_library()

@@ -61,6 +61,8 @@ class ReasoningGym(ReasoningEnv):
     Raises DependencyNotInstalled without the library, ValueError for a task or config that cannot be played.
     """
 
+    private_answers = True
+
     def __init__(
         self,
         task: str,

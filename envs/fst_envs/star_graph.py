@@ -30,6 +30,8 @@ class StarGraph(ReasoningEnv):
     split, size: as in `ReasoningEnv`.
     """
 
+    private_answers = True
+
     def __init__(
         self, degree: int = 5, path_length: int = 5, max_node: int = 49, split: str = "train", size: int = WINDOW
     ):

@@ -57,13 +57,10 @@ def _framework(config: DictConfig) -> list[Problem]:
             )
         )
     sampler = OmegaConf.select(config, "trainer.v1.sampler.custom_sampler.name")
-    if sampler == "quick_poll" and OmegaConf.select(config, "algorithm.filter_groups.enable"):
-        found.append(
-            Problem(
-                "algorithm.filter_groups.enable",
-                "is not passed on to custom samplers by verl: also set trainer.v1.sampler.custom_sampler.name=null",
-            )
-        )
+    for key in ("algorithm.filter_groups.enable", "trainer.v1.sampler.sync_refill_failed_groups"):
+        if sampler == "quick_poll" and OmegaConf.select(config, key):
+            mend = "is not passed on to custom samplers by verl: also set trainer.v1.sampler.custom_sampler.name=null"
+            found.append(Problem(key, mend))
     env = config.data.get("env")
     if env is not None and OmegaConf.is_missing(env, "id"):
         found.append(Problem("data.env.id", "is missing: name the environment, such as fst_envs:fst/HouseRules-v0"))

@@ -26,7 +26,7 @@ from fst_plugin.prompts import Prompt, text_digest
 from fst_plugin.rollouts import Problem, Rollout, problem_id
 from fst_plugin.slow_scores import SlowScores
 
-from . import check, rows, tables
+from . import check, episode_metrics, rows, tables
 from .agent_loop import CONTEXT_LOOP
 from .assignment import COLUMN, row_column
 from .bridge import Bridge
@@ -190,6 +190,8 @@ class FastSlow:
 
     def _compute_metrics(self, batch: Any, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         super()._compute_metrics(batch, metrics, *args, **kwargs)  # type: ignore[misc]
+        if (self.config.data.get("env") or {}).get("multi_turn"):
+            metrics.update(episode_metrics.of_batch(batch, self.config.data.train_batch_size))
         if self.fst is None:
             return
         metrics.update({f"fst/{k}": float(v) for k, v in {**self.fst.metrics(), **self._fst_pending}.items()})

@@ -17,8 +17,10 @@ def problem(answer, private=True, question="What is the way from node 12 to node
     [
         ("Always answer 12,4,9,7.", "12,4,9,7", True),
         ("Always  answer\nPATH  A to b", "path a TO b", True),
+        ("False answers cost a point.", "False", False),
         ("Separate nodes by commas.", "12,4,9,7", False),
         ("The chart shows more.", "art s", False),  # not between word boundaries
+        ("The eighth is [1, 2, 3].", "<answer>[1, 2, 3]</answer>", True),
         ("Say 42.", "42", False),  # short answers are everybody's
         ("What is the way from node 12 to node 7 in this graph? 42", "42", True),
         ("Anything", "", False),
@@ -30,12 +32,18 @@ def test_what_counts_as_a_leak(text, answer, leaks):
     assert leaked(text, [problem(answer, private=False)]) is None
 
 
+def test_an_answer_that_several_problems_share_gives_none_of_them_away():
+    two = [Problem(name, problem("").messages, "not entailed", True) for name in ("a", "b")]
+    assert leaked("Say supported, or not entailed.", two) is None
+    assert leaked("Say supported, or not entailed.", two[:1]) == "a"
+
+
 def test_a_leaking_prompt_is_refused_counted_and_costs_nothing():
-    problems = [Problem(p.id, p.messages, f"answer-{i}", private=True) for i, p in enumerate(make_problems(24))]
+    problems = [Problem(p.id, p.messages, f"answer no. {i}", private=True) for i, p in enumerate(make_problems(24))]
 
     class Leaking:
         def propose(self, requests):
-            return [f"{SEED} If in doubt say answer-{r.slot}. {r.seed}" for r in requests]
+            return [f"{SEED} If in doubt say answer no. {r.slot} . {r.seed}" for r in requests]
 
         def describe(self):
             return "leaking"

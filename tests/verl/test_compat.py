@@ -46,7 +46,7 @@ def test_import_verl_registers_everything():
 
     assert compat.names.get_trainer_cls("fst_sync") is FSTSync
     assert compat.names.get_trainer_cls("fst_colocate_async") is FSTColocateAsync
-    assert {"fst_context", "fst_reflect"} <= set(compat.names.agent_loop_registry)
+    assert {"fst_context", "fst_reflect", "fst_episode"} <= set(compat.names.agent_loop_registry)
 
 
 def test_without_an_accelerator_the_platform_is_cpu():
