@@ -10,6 +10,7 @@ from fst_plugin import config as core
 from fst_plugin.config import FSTConfig, Problem
 from fst_plugin.imports import load
 
+from .dataset import config_problems
 from .hydra_door import MODES
 
 SHORTEST_PROBLEM = 16
@@ -62,7 +63,8 @@ def _framework(config: DictConfig) -> list[Problem]:
             mend = "is not passed on to custom samplers by verl: also set trainer.v1.sampler.custom_sampler.name=null"
             found.append(Problem(key, mend))
     env = config.data.get("env")
-    if env is not None and OmegaConf.is_missing(env, "id"):
+    found += [Problem(*problem) for problem in config_problems(config)]
+    if env is not None and OmegaConf.is_missing(env, "id") and not env.get("tasks"):
         found.append(Problem("data.env.id", "is missing: name the environment, such as fst_envs:fst/HouseRules-v0"))
     return found
 

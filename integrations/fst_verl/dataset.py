@@ -17,11 +17,12 @@ class EnvDataset(Dataset):
     verl builds it twice, with `data_files` = data.train_files and data.val_files: here the name of the split.
     The two splits share no problem. `data.env.system_prompt`, where set, stands before every problem. With
     `data.env.multi_turn` the rows are played as episodes by the agent loop `fst_episode`, which brings the reward
-    along. Raises ValueError where the split is not one of the two, or an episode's settings are not valid.
+    along. With `data.env.tasks` the rows of several environments stand in the order of a schedule (see
+    `fst_envs.tasks`), and verl must not shuffle them. Raises ValueError where the split is not one of the two, an
+    episode's settings are not valid, or a schedule cannot be kept.
     """
 
     def __init__(self, data_files: Any, tokenizer: Any, config: Any, processor: Any = None, max_samples: int = -1):
-        from fst_envs.instances import load_splits
         from omegaconf import OmegaConf
 
         split = data_files if isinstance(data_files, str) else list(data_files)[0]
@@ -31,10 +32,11 @@ class EnvDataset(Dataset):
             )
         env = OmegaConf.to_container(config.env, resolve=True) if not isinstance(config.env, dict) else config.env
         assert isinstance(env, dict)
+        if env.get("tasks") and (wrong := schedule_problems(env, config)):
+            raise ValueError("\n".join(f"{key}: {message}" for key, message in wrong))
         if env.get("multi_turn"):
             _check_episode(env)
-        sizes = {"train": env["train_size"], "val": env["val_size"]}
-        rows = load_splits(env["id"], dict(env.get("kwargs") or {}), sizes)[split]
+        rows = _scheduled(env, config)[split] if env.get("tasks") else _single(env)[split]
         self.rows = rows[:max_samples] if max_samples > 0 else rows
         self.loop = {"agent_name": EPISODE_LOOP} if env.get("multi_turn") else {}
         self.system = [{"role": "system", "content": env["system_prompt"]}] if env.get("system_prompt") else []
@@ -59,14 +61,67 @@ class EnvDataset(Dataset):
         }
 
 
+def _single(env: Mapping[Any, Any]) -> dict[str, list[dict[str, Any]]]:
+    from fst_envs.instances import load_splits
+
+    sizes = {"train": env["train_size"], "val": env["val_size"]}
+    return load_splits(env["id"], dict(env.get("kwargs") or {}), sizes)
+
+
+def _scheduled(env: Mapping[Any, Any], config: Any) -> dict[str, list[dict[str, Any]]]:
+    from fst_envs import tasks
+
+    return tasks.load(tasks.stages(env["tasks"], config.train_batch_size, env["train_size"]), env["val_size"])
+
+
+def schedule_problems(env: Mapping[Any, Any], data: Any, steps: int | None = None) -> list[tuple[str, str]]:
+    """What keeps `data.env.tasks` from being served at the steps it names, as (key, what and the mend).
+
+    env: `data.env` as plain data. data: the `data` node. steps: RL steps of the run, where known.
+    """
+    from fst_envs import tasks
+
+    batch, size = int(data.train_batch_size), int(env["train_size"])
+    found = [(f"data.env.tasks{place}", message) for place, message in tasks.problems(env["tasks"], batch, size)]
+    if env.get("id") not in (None, "???"):
+        found.append(("data.env.id", "is set beside data.env.tasks: leave it out, the tasks name the environments"))
+    if env.get("kwargs"):
+        found.append(("data.env.kwargs", "is set beside data.env.tasks: give every task its own kwargs"))
+    if data.get("shuffle", True):
+        found.append(("data.shuffle", "the tasks of data.env.tasks come in order: set it to false"))
+    if (data.get("train_max_samples") or -1) > 0:
+        found.append(("data.train_max_samples", "would cut the last tasks off: leave it at -1"))
+    if steps is not None and steps * batch > size:
+        message = f"{size} rows end before step {steps}, and the first task would come back: set it to {steps * batch}"
+        found.append(("data.env.train_size", f"{message} (steps x data.train_batch_size)"))
+    return found
+
+
+def config_problems(config: Any) -> list[tuple[str, str]]:
+    """`schedule_problems` of a whole verl config, and what else of it breaks a schedule; empty without tasks."""
+    from omegaconf import OmegaConf
+
+    if not config.data.get("env") or not config.data.env.get("tasks"):
+        return []
+    env = OmegaConf.to_container(config.data.env, resolve=True)
+    assert isinstance(env, dict)
+    epochs = int(env["train_size"]) // int(config.data.train_batch_size) * int(config.trainer.total_epochs)
+    found = schedule_problems(env, config.data, config.trainer.get("total_training_steps") or epochs)
+    for key in ("algorithm.filter_groups.enable", "trainer.v1.sampler.sync_refill_failed_groups"):
+        if OmegaConf.select(config, key):
+            found.append((key, "takes more rows than a step has, and tasks would begin early: set it to false"))
+    return found
+
+
 def _check_episode(env: Mapping[Any, Any]) -> None:
     """Raises ValueError, in the driver and once, for what would fail every single episode later."""
     from fst_envs.episode import Episode
 
-    try:
-        Episode(env["id"], env.get("kwargs"), **(env.get("episode") or {}))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"data.env.episode: {error}") from None
+    for task in env.get("tasks") or [env]:
+        try:
+            Episode(task["id"], task.get("kwargs"), **(env.get("episode") or {}))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"data.env.episode: {error}") from None
     limit = env.get("max_turn_tokens")
     if limit is not None and int(limit) < 1:
         raise ValueError(f"data.env.max_turn_tokens={limit}: a turn needs at least 1 token; null is no limit")
