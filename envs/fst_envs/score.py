@@ -44,7 +44,8 @@ def score(
         _, reward, terminated, truncated, said = run(episode.step(response_text))
         if not (terminated or truncated):
             raise ValueError(
-                f"{env_id} goes on after one answer: play it with an agent loop (data.env.multi_turn=true)"
+                f"{env_id} goes on after one answer: it is not single-turn, play it with an agent loop"
+                " (data.env.multi_turn=true)"
             )
         return {
             "score": reward,
