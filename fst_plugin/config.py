@@ -182,6 +182,11 @@ class FSTConfig(_Strict):
         description="cap of a prompt in the policy's tokens; null: half of the rollout's prompt length (ours)",
     )
     validate_seed: bool = Field(True, description="validate under the seed prompt too, side by side (ours)")
+    drift: bool = Field(
+        False,
+        description="log KL to the starting weights per token on the validation problems, which costs another rollout"
+        " of each; needs actor.use_kl_loss=true (paper §evaluation; off: ours)",
+    )
     seed: int = Field(0, description="of everything random in the fast phase (ours)")
     schedule: ScheduleConfig = ScheduleConfig()
     context: ContextConfig = ContextConfig()

@@ -10,6 +10,7 @@ from fst_plugin import config as core
 from fst_plugin.config import FSTConfig, Problem
 from fst_plugin.imports import load
 
+from .compat import names
 from .dataset import config_problems
 from .hydra_door import MODES
 
@@ -39,7 +40,7 @@ def engine_width(config: DictConfig) -> int:
 def problems(config: DictConfig) -> list[Problem]:
     """Every problem of the whole config; empty where there are none."""
     fst, found = core.inspect(OmegaConf.to_container(config.fst, resolve=True))  # type: ignore[arg-type]
-    return [*found, *_framework(config), *_fits(fst, config), *_paths(fst)]
+    return [*found, *_framework(config), *_fits(fst, config), *_paths(fst), *_drift(fst, config)]
 
 
 def _prompt_length(config: DictConfig) -> Any:
@@ -94,6 +95,23 @@ def _fits(fst: FSTConfig, config: DictConfig) -> list[Problem]:
         found.append(
             Problem("fst.slow_steps", f"T={fst.slow_steps} is more than trainer.total_training_steps={steps}: lower it")
         )
+    return found
+
+
+def _drift(fst: FSTConfig, config: DictConfig) -> list[Problem]:
+    found = []
+    if fst.drift and not names.need_reference_policy(config):
+        found.append(
+            Problem(
+                "fst.drift",
+                "needs verl's reference policy: set actor_rollout_ref.actor.use_kl_loss=true, with"
+                " kl_loss_coef=0 to measure alone",
+            )
+        )
+    if fst.drift and not fst.enabled and config.trainer.v1.trainer_mode in MODES:
+        ours = MODES[config.trainer.v1.trainer_mode]
+        message = f"is measured by this package's trainer, also of plain RL: set trainer.v1.trainer_mode={ours}"
+        found.append(Problem("fst.drift", message))
     return found
 
 

@@ -26,7 +26,7 @@ from fst_plugin.prompts import Prompt, text_digest
 from fst_plugin.rollouts import Problem, Rollout, problem_id
 from fst_plugin.slow_scores import SlowScores
 
-from . import check, episode_metrics, rows, tables
+from . import check, drift, episode_metrics, rows, tables
 from .agent_loop import CONTEXT_LOOP
 from .assignment import COLUMN, row_column
 from .bridge import Bridge
@@ -135,6 +135,9 @@ class FastSlow:
         assert self.fst is not None
         text = self.fst.population.best.text if arm == BEST else self.fst.seed_text
         return row_column(inner, [text], self._bridge.provider, split="val", step=self.global_steps)
+
+    def _validate(self) -> dict[str, float]:
+        return {**super()._validate(), **drift.measure(self)}  # type: ignore[misc]
 
     def _val_metrics_update(self, data_sources: Any, sample_uids: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         if self._fst_enabled:

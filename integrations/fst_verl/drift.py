@@ -1,0 +1,98 @@
+"""Drift: KL(trained || starting weights) in nats per token on the validation problems (paper §evaluation).
+
+With `fst.drift=true` every validation is followed by rollouts of its problems at the training's sampling, as many a
+problem as `val_kwargs.n` (ours), which verl's own actor and reference worker then score; nothing is trained on them
+and they are in no count of rollouts. The estimate is the mean of log p - log p_ref over the sampled tokens: unbiased,
+where verl's `low_var_kl` loses up to 1 nat a token once the policy no longer samples what the base would have said.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .agent_loop import CONTEXT_LOOP
+from .assignment import COLUMN, row_column
+from .bridge import PARTITION
+from .compat import names
+from .validation import BEST, SEED
+
+KEYS = {BEST: "fst/kl_to_base", SEED: "fst/kl_to_base_seed_prompt"}
+"""Arm -> metric. Plain RL has one arm: its rollouts are those of the data's own prompt."""
+UNCHANGED = {"name": "off", "path": None, "kwargs": {}, "placement": "system"}
+
+
+def measure(trainer: Any) -> dict[str, float]:
+    """KL of every arm that is validated; empty with `fst.drift=false`. Call it where verl's servers are awake.
+
+    trainer: a verl V1 trainer inside `fit`. Raises ValueError where the run has no reference policy.
+    """
+    fst = trainer.config.get("fst")
+    if not (fst and fst.get("drift")):
+        return {}
+    if not trainer.use_reference_policy:
+        raise ValueError("fst.drift needs verl's reference policy: set actor_rollout_ref.actor.use_kl_loss=true")
+    sums: dict[str, list[float]] = {arm: [0.0, 0] for arm in KEYS}
+    for batch, arm_of in _batches(trainer):
+        for arm, gap in _gaps(trainer, batch, arm_of):
+            sums[arm] = [sums[arm][0] + float(gap.sum()), sums[arm][1] + len(gap)]
+    return {KEYS[arm]: total / tokens for arm, (total, tokens) in sums.items() if tokens}
+
+
+def _batches(trainer: Any) -> Iterator[tuple[Any, Mapping[str, str]]]:
+    """Validation batches, ready to be rolled out, with the arm of every uid."""
+    config, step, utils = trainer.config, trainer.global_steps, names.tensordict_utils
+    loop = config.actor_rollout_ref.rollout.agent.default_agent_loop
+    for rows in trainer.val_dataloader:
+        size = len(rows["raw_prompt"])
+        rows["uid"] = np.array([str(uuid.uuid4()) for _ in range(size)], dtype=object)
+        if COLUMN in rows:
+            arms, columns = trainer.val_dataloader.arm_of(), rows[COLUMN]
+        else:
+            arms = dict.fromkeys(rows["uid"], BEST)
+            inner = rows.get("agent_name", [loop] * size)
+            columns = [row_column(name, [""], UNCHANGED, split="val", step=step) for name in inner]
+        batch = utils.get_tensordict(rows)
+        utils.assign_non_tensor_stack(batch, "agent_name", [CONTEXT_LOOP] * size)
+        # an anchor's sampling is the training's, and one that fails has no tokens
+        utils.assign_non_tensor_stack(batch, COLUMN, [{**column, "split": "anchor"} for column in columns])
+        utils.assign_non_tensor_data(batch, "global_steps", step)
+        utils.assign_non_tensor_data(batch, "validate", True)
+        yield batch, arms
+
+
+def _gaps(trainer: Any, batch: Any, arm_of: Mapping[str, str]) -> list[tuple[str, Any]]:
+    """(arm, log p - log p_ref of each sampled token) for every trajectory of the batch."""
+    import transfer_queue as tq
+
+    step, servers = trainer.global_steps, trainer.checkpoint_manager
+    uids = list(batch["uid"])
+    tag = {"is_prompt": True, "status": "pending", "global_steps": step}
+    tq.kv_batch_put(keys=uids, partition_id=PARTITION, tags=[dict(tag) for _ in uids])
+    trainer.agent_loop_manager.generate_sequences(batch)
+    done, _ = trainer.replay_buffer.sample(global_steps=step, partition_id=PARTITION, batch_size=len(uids))
+    if not done.keys:
+        return []
+    ahead = trainer.trainer_mode != "sync"  # rollouts for training may be under way: verl's own way to pause them
+    if ahead:
+        servers.abort_replicas()
+    servers.sleep_replicas()
+    done = trainer._balance_batch(done, metrics={})
+    done = trainer._compute_ref_log_prob(trainer._compute_old_log_prob(done, metrics={}), metrics={})
+    servers.update_weights(step)
+    if ahead:
+        servers.resume_generation_replicas()
+    fields = ["old_log_probs", "ref_log_prob", "response_mask"]
+    data = tq.kv_batch_get(keys=done.keys, partition_id=PARTITION, select_fields=fields)
+    tq.kv_clear(keys=done.keys, partition_id=PARTITION)
+    found = zip(done.keys, *(data[name].unbind() for name in fields), strict=True)
+    return [(arm_of[uid], gap(*row)) for key, *row in found if (uid := key.rsplit("_", 2)[0]) in arm_of]
+
+
+def gap(log_probs: Any, reference: Any, mask: Sequence[int]) -> Any:
+    """log p - log p_ref of the sampled tokens of one trajectory; arguments are tensors of one value a response token,
+    mask 0 where a token was not sampled but came from the environment."""
+    return (log_probs - reference).double()[mask.bool()]  # type: ignore[attr-defined]
