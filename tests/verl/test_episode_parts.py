@@ -110,7 +110,7 @@ class Echo(ReasoningEnv):
         return again, float(self.turn), "stop" in text or self.turn == self.last, f"Heard {text}."
 
 
-gym.register("test/Echo-v0", entry_point=Echo)
+gym.register("test/EpisodeEcho-v0", entry_point=Echo)
 
 
 class Engine:
@@ -175,7 +175,7 @@ def make_row(kwargs=None, index=0, **more):
             {"role": "user", "content": f"Say something, number {index}."},
         ],
         "extra_info": {
-            "env_id": "test/Echo-v0",
+            "env_id": "test/EpisodeEcho-v0",
             "env_kwargs": json.dumps(kwargs or {}),
             "index": index,
             "split": "train",
