@@ -7,6 +7,8 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from .observations import Neutral
+
 EPISODE_LOOP = "fst_episode"
 """Agent loop that plays multi-turn rows."""
 
@@ -18,7 +20,8 @@ class EnvDataset(Dataset):
     The two splits share no problem. `data.env.system_prompt`, where set, stands before every problem. With
     `data.env.multi_turn` the rows are played as episodes by the agent loop `fst_episode`, which brings the reward
     along. With `data.env.tasks` the rows of several environments stand in the order of a schedule (see
-    `fst_envs.tasks`), and verl must not shuffle them. Raises ValueError where the split is not one of the two, an
+    `fst_envs.tasks`), and verl must not shuffle them. Questions are sent as they are, save that nothing in them acts
+    as a control token of `tokenizer`. Raises ValueError where the split is not one of the two, an
     episode's settings are not valid, or a schedule cannot be kept.
     """
 
@@ -39,6 +42,7 @@ class EnvDataset(Dataset):
         rows = _scheduled(env, config)[split] if env.get("tasks") else _single(env)[split]
         self.rows = rows[:max_samples] if max_samples > 0 else rows
         self.loop = {"agent_name": EPISODE_LOOP} if env.get("multi_turn") else {}
+        self.neutral = Neutral(tokenizer) if tokenizer is not None else str
         self.system = [{"role": "system", "content": env["system_prompt"]}] if env.get("system_prompt") else []
 
     def __len__(self) -> int:
@@ -51,7 +55,10 @@ class EnvDataset(Dataset):
         return {
             **self.loop,
             "data_source": row["data_source"],
-            "raw_prompt": [*map(dict, self.system), *map(dict, row["prompt"])],
+            "raw_prompt": [
+                *map(dict, self.system),
+                *({**m, "content": self.neutral(m["content"])} for m in row["prompt"]),
+            ],
             "reward_model": dict(row["reward_model"]),
             "extra_info": dict(row["extra_info"]),
             "index": row["extra_info"]["index"],
