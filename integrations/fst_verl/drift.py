@@ -22,7 +22,7 @@ from .validation import BEST, SEED
 
 KEYS = {BEST: "fst/kl_to_base", SEED: "fst/kl_to_base_seed_prompt"}
 """Arm -> metric. Plain RL has one arm: its rollouts are those of the data's own prompt."""
-UNCHANGED = {"name": "off", "path": None, "kwargs": {}, "placement": "system"}
+UNCHANGED: dict[str, Any] = {"name": "off", "path": None, "kwargs": {}, "placement": "system"}
 
 
 def measure(trainer: Any) -> dict[str, float]:
