@@ -43,6 +43,7 @@ class Setup:
     test_every: int = 6  # ours
     seeds: tuple[int, ...] = (0,)
     extra: tuple[str, ...] = ()  # further verl arguments, for every arm
+    task: tuple[str, ...] | None = None  # verl arguments that name the task; None: house rules, the seed is the book
 
 
 @dataclass
@@ -63,9 +64,8 @@ class Result:
 
 def arguments(arm: str, seed: int, setup: Setup, model: Path, out: Path) -> list[str]:
     """verl's command line of one arm: `python -m verl.trainer.main_ppo` and these."""
+    task = (f"data.env.id={ENV_ID}", f"+data.env.kwargs.book={seed}") if setup.task is None else setup.task
     settings = {
-        "data.env.id": ENV_ID,
-        "+data.env.kwargs.book": seed,
         "data.env.system_prompt": "You are a helpful assistant.",
         "data.env.train_size": setup.batch * setup.steps,
         "data.env.val_size": setup.val_size,
@@ -108,6 +108,7 @@ def arguments(arm: str, seed: int, setup: Setup, model: Path, out: Path) -> list
     return [
         *groups,
         *(f"{key}={value}" for key, value in settings.items()),
+        *task,
         f"hydra.run.dir={out / 'hydra'}",
         *setup.extra,
     ]

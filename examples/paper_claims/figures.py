@@ -1,0 +1,272 @@
+"""results.json: the figures of the claims, from the runs' own logs. A figure that cannot be had is null, with why.
+
+A figure is {"median", "low", "high", "n"} over seeds (fst_plugin.analysis); "never" stands for a peak never reached.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fst_envs.tasks import task_names
+from plan import ABLATED, ABLATIONS, MEANING, Plan, stage_tasks
+
+from fst_plugin.analysis import attribution, compare, curves, read
+from fst_plugin.analysis.run import Run, RunError
+from fst_plugin.atomic import write_json
+
+DONE = "result.json"
+AGAINST_RL = ("steps_ratio", "rollouts_ratio", "asymptote_gain", "kl_ratio_at_matched_reward")
+REASONS = {"asymptote_gain": "asymptote", "kl_ratio_at_matched_reward": "kl", "rollouts_ratio": "rollouts"}
+NO_STAR = (
+    "not run: the tiny policy's language has no numbers of nodes, edges or tags, so a star graph is unreadable to it;"
+    " give a language model with --model"
+)
+Figure = dict[str, Any]
+
+
+def load(folder: Path, arm: str, seed: int) -> Run | None:
+    """A finished run; None where it is not finished or cannot be read."""
+    if not (folder / DONE).exists():
+        return None
+    try:
+        return read.read(f"{arm}_{seed}={folder}")
+    except RunError:
+        return None
+
+
+def reward(folder: Path) -> dict[int, float]:
+    """Step -> validation reward of a finished run; empty where it is not finished."""
+    run = load(folder, "any", 0)
+    return run.reward() if run else {}
+
+
+def write_results(path: Path, plan: Plan, best: Mapping[str, float], out: Path, failed: Mapping[str, str]) -> None:
+    write_json(path, results(plan, best, out, failed))
+
+
+def results(plan: Plan, best: Mapping[str, float], out: Path, failed: Mapping[str, str]) -> dict[str, Any]:
+    """Every figure, by the claim's key, then by task."""
+    found: dict[str, Any] = {key: {} for key in AGAINST_RL}
+    compared = {task: _against_rl(plan, task, best, out) for task in plan.tasks if task != "star_graph"}
+    for key in AGAINST_RL:
+        found[key] = {task: _pick(figures, key) for task, figures in compared.items()}
+    found["plasticity_ratio"] = _plasticity(plan, out)
+    found["continual_ratio"], found["forgetting"] = _continual(plan, out)
+    found["star_graph_ratio"] = {"star_graph": _star_graph(plan, best, out)}
+    found["attribution"] = {ABLATED: _attribution(plan, out)}
+    found["arms"] = {task: figures.get("arms", {}) for task, figures in compared.items()}
+    found["ablations"] = _ablations(plan, best, out)
+    found["learning_rates"] = _rates(plan, best, out)
+    found["failed"] = dict(failed)
+    found["settings"] = {
+        "seeds": list(plan.seeds),
+        "claims": list(plan.claims),
+        "lengths": asdict(plan.lengths),
+        "extra": list(plan.extra),
+        "model": "another one" if plan.language else "tiny policy",
+    }
+    return found
+
+
+def _missing(reason: str) -> Figure:
+    return {"median": None, "low": None, "high": None, "n": 0, "reason": reason}
+
+
+def _figure(interval: curves.Interval) -> Figure:
+    def plain(value: float | None) -> Any:
+        return value if value is None or math.isfinite(value) else compare.NEVER
+
+    return {"median": plain(interval.value), "low": plain(interval.low), "high": plain(interval.high), "n": interval.n}
+
+
+def _over_seeds(
+    plan: Plan, folders: Callable[[int], Sequence[str]], out: Path, figure: Callable[..., float], claim: str
+) -> Figure:
+    """Median of figure(run, run, ...) over the seeds. folders: those of the runs, by seed."""
+    values = []
+    for seed in plan.seeds:
+        runs = {folder: load(out / folder, "any", seed) for folder in folders(seed)}
+        if missing := [folder for folder, run in runs.items() if run is None]:
+            asked = claim in plan.claims
+            return _missing(f"not finished: {', '.join(missing)}" if asked else f"{claim} was not asked for")
+        value = figure(*runs.values())
+        if not math.isfinite(value):
+            return _missing(f"no ratio: the baseline scored 0 with seed {seed}")
+        values.append(value)
+    return _figure(curves.bootstrap(values))
+
+
+def _ratio(ours: float, theirs: float) -> float:
+    return ours / theirs if theirs else math.nan
+
+
+def _final(run: Run, source: str | None = None, step: int | None = None) -> float:
+    """The validation at `step`, or the last one; nan where there is none."""
+    curve = run.reward(source)
+    return curve.get(max(curve) if step is None else step, math.nan) if curve else math.nan
+
+
+# -------------------------------------------------------------------------------------------------------- efficiency
+
+
+def _runs(plan: Plan, task: str, best: Mapping[str, float], out: Path) -> list[Run]:
+    found = []
+    for seed in plan.seeds:
+        for arm in ("rl", "fst", "prompts"):
+            job = plan.main_job(task, arm, seed, best[task] if arm == "rl" else None)
+            if run := load(out / job.name, arm, seed):
+                found.append(run)
+    return found
+
+
+def _against_rl(plan: Plan, task: str, best: Mapping[str, float], out: Path) -> dict[str, Any]:
+    runs = _runs(plan, task, best, out)
+    complete = [arm for arm in ("rl", "fst") if sum(r.arm == arm for r in runs) == len(plan.seeds)]
+    if len(complete) < 2:
+        asked = "efficiency" in plan.claims or task == ABLATED
+        return {"reason": "RL or FST is not finished with every seed" if asked else "efficiency was not asked for"}
+    return compare.compare(runs, "rl")
+
+
+def _pick(figures: Mapping[str, Any], key: str) -> Figure:
+    if "arms" not in figures:
+        return _missing(figures["reason"])
+    fst, rl = figures["arms"]["fst"], figures["arms"]["rl"]
+    found = fst.get(key)
+    if found is None:
+        name = REASONS.get(key, key)
+        why = [f"{arm}: {own['reasons'][name]}" for arm, own in (("FST", fst), ("RL", rl)) if name in own["reasons"]]
+        return _missing("; ".join(why) or "no figure with every seed")
+    return {"median": found["value"], "low": found["low"], "high": found["high"], "n": found["n"]}
+
+
+def _star_graph(plan: Plan, best: Mapping[str, float], out: Path) -> Figure:
+    """First validation above 0, FST over RL."""
+    if not plan.language:
+        return _missing(NO_STAR)
+    rates = {"fst": None, "rl": best["star_graph"]}
+
+    def folders(seed: int) -> list[str]:
+        return [plan.main_job("star_graph", arm, seed, rate).name for arm, rate in rates.items()]
+
+    def ratio(fst: Run, rl: Run) -> float:
+        first = [min((step for step, v in run.reward().items() if v > 0), default=math.inf) for run in (fst, rl)]
+        return _ratio(*first)
+
+    found = _over_seeds(plan, folders, out, ratio, "efficiency")
+    if (found.get("reason") or "").startswith("no ratio"):
+        found["reason"] = "no ratio: an arm never left 0, or was above it before its first step"
+    return found
+
+
+# ------------------------------------------------------------------------------------------- other weights and tasks
+
+
+def _plasticity(plan: Plan, out: Path) -> dict[str, Figure]:
+    """Last validation of a fresh plain RL pass on the other rule family, by the weights that it started from."""
+    pairs = {"fst over rl": ("fst", "rl"), "fst over base": ("fst", "base"), "rl over base": ("rl", "base")}
+    found = {}
+    for name, arms in pairs.items():
+
+        def folders(seed: int, arms: tuple[str, str] = arms) -> list[str]:
+            return [f"plasticity/{arm}_{seed}" for arm in arms]
+
+        def ratio(ours: Run, theirs: Run) -> float:
+            return _ratio(_final(ours), _final(theirs))
+
+        found[f"house_rules_places: {name}"] = _over_seeds(plan, folders, out, ratio, "plasticity")
+    return found
+
+
+def _continual(plan: Plan, out: Path) -> tuple[dict[str, Figure], dict[str, Figure]]:
+    """Score at the end of each stage on its task, FST over RL; and what each arm lost of it by the end of the run."""
+    arms = ("fst", "rl")
+    ratios, lost = {}, {}
+    for i, (_, last) in enumerate(plan.lengths.steps_of_stages):
+
+        def at(run: Run, step: int | None, i: int = i) -> float:
+            return _final(run, task_names(stage_tasks(run.seed, plan.lengths))[i], step)
+
+        def ratio(fst: Run, rl: Run, last: int = last, at: Any = at) -> float:
+            return _ratio(at(fst, last), at(rl, last))
+
+        both = [f"continual/{arm}_" for arm in arms]
+        ratios[f"stage_{i + 1}"] = _over_seeds(plan, lambda s, b=both: [f"{n}{s}" for n in b], out, ratio, "continual")
+        for arm in arms:
+
+            def loss(run: Run, last: int = last, at: Any = at) -> float:
+                return at(run, last) - at(run, None)
+
+            if i < 2:
+                folder = f"continual/{arm}_"
+                lost[f"stage_{i + 1}: {arm}"] = _over_seeds(
+                    plan, lambda s, f=folder: [f"{f}{s}"], out, loss, "continual"
+                )
+    return ratios, lost
+
+
+def _attribution(plan: Plan, out: Path) -> Figure:
+    """The 2x2 over all seeds' problems, what each part adds to neither, and whether both beat each alone, and each
+    alone the base. Its own figure is the cell of both."""
+    counts = {cell: {"passed": 0, "of": 0} for cell in attribution.CELLS}
+    for seed in plan.seeds:
+        own = {}
+        for cell in attribution.CELLS:
+            weights, prompt = cell.split("/")
+            run = load(out / f"attribution/{weights}_{prompt}_{seed}", "any", seed)
+            if run is None or not run.reward():
+                asked = "attribution" in plan.claims
+                return _missing(f"not finished: {cell}, seed {seed}" if asked else "attribution was not asked for")
+            own[cell] = {"passed": round(_final(run) * plan.lengths.pass_size), "of": plan.lengths.pass_size}
+            counts[cell] = {key: counts[cell][key] + own[cell][key] for key in ("passed", "of")}
+        write_json(out / plan.main_job(ABLATED, "fst", seed).name / read.ATTRIBUTION_FILE, own)  # fst report shows it
+    found = attribution.attribution(counts)
+    cells = {cell: {**_figure(interval), "n": counts[cell]["of"]} for cell, interval in found.cells.items()}
+    base, fast, slow, both = (found.cells[c].value for c in attribution.CELLS)
+    return {
+        **cells["trained/evolved"],
+        "cells": cells,
+        "gain": {name: _figure(getattr(found, name)) for name in ("fast", "slow", "both")},
+        "interaction": found.interaction,
+        "holds": both > max(fast, slow) and min(fast, slow) > base,
+    }
+
+
+# ------------------------------------------------------------------------------------------------- sweep, ablations
+
+
+def _ablations(plan: Plan, best: Mapping[str, float], out: Path) -> dict[str, Any]:
+    """Ablation -> what it is, its last validation, and its steps and rollouts to RL's peak over RL's."""
+    if "ablations" not in plan.claims:
+        return {}
+    rl = [run for run in _runs(plan, ABLATED, best, out) if run.arm == "rl"]
+    found: dict[str, Any] = {}
+    for name in ABLATIONS:
+        runs = [r for seed in plan.seeds if (r := load(out / f"ablations/{name}_{seed}", name, seed))]
+        if len(runs) < len(plan.seeds) or len(rl) < len(plan.seeds):
+            found[name] = {"what": MEANING[name], "reason": "not finished with every seed"}
+            continue
+        arm = compare.compare([*rl, *runs], "rl")["arms"][name]
+        kept = ("final", "peak", "steps_ratio", "rollouts_ratio", "fast_rollouts", "kl_at_end")
+        found[name] = {"what": MEANING[name], **{key: _renamed(arm.get(key)) for key in kept}}
+    return found
+
+
+def _renamed(figure: Mapping[str, Any] | None) -> Figure | None:
+    return None if figure is None else {"median": figure["value"], **{k: figure[k] for k in ("low", "high", "n")}}
+
+
+def _rates(plan: Plan, best: Mapping[str, float], out: Path) -> dict[str, Any]:
+    """Task -> the chosen rate, and the peak and last validation of RL at each, with the first seed."""
+    found = {}
+    for task in plan.tasks:
+        tried = {}
+        for rate in plan.rates:
+            if curve := reward(out / plan.main_job(task, "rl", plan.seeds[0], rate).name):
+                tried[f"{rate:g}"] = {"peak": max(curve.values()), "final": curve[max(curve)]}
+        found[task] = {"chosen": best[task], "swept": len(tried) > 1, "tried": tried}
+    return found

@@ -1,0 +1,156 @@
+"""The paper's claims, side by side on one machine: every run through verl, then results.json.
+
+    python examples/paper_claims/run.py                 # three seeds; hours on 2 cores
+    python examples/paper_claims/run.py --quick         # one seed, short runs, no sweep, probe or ablations
+    python examples/paper_claims/run.py --only continual --jobs 2
+    python examples/paper_claims/run.py --plan          # what would be run; starts nothing
+    python examples/paper_claims/make_results.py runs/paper_claims/results.json   # RESULTS.md
+
+A finished run has a result.json in its folder and is not repeated; a run that was cut off begins anew. results.json is
+written from whatever is finished, and says of every figure that it lacks why.
+Where this differs from the paper: a tiny policy on CPU, a reflection that only composes prompts from feedback
+sentences, short runs. RL gets the best of three learning rates per task; FST is not swept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+from figures import reward, write_results
+from fst_verl import demo
+from plan import CLAIMS, QUICK, RATES, Job, Lengths, Plan, with_prompt
+from rich.console import Console
+
+from fst_plugin.atomic import write_json
+
+HERE = Path(__file__).resolve().parent
+DONE = "result.json"
+RunArm = Callable[..., demo.Result]
+
+console = Console()
+
+
+def finished(job: Job, out: Path) -> bool:
+    """Raises RuntimeError where the folder holds a finished run that is another one."""
+    path = out / job.name / DONE
+    if not path.exists():
+        return False
+    if json.loads(path.read_text(encoding="utf-8"))["job"] != job.identity():
+        raise RuntimeError(f"{path} is of a run with other settings: move the folder away, or give another --out")
+    return True
+
+
+def weights_of(name: str, out: Path) -> Path:
+    """The last weights of a finished run, in Hugging Face's format. Raises RuntimeError where it has none."""
+    saved = sorted((out / name / "checkpoints").glob("global_step_*"), key=lambda p: int(p.name.rpartition("_")[2]))
+    model = saved[-1] / "actor" / "huggingface" if saved else None
+    if model is None or not any(model.glob("*.safetensors")):
+        raise RuntimeError(f"{out / name} left no weights: it has to be finished first")
+    return model
+
+
+def perform(job: Job, model: Path, out: Path, run_arm: RunArm) -> None:
+    """Runs one job to its end and marks it finished; what an unfinished one left is removed first."""
+    if finished(job, out):
+        return
+    folder, setup = out / job.name, job.setup
+    start = weights_of(job.weights, out) if job.weights else model
+    if job.prompt:
+        known = json.loads((out / job.prompt / DONE).read_text(encoding="utf-8"))
+        setup = with_prompt(setup, known["figures"]["best_prompt"])
+    shutil.rmtree(folder, ignore_errors=True)
+    figures = run_arm(job.arm, job.seed, setup, start, folder, lambda step: None)
+    write_json(folder / DONE, {"job": job.identity(), "figures": asdict(figures)})
+
+
+def perform_all(jobs: Sequence[Job], model: Path, out: Path, workers: int, run_arm: RunArm) -> dict[str, str]:
+    """Runs jobs, `workers` at a time; one that fails does not stop the others. Returns job -> what went wrong."""
+    jobs = list({job.name: job for job in jobs}.values())
+    waiting = [job for job in jobs if not finished(job, out)]
+    if waiting:
+        console.print(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are finished already; {workers} at a time")
+    failed: dict[str, str] = {}
+
+    def one(job: Job) -> None:
+        try:
+            perform(job, model, out, run_arm)
+            console.print(f"done: {job.name}", markup=False)
+        except (RuntimeError, OSError) as error:
+            failed[job.name] = str(error)
+            console.print(f"failed: {job.name}: {error}", style="red", markup=False)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(one, waiting))
+    return failed
+
+
+def best_rates(plan: Plan, out: Path) -> dict[str, float]:
+    """Task -> the learning rate at which RL's validations are best: highest peak, then highest mean. Setup's own where
+    nothing was swept."""
+    best: dict[str, float] = dict.fromkeys(plan.tasks, demo.Setup.learning_rate)
+    for task in plan.tasks:
+        curves = {rate: reward(out / plan.main_job(task, "rl", plan.seeds[0], rate).name) for rate in plan.rates}
+        known = {rate: list(curve.values()) for rate, curve in curves.items() if curve}
+        if known:
+            best[task] = max(known, key=lambda rate: (max(known[rate]), sum(known[rate]) / len(known[rate])))
+    return best
+
+
+def run(plan: Plan, model: Path, out: Path, workers: int, run_arm: RunArm = demo.run_arm) -> dict[str, str]:
+    """Everything that is not finished yet, then results.json. Returns what failed."""
+    failed = perform_all(plan.sweep(), model, out, workers, run_arm) if len(plan.rates) > 1 else {}
+    best = best_rates(plan, out)
+    failed |= perform_all(plan.main(best), model, out, workers, run_arm)
+    failed |= perform_all(plan.after(best), model, out, workers, run_arm)
+    write_results(out / "results.json", plan, best, out, failed)
+    return failed
+
+
+def main(given: Sequence[str] | None = None, run_arm: RunArm = demo.run_arm) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one seed, short runs, efficiency, continual, 2x2 only")
+    parser.add_argument("--only", choices=CLAIMS, action="append", help="this claim alone; may be given several times")
+    parser.add_argument("--seeds", type=int, default=None, help="how many seeds (3; with --quick 1)")
+    parser.add_argument("--jobs", type=int, default=1, help="verl runs at a time; each takes about 7 GB")
+    parser.add_argument("--out", type=Path, default=None, help="folder of all runs (runs/paper_claims[_quick])")
+    parser.add_argument("--model", type=Path, default=None, help="another base model, which also reads the star graph")
+    parser.add_argument("--set", action="append", default=[], help="further verl argument, for every run")
+    parser.add_argument("--plan", action="store_true", help="list the runs and start none")
+    args = parser.parse_args(given)
+    claims = args.only or (("efficiency", "continual", "attribution") if args.quick else CLAIMS)
+    seeds = tuple(range(args.seeds or (1 if args.quick else 3)))
+    rates = (demo.Setup.learning_rate,) if args.quick else RATES
+    plan = Plan(seeds, QUICK if args.quick else Lengths(), claims, tuple(args.set), args.model is not None, rates)
+    out = (args.out or Path("runs") / ("paper_claims_quick" if args.quick else "paper_claims")).absolute()
+    if args.plan:
+        best = dict.fromkeys(plan.tasks, demo.Setup.learning_rate)
+        jobs = {j.name: j for j in (*plan.sweep(), *plan.main(best), *plan.after(best))}.values()
+        for job in jobs:
+            console.print(f"{job.setup.steps:4d} steps  {job.name}", markup=False, highlight=False)
+        console.print(f"{len(jobs)} runs, {sum(j.setup.steps for j in jobs)} steps")
+        return 0
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    model = (args.model or out / "tiny_policy").absolute()
+    if args.model is None:
+        from fst_envs.tiny_policy import main as build_policy
+
+        build_policy(model, 0, False)
+    try:
+        failed = run(plan, model, out, args.jobs, run_arm)
+    except RuntimeError as error:
+        console.print(str(error), style="red", markup=False)
+        return 1
+    console.print(f"figures: {out / 'results.json'}; {len(failed)} runs failed", markup=False)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
