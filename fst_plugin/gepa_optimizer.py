@@ -184,8 +184,12 @@ class _Phase:
             f" {self.plan.evidence} or more held out, at most {self.settings.budget} rollouts;"
             f" reflection: {self.settings.reflection.describe()}"
         )
-        self._search(self.plan)
-        prompts = self._rank()
+        try:
+            self._search(self.plan)
+            prompts = self._rank()
+        except BaseException:
+            self._tell("failed")
+            raise
         self._tell("done")
         return self._outcome(prompts)
 

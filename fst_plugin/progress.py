@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Status:
-    """stage: "searching", "comparing" or "done". spent, budget: rollouts. best: highest mean anchor score so far.
+    """stage: "searching", "comparing", "done" or "failed". spent, budget: rollouts. best: highest mean anchor score so far.
     candidates: new prompts tested; accepted: of them, those scored on all anchors."""
 
     cycle: int
@@ -53,7 +53,7 @@ class LiveLine:
             self._live = Live(console=self._console, auto_refresh=False)
             self._live.start()
         self._live.update(Text(status.line()), refresh=True)
-        if status.stage == "done":
+        if status.stage in ("done", "failed"):
             self._live.stop()
             self._live = None
 

@@ -2,6 +2,7 @@
 
 import io
 
+import pytest
 from rich.console import Console
 from rule_world import World, make_problems, seed_population
 
@@ -36,3 +37,18 @@ def test_one_live_line_on_a_terminal():
     lines, out = [], io.StringIO()
     run(LiveLine(lines.append, Console(file=out, force_terminal=True, width=200)))
     assert lines == [] and "/240 rollouts" in out.getvalue() and "done" in out.getvalue()
+
+
+def test_a_phase_that_fails_leaves_the_terminal_alone():
+    live = LiveLine(lambda line: None, Console(file=io.StringIO(), force_terminal=True))
+    world = World()
+
+    def dying(cells):
+        if world.batches:
+            raise ConnectionError("gone")
+        return world(cells)
+
+    optimizer = GEPAOptimizer(OfflineReflection(), k=4, budget=240, status=live)
+    with pytest.raises(ConnectionError):
+        optimizer.evolve(seed_population(), make_problems(48), dying, cycle=0, seed=0)
+    assert live._live is None
