@@ -9,8 +9,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Status:
-    """stage: "searching", "comparing", "done" or "failed". spent, budget: rollouts. best: highest mean anchor score so far.
-    candidates: new prompts tested; accepted: of them, those scored on all anchors."""
+    """stage: "searching", "comparing", "done" or "failed". spent, budget: rollouts. best: highest mean anchor score so
+    far. candidates: new prompts tested; accepted: of them, those scored on all anchors."""
 
     cycle: int
     stage: str
