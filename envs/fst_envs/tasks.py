@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -112,25 +113,25 @@ def _identity(task: Mapping[str, Any]) -> str:
 
 
 def task_names(tasks: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One name a task, the same for tasks that are the same: "fst/HouseRules-v0[book=2]", with those arguments in
-    which tasks of the same environment differ."""
+    """One name a task, the same for tasks that are the same: "fst/HouseRules-v0/book-2", with those arguments in which
+    tasks of the same environment differ. Loggers take it as part of a metric's name."""
     variants: dict[str, dict[str, dict[str, Any]]] = {}
     for task in tasks:
         variants.setdefault(env_name(task["id"]), {})[_identity(task)] = dict(task.get("kwargs") or {})
-    found = []
-    for task in tasks:
-        name = env_name(task["id"])
-        kwargs = list(variants[name].values())
-        keys = sorted({k for some in kwargs for k in some if any(k not in o or o[k] != some[k] for o in kwargs)})
-        own = variants[name][_identity(task)]
-        label = ",".join(f"{k}={_plain(own[k]) if k in own else 'default'}" for k in keys)
-        found.append(f"{name}[{label}]" if label else name)
-    return found
+    names: dict[str, str] = {}
+    for name, own in variants.items():
+        keys = sorted({k for some in own.values() for k in some if any(o.get(k, o) != some[k] for o in own.values())})
+        for identity, kwargs in own.items():
+            label = "_".join(f"{k}-{_plain(kwargs[k]) if k in kwargs else 'default'}" for k in keys)
+            full = f"{name}/{label}" if label else name
+            same = sum(other == full or other.startswith(f"{full}.") for other in names.values())
+            names[identity] = f"{full}.{same + 1}" if same else full
+    return [names[_identity(task)] for task in tasks]
 
 
 def _plain(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, sort_keys=True, default=str)
-    return text.replace("/", ":").replace(" ", "")  # a slash ends a part of a metric's name
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-") or "none"
 
 
 def stages(tasks: Sequence[Mapping[str, Any]], batch: int, train_size: int) -> list[Stage]:

@@ -64,9 +64,9 @@ class Fake:
         if kind == "continual":
             seed = int(own[-1])
             names = [
-                f"fst/HouseRules-v0[book={seed},kinds=default]",
-                f'fst/HouseRules-v0[book={seed + 50},kinds=["places"]]',
-                f"fst/HouseRules-v0[book={seed + 200},kinds=default]",
+                f"fst/HouseRules-v0/book-{seed}_kinds-default",
+                f"fst/HouseRules-v0/book-{seed + 50}_kinds-places",
+                f"fst/HouseRules-v0/book-{seed + 200}_kinds-default",
             ]
             high = 0.8 if arm == "fst" else 0.4
             return {n: (high if step >= 6 * (i + 1) else 0.0) - 0.1 * (step > 6 * (i + 1)) for i, n in enumerate(names)}

@@ -25,7 +25,7 @@ def source_of_step(rows, step):
 
 def test_every_step_is_served_its_own_task():
     made = load([task(1, 1), task(2, 4), {"id": TRY, "from_step": 6}], 7)
-    books = ["fst/HouseRules-v0[book=1]", "fst/HouseRules-v0[book=2]"]
+    books = ["fst/HouseRules-v0/book-1", "fst/HouseRules-v0/book-2"]
     assert [source_of_step(made["train"], s) for s in range(1, 8)] == [
         *[{books[0]}] * 3,
         *[{books[1]}] * 2,
@@ -65,7 +65,7 @@ def test_a_question_held_out_for_one_task_is_held_out_for_all(monkeypatch):
 def test_a_task_that_comes_back_goes_on_where_it_stopped():
     made = load([task(1, 1), task(2, 3), task(1, 4)], 5)
     first, again = made["train"][: 2 * BATCH], made["train"][3 * BATCH :]
-    assert {row["data_source"] for row in first + again} == {"fst/HouseRules-v0[book=1]"}
+    assert {row["data_source"] for row in first + again} == {"fst/HouseRules-v0/book-1"}
     questions = [row["extra_info"]["task_id"] for row in first + again]
     assert len(set(questions)) == len(questions) == 4 * BATCH
     assert len(made["val"]) == 2 * 6
@@ -85,10 +85,12 @@ def test_too_few_problems_are_told_with_the_mend():
 @pytest.mark.parametrize(
     "kwargs, names",
     [
-        ([{}, {"words": 8}], ["e[words=default]", "e[words=8]"]),
-        ([{"a": 1, "b": 2}, {"a": 1, "b": 3}], ["e[b=2]", "e[b=3]"]),
-        ([{"kinds": ["x/y"]}, {"kinds": ["z"]}], ['e[kinds=["x:y"]]', 'e[kinds=["z"]]']),
+        ([{}, {"words": 8}], ["e/words-default", "e/words-8"]),
+        ([{"a": 1, "b": 2}, {"a": 1, "b": 3}], ["e/b-2", "e/b-3"]),
+        ([{"kinds": ["x/y"]}, {"kinds": ["z", 1]}], ["e/kinds-x-y", "e/kinds-z-1"]),
+        ([{"file": "a b"}, {"file": "a/b"}, {"file": "a-b"}], ["e/file-a-b", "e/file-a-b.2", "e/file-a-b.3"]),
         ([{"a": 1}, {"a": 1}], ["e", "e"]),
+        ([{"a": None}, {}], ["e/a-null", "e/a-default"]),
     ],
 )
 def test_names_tell_tasks_of_one_environment_apart(kwargs, names):
@@ -191,7 +193,7 @@ def test_the_dataset_holds_the_schedule_in_verls_rows():
     assert len(train) == 16 and len(val) == 10
     assert [train[i]["extra_info"]["env_kwargs"]["book"] for i in range(16)] == [1] * 8 + [2] * 8
     assert train[0]["raw_prompt"][0] == {"role": "system", "content": "S"}
-    assert {val[i]["data_source"] for i in range(10)} == {"fst/HouseRules-v0[book=1]", "fst/HouseRules-v0[book=2]"}
+    assert {val[i]["data_source"] for i in range(10)} == {"fst/HouseRules-v0/book-1", "fst/HouseRules-v0/book-2"}
 
 
 def test_a_schedule_that_would_be_shuffled_is_refused():
@@ -209,4 +211,4 @@ def test_verls_own_loader_serves_the_schedule():
     sampler = create_rl_sampler(SimpleNamespace(shuffle=False), rows)
     loader = StatefulDataLoader(rows, batch_size=4, drop_last=True, collate_fn=names.collate_fn, sampler=sampler)
     served = [set(batch["data_source"]) for batch in loader]
-    assert served == [{"fst/HouseRules-v0[book=1]"}] * 2 + [{"fst/HouseRules-v0[book=2]"}] * 2
+    assert served == [{"fst/HouseRules-v0/book-1"}] * 2 + [{"fst/HouseRules-v0/book-2"}] * 2
