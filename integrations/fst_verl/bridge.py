@@ -110,11 +110,9 @@ class Bridge:
             keys=list(final.values()), partition_id=PARTITION, select_fields=["rm_scores", "extra_fields", "responses"]
         )
         extras = rows.column(data, "extra_fields") or []
-        texts = trainer.tokenizer.batch_decode(list(data["responses"]), skip_special_tokens=True)
-        results = {
-            uid: {"score": float(data["rm_scores"][i].sum()), "text": texts[i], "extra": extras[i]}
-            for i, uid in enumerate(final)
-        }
+        texts = trainer.tokenizer.batch_decode(list(data["responses"].unbind()), skip_special_tokens=True)
+        scores = [float(row.sum()) for row in data["rm_scores"].unbind()]
+        results = {uid: {"score": scores[i], "text": texts[i], "extra": extras[i]} for i, uid in enumerate(final)}
         tq.kv_clear(keys=done.keys, partition_id=PARTITION)
         return [results.get(uid) for uid in uids]
 

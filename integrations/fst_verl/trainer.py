@@ -177,16 +177,16 @@ class FastSlow:
             return []
         fields = ["rm_scores", "extra_fields", "responses"]
         data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
-        texts = self.tokenizer.batch_decode(list(data["responses"]), skip_special_tokens=True)
+        texts = self.tokenizer.batch_decode(list(data["responses"].unbind()), skip_special_tokens=True)
+        scores = [float(row.sum()) for row in data["rm_scores"].unbind()]
         answers = {p.id: p.answer for p in self._look_ahead.recent()} if self._bridge.show_answer else {}
         found = []
         for i, extra in enumerate(rows.column(data, "extra_fields") or []):
             if mark := extra.get("fst"):
-                score = float(data["rm_scores"][i].sum())
-                self._rewards_by_rank[mark["rank"]].append(score)
-                self._rewards_by_problem[mark["problem"]].append(score)
+                self._rewards_by_rank[mark["rank"]].append(scores[i])
+                self._rewards_by_problem[mark["problem"]].append(scores[i])
                 reference = self._bridge.reference(answers.get(mark["problem"]))
-                found.append((mark["problem"], mark["digest"], rows.rollout(score, texts[i], extra, reference)))
+                found.append((mark["problem"], mark["digest"], rows.rollout(scores[i], texts[i], extra, reference)))
         return found
 
     # ------------------------------------------------------------------------------------------------------ metrics
