@@ -69,20 +69,27 @@ def measure(model: Path = Path("runs/benchmarks/tiny_policy"), budget: int = 960
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "figures.json"
         command = [
-            *arguments("fst", 0, Setup(steps=1, batch=32), model.absolute(), Path(folder)),
+            *(
+                a
+                for a in arguments("fst", 0, Setup(steps=1, batch=32), model.absolute(), Path(folder))
+                if "train_size" not in a
+            ),
+            "data.env.train_size=192",
             "trainer.val_before_train=false",
+            "trainer.critic_warmup=2",
             "trainer.test_freq=-1",
             f"actor_rollout_ref.rollout.max_num_seqs={WIDTH}",
-            "data.env.train_size=192",
             "fst.fast.path=fast_phase_vllm.Measured",
             f"fst.fast.kwargs={{out: '{out}', budget: {budget}}}",
         ]
         here = str(Path(__file__).parent)
         path = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
-        subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-m", "verl.trainer.main_ppo", *command],
-            check=True,
             capture_output=True,
+            text=True,
             env={**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
         )
+        if done.returncode:
+            raise RuntimeError(f"verl ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         return json.loads(out.read_text())

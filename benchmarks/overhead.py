@@ -68,6 +68,10 @@ def run(arm: str, steps: int, model: Path) -> tuple[list[float], list[float]]:
 
 # what +fst=paper sets in verl's own nodes, for the run that knows nothing of it; the advantage is verl's in all arms
 PLAIN_RECIPE = [
+    "actor_rollout_ref.actor.ppo_mini_batch_size=${data.train_batch_size}",
+    "actor_rollout_ref.actor.optim.betas=[0.9,0.999]",
+    "actor_rollout_ref.actor.optim.weight_decay=0.0",
+    "actor_rollout_ref.actor.optim.lr_warmup_steps=10",
     "algorithm.use_kl_in_reward=false",
     "actor_rollout_ref.actor.ppo_epochs=1",
     "actor_rollout_ref.actor.loss_agg_mode=token-mean",

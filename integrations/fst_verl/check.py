@@ -90,11 +90,6 @@ def _fits(fst: FSTConfig, config: DictConfig) -> list[Problem]:
                 " cap or raise data.max_prompt_length",
             )
         )
-    steps = config.trainer.get("total_training_steps")
-    if steps is not None and fst.slow_steps > int(steps):
-        found.append(
-            Problem("fst.slow_steps", f"T={fst.slow_steps} is more than trainer.total_training_steps={steps}: lower it")
-        )
     return found
 
 

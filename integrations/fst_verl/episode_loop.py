@@ -102,7 +102,10 @@ class EpisodeLoop(_Base):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if self.continuous_token_builder is None:
-            self.continuous_token_builder = token_builder(self)
+            try:
+                self.continuous_token_builder = token_builder(self)
+            except Exception as error:  # the template's own, of any kind
+                raise refused(error) from error
         self.neutral = Neutral(self.tokenizer)
         env = self.data_config.get("env") or {}
         self.episode_settings = dict(env.get("episode") or {})
@@ -208,10 +211,7 @@ class EpisodeLoop(_Base):
         try:
             merged, longer.mask, longer.logprobs = await merge(before, after, longer.ids, longer.mask, longer.logprobs)
         except Exception as error:  # the template's own, of any kind
-            raise ValueError(
-                "this chat template cannot take an observation: it must allow two user messages in a row and leave what"
-                f" was said before as it is; set actor_rollout_ref.model.custom_chat_template ({error})"
-            ) from error
+            raise refused(error) from error
         longer.ids = merged.token_ids
         if self._room(longer) < 1:
             return None
@@ -269,6 +269,14 @@ class EpisodeLoop(_Base):
                 "reward_extra_info": told,
             },
         )
+
+
+def refused(error: Exception) -> ValueError:
+    """What to say where the chat template fails."""
+    return ValueError(
+        "this chat template cannot take an observation: it must allow two user messages in a row and leave what was said"
+        f" before as it is; set actor_rollout_ref.model.custom_chat_template ({error})"
+    )
 
 
 def named(row: Mapping[str, Any]) -> dict[str, Any]:
