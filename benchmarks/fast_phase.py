@@ -203,7 +203,7 @@ def new_candidates() -> float:
 
 
 def by_arithmetic() -> int:
-    sizes = {"fresh_carried": 0, "anchor_pool": 192, "held_out_pool": 192, "width": 256, "min_test": 3}
+    sizes = {"fresh_carried": 0, "anchor_pool": 192, "held_out_pool": 192, "width": 256, "min_test": 3, "shared": False}
     plan = lay_out(960, rounds=3, proposals=None, new_candidates=12, **sizes)
     assert plan is not None
     return plan.scored_candidates(960, 0)

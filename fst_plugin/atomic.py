@@ -48,6 +48,16 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> None:
     write_text(path, text + "\n")
 
 
+def set_aside(folder: Path) -> Path:
+    """Renames a folder to `old_<name>_<n>` beside it, so that nothing of it is lost; returns its new path."""
+    number = 1
+    while (target := folder.with_name(f"old_{folder.name}_{number}")).exists():
+        number += 1
+    folder.rename(target)
+    sync_folder(folder.parent)
+    return target
+
+
 def sync_folder(folder: str | os.PathLike[str]) -> None:
     """Forces a folder's entries to disk; does nothing where the system can't open folders."""
     try:

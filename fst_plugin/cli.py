@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from fst_envs.cli import app as environments
+from fst_envs.cli import visible
 from rich.console import Console
 from rich.table import Table
 
@@ -27,7 +28,7 @@ def check(
 ) -> None:
     """Checks the arguments of a `python -m verl.trainer.main_ppo ... +fst=default` command; starts nothing."""
     try:
-        from fst_verl.check import compose, problems
+        from fst_verl.check import compose, environment, problems
     except ImportError as error:
         console.print(f"[red]fst check needs verl ({error}): pip install 'fst-plugin\\[verl]'[/red]")
         raise typer.Exit(2) from None
@@ -40,7 +41,7 @@ def check(
         from omegaconf import OmegaConf
 
         console.print(OmegaConf.to_yaml(OmegaConf.create({"fst": config.fst})), markup=False, highlight=False)
-    found = problems(config)
+    found = [*problems(config), *environment(config)]
     for problem in found:
         console.print(f"- {problem}", style="red", markup=False)
     console.print("[red]" + f"{len(found)} problem(s)" if found else "[green]no problems")
@@ -100,8 +101,9 @@ def _lineage_table(entries: list[Any], everything: bool) -> Table:
     for entry in entries:
         if entry.rank is not None or everything:
             rank = "" if entry.rank is None else str(entry.rank)
-            last = entry.text.splitlines()[-1] if entry.text else ""
-            row = [str(entry.cycle), rank, entry.digest, entry.parent, entry.verdict, f"{entry.score:.3f}"]
+            last = next((visible(line) for line in reversed(entry.text.splitlines()) if line.strip()), "")
+            score = f"{entry.score:.3f}" if entry.anchors else "-"
+            row = [str(entry.cycle), rank, entry.digest, entry.parent, entry.verdict, score]
             table.add_row(*row, str(entry.anchors), Text(last, overflow="ellipsis", no_wrap=True))
     return table
 

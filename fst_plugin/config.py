@@ -207,7 +207,7 @@ def check(config: FSTConfig) -> list[Problem]:
         )
     if config.context.name == "fixed" and not config.context.path and not config.context.kwargs.get("text"):
         problems.append(Problem("fst.context.kwargs.text", "context 'fixed' needs the prompt's text here"))
-    if config.schedule.min_steps > config.schedule.max_steps:
+    if config.schedule.kind == "adaptive" and config.schedule.min_steps > config.schedule.max_steps:
         problems.append(
             Problem("fst.schedule.min_steps", f"is above fst.schedule.max_steps={config.schedule.max_steps}: lower it")
         )

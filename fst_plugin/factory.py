@@ -51,7 +51,7 @@ class Policy:
         length = self.count_tokens(text)
         if length > self.max_tokens:
             return f"it has {length} tokens, the cap is {self.max_tokens}"
-        acting = [token for token in self.special_tokens if token in text]
+        acting = [token for token in self.special_tokens if token.strip() and token in text]
         if acting:
             return f"it holds control tokens: {', '.join(acting)}"
         return None

@@ -7,7 +7,7 @@ on what an optimizer hands back, the slow phase's scores, the durable state - is
 
 from __future__ import annotations
 
-import shutil
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from . import state as durable
+from .atomic import set_aside
 from .config import FSTConfig
 from .cycle_record import write_cycle
 from .factory import Policy, build_optimizer, build_reflection
@@ -28,6 +29,15 @@ from .schedule import Schedule
 from .slow_scores import SlowScores, traces_digest
 from .state import State
 
+NO_MATTER: dict[str, Any] = {
+    "validate_seed": True,
+    "drift": True,
+    "schedule": True,
+    "fast": {"max_failed_phases"},
+    "reflection": {"timeout_s", "retries", "concurrency", "draft"},
+}
+"""Settings that do not decide a phase's outcome: changing them does not cost its record."""
+
 
 class FastPhaseFailed(RuntimeError):
     """A fast phase failed and the config does not allow training to go on without it."""
@@ -39,7 +49,8 @@ class FastWeights:
 
     config: the run's `fst` node. state: where they stand. policy: what the adapter knows of the model.
     folder: live folder of the run; every finished cycle leaves its record there. log: where lines for people go.
-    slow: what the running cycle's slow steps have paid for.
+    slow: what the running cycle's slow steps have paid for. world: names what else decides how a rollout goes (reward
+    function, sampling, data settings); a phase's record is good for one world only.
     """
 
     config: FSTConfig
@@ -48,6 +59,7 @@ class FastWeights:
     folder: Path
     log: Callable[[str], None] = print
     slow: SlowScores = field(default_factory=SlowScores)
+    world: str = ""
 
     def __post_init__(self) -> None:
         self._drafted: Drafted | None = None
@@ -81,7 +93,7 @@ class FastWeights:
 
     def observe(self, step: int, weights: str, rollouts: Sequence[tuple[str, str, Rollout]]) -> None:
         """Takes in what slow step `step` rolled out with `weights`: (problem id, prompt digest, rollout) each."""
-        valid = [rollout.score for _, _, rollout in rollouts if rollout.error is None]
+        valid = [r.score for _, _, r in rollouts if r.error is None and math.isfinite(r.score)]
         if valid:
             self.state = replace(self.state, rewards=(*self.state.rewards, sum(valid) / len(valid)))
         if self.config.fast.free_scores:
@@ -116,6 +128,7 @@ class FastWeights:
         evolution = journal.finished()
         if evolution is not None:
             self.log(f"fst: cycle {cycle}: taken over from {folder.name}, finished before the restart")
+            self.state = self.state.count(failed_phases=-self.state.counters.failed_phases)
         else:
             evolution = self._phase(journal, anchors, traces, evaluate, cycle)
         for line in evolution.warnings:
@@ -154,13 +167,16 @@ class FastWeights:
             "population": self.population.digest,
             "anchors": text_digest("\n".join(a.id for a in anchors)),
             "slow_scores": traces_digest(traces),
-            "settings": text_digest(self.config.model_dump_json()),
+            "settings": text_digest(self.config.model_dump_json(exclude=NO_MATTER)),
+            "world": self.world,
         }
+        for later in sorted(folder.parent.glob("cycle_*")):
+            if later.name > folder.name:  # of a run that went further from here
+                self.log(f"fst: {later.name} is of another run: moved to {set_aside(later).name}")
         try:
             return Journal(folder, identity)
         except JournalMismatch as mismatch:  # a phase of other weights: worth nothing now
-            self.log(f"fst: discarding {folder.name}: {mismatch}")
-            shutil.rmtree(folder)
+            self.log(f"fst: discarding {folder.name}, moved to {set_aside(folder).name}: {mismatch}")
             return Journal(folder, identity)
 
     def _phase(
@@ -180,7 +196,9 @@ class FastWeights:
                     " old population, raise fst.fast.max_failed_phases)"
                 ) from error
             self.state = self.state.count(failed_phases=1)
-            return Evolution(self.population, {"phase_failed": 1.0}, (f"failed: {error}; the old population stays",))
+            spent = {"rollouts": float(journal.rollouts), "reflection_calls": float(journal.reflections)}
+            lines = (f"failed: {error}; the old population stays",)
+            return Evolution(self.population, {"phase_failed": 1.0, **spent}, lines)
         if journal.replayed:
             self.log(f"fst: cycle {cycle}: {journal.replayed} calls answered from the record of before the restart")
         self.state = self.state.count(failed_phases=-self.state.counters.failed_phases)  # consecutive ones count

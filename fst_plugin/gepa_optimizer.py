@@ -29,6 +29,9 @@ from .reflection.base import Reflection
 from .rollouts import Evaluate, Problem, Rollout, Trace
 from .selection import select
 
+MIN_DIFFERENCES = 3
+"""Held-out problems on which two prompts must differ for the comparison to count at all (ours)."""
+
 
 class GEPAOptimizer:
     """A `PromptOptimizer` on gepa 0.1.4.
@@ -134,12 +137,16 @@ class _Phase:
         free = len(whole) >= min(MIN_ANCHORS, len(distinct))
         self.fresh_carried = 0 if free else len(population)
         pool = [t.problem for t in whole.values()] if free else list(distinct.values())
-        held_out = [p for p in distinct.values() if p.id not in whole] if free else pool
+        traced = {t.problem.id for t in traces} if free else set()
+        unseen = [p for p in distinct.values() if p.id not in traced]
+        shared = not free or 3 * len(unseen) < len(distinct)  # where the data repeats itself, a part of it is held out
+        held_out = pool if shared else unseen
         self.plan = lay_out(
             settings.budget,
             fresh_carried=self.fresh_carried,
             anchor_pool=len(pool),
             held_out_pool=len(held_out),
+            shared=shared,
             proposals=settings.proposals,
             new_candidates=settings.new_candidates,
             width=settings.width,
@@ -151,12 +158,16 @@ class _Phase:
         anchor_ids = {a.id for a in anchors}
         self.held_out = [p for p in held_out if p.id not in anchor_ids]
         random.Random(f"evidence-{seed}").shuffle(self.held_out)
+        if shared:
+            self.held_out = self.held_out[: max(chosen.evidence, len(self.held_out) // 2)]
+        never = {p.id for p in self.held_out}
         known: dict[str, dict[str, Rollout]] = {}
         for trace in traces if free else ():
             for digest in carried.keys() & trace.rollouts.keys():
-                known.setdefault(carried[digest], {})[trace.problem.id] = trace.rollouts[digest]
+                if trace.problem.id not in never:  # what is held out is rolled out anew, for both sides alike
+                    known.setdefault(carried[digest], {})[trace.problem.id] = trace.rollouts[digest]
         self.ledger = Ledger(evaluate, anchors, settings.budget, known)
-        others = [t.problem for t in traces if t.problem.id not in anchor_ids] if free else []
+        others = [t.problem for t in traces if t.problem.id not in anchor_ids | never] if free else []
         self.learning = [*anchors, *others]
         self.proposer = Proposer(
             settings.reflection,
@@ -264,7 +275,8 @@ class _Phase:
         differences = [after[i].score - before[i].score for i in pairs]
         margin = statistics.fmean(differences) if differences else 0.0
         error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else float("inf")
-        adopted = margin > 0 and margin >= self.settings.confidence * error
+        differ = sum(d != 0 for d in differences)
+        adopted = differ >= MIN_DIFFERENCES and margin > self.settings.confidence * error + 1e-9
         self.evidence = Evidence(challenger.digest, incumbent.digest, len(pairs), margin, error, adopted)
         self.settings.log(
             f"fast phase {self.cycle}: {challenger.digest} against {incumbent.digest} on {len(pairs)} problems held"

@@ -47,13 +47,16 @@ class Journal:
     """The record of one fast phase.
 
     folder: made where it is missing. identity: names everything the phase's outcome rests on.
-    replayed, recorded: how many calls were answered from the record, and how many were added to it.
+    rollouts, reflections: how many were asked for. replayed, recorded: how many calls were answered from the record,
+    and how many were added to it.
     Raises JournalMismatch, naming what differs, where the folder holds the record of another identity, and ValueError
     where its record is damaged other than by a torn last line (that one is dropped: its call was never answered).
     """
 
     def __init__(self, folder: str | os.PathLike[str], identity: Mapping[str, str]):
         self.folder = Path(folder)
+        self.rollouts = 0
+        self.reflections = 0
         self.replayed = 0
         self.recorded = 0
         self._bind(dict(identity))
@@ -64,6 +67,7 @@ class Journal:
         """`evaluate`, recorded."""
 
         def recorded(cells: Sequence[Cell]) -> list[Rollout]:
+            self.rollouts += len(cells)
             digest = _digest([[c.prompt.digest, c.problem.id] for c in cells])
             answer = self._answer("evaluate", digest, lambda: [_rollout_to_json(r) for r in evaluate(cells)])
             return [Rollout(**r) for r in answer]
@@ -163,6 +167,7 @@ class _RecordedReflection:
                 _log.warning("reflection failed: %s", redact(f"{type(error).__name__}: {error}"))
                 return [None] * len(requests)
 
+        self._journal.reflections += len(requests)
         return self._journal._answer("reflect", _digest([_request_to_json(r) for r in requests]), pay)
 
     def describe(self) -> str:

@@ -33,16 +33,21 @@ def live_folder(run: Path) -> Path:
 
     Raises FileNotFoundError, with the mend, where there is none.
     """
-    for folder in (run / "fst", run):
+    for folder in (run / "fst", run / "checkpoints" / "fst", run):
         if (folder / STATE_FILE).exists() or any(folder.glob("cycle_*")):
             return folder
     raise FileNotFoundError(f"{run} has no fst/{STATE_FILE}: name the folder of trainer.default_local_dir")
 
 
 def entries(run: Path) -> list[Entry]:
-    """Every prompt of every finished cycle, oldest cycle first; in a cycle the population by rank, then the rest."""
+    """Every prompt of every finished cycle, oldest cycle first; in a cycle the population by rank, then the rest. Of a
+    checkpoint (global_step_N) the population that it holds."""
     found = []
-    for folder in sorted(live_folder(run).glob("cycle_*")):
+    live = live_folder(run)
+    if not any(live.glob("cycle_*")):
+        state = load(live)
+        return [_entry(state.cycle, p.to_json(), "kept", rank) for rank, p in enumerate(state.population.prompts)]
+    for folder in sorted(live.glob("cycle_*")):
         path = folder / POPULATION_FILE
         if not path.exists():
             continue

@@ -63,8 +63,8 @@ class Evolution:
 class PromptOptimizer(Protocol):
     """Fast phase: better prompts from textual feedback, with the slow weights frozen (paper Algorithm 1, step 2).
 
-    A user's own is any object with this method, named in the config by its dotted path (`fst.optimizer.path`) and
-    built with `fst.optimizer.kwargs`:
+    A user's own is any object with this method, named in the config by its dotted path (`fst.fast.path`) and
+    built with `fst.fast.kwargs` (`+fst.fast.kwargs.x=1` on the command line):
 
         class KeepBest:
             def evolve(self, population, problems, evaluate, *, cycle, seed, traces=()):

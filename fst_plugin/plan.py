@@ -37,6 +37,7 @@ def lay_out(
     fresh_carried: int,
     anchor_pool: int,
     held_out_pool: int,
+    shared: bool,
     rounds: int,
     proposals: int | None,
     new_candidates: int,
@@ -46,14 +47,13 @@ def lay_out(
     """Divides `budget` rollouts; None where it cannot score the old prompts and one child.
 
     fresh_carried: old prompts that must be scored anew. anchor_pool, held_out_pool: problems there are for either;
-    where `fresh_carried` is not 0 both are the same problems. rounds: in how many the new candidates are made, twice as
+    shared: both are the same problems. rounds: in how many the new candidates are made, twice as
     many children as shall be scored; fewer, wider rounds fill a large engine better and learn less from each other.
     proposals: children at a time, where not as `rounds` has it. width: rollouts that the engine runs at a time; a
     round's test is as wide where the budget bears it.
     """
-    shared = fresh_carried > 0
     held = min(int(budget * EVIDENCE_SHARE) // 2, held_out_pool // 3 if shared else held_out_pool)
-    held = held if held >= 2 else 0
+    held = held if held >= 3 else 0
     pool = anchor_pool - held if shared else anchor_pool
     search = budget - 2 * held
     for new in range(new_candidates, 0, -1):

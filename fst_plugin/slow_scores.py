@@ -8,6 +8,7 @@ prompt's digest, its problem's id and the slow step (and so the weights) that ma
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -42,7 +43,7 @@ class SlowScores:
         """rollouts: (problem id, prompt digest, rollout) of one slow step. Failed ones are left out."""
         cells: dict[tuple[str, str], list[Rollout]] = {}
         for problem, prompt, rollout in rollouts:
-            if rollout.error is None:
+            if rollout.error is None and math.isfinite(rollout.score):
                 cells.setdefault((problem, prompt), []).append(rollout)
         for (problem, prompt), found in cells.items():
             one = merged(found)

@@ -81,7 +81,10 @@ def save(state: State, folder: Path) -> None:
 
 def load(folder: Path) -> State:
     """Inverse of `save`. Raises FileNotFoundError where there is no complete state, ValueError where it was edited."""
-    data: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    try:
+        data: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{folder / STATE_FILE} is damaged: {error}") from error
     if data.get("format") != FORMAT:
         raise ValueError(f"{folder / STATE_FILE} has format {data.get('format')!r}; this version reads {FORMAT}")
     return State(

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 app = typer.Typer(help="Text environments: look at them, check them, play them.", no_args_is_help=True)
 console = Console()
@@ -44,7 +45,7 @@ def visible(text: str) -> str:
 def _say(label: str, text: Any, style: str = "bold") -> None:
     shown = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False, default=str)
     if label:
-        console.print(f"[{style}]{label}[/{style}]", end=" ")
+        console.print(Text(visible(label), style=style), end=" ")
     console.print(visible(shown), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -207,7 +208,7 @@ def _tell(report: Any) -> None:
 def export(
     env_id: EnvId,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="ends in .parquet or .jsonl")],
-    n: Annotated[int, typer.Option(help="rows")] = 1000,
+    n: Annotated[int, typer.Option(min=1, help="rows")] = 1000,
     split: Split = "train",
     start: Annotated[int, typer.Option(help="first index")] = 0,
     repeat: Annotated[bool, typer.Option(help="allow one question several times")] = False,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -9,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from fst_plugin import config as core
 from fst_plugin.config import FSTConfig, Problem
 from fst_plugin.imports import load
+from fst_plugin.prompts import text_digest
 
 from .compat import names
 from .dataset import config_problems
@@ -28,6 +31,23 @@ def prompt_cap(fst: FSTConfig, config: DictConfig) -> int:
     return fst.max_prompt_tokens or int(_prompt_length(config)) // 2
 
 
+def world_digest(config: DictConfig) -> str:
+    """Names what decides how a rollout goes beside prompt, problem and weights: data, reward function with its file,
+    sampling, lengths. A change of the environment's own code is not seen."""
+    rollout = config.actor_rollout_ref.rollout
+    sampling = ("temperature", "top_p", "top_k", "prompt_length", "response_length", "max_model_len", "multi_turn")
+    parts = {
+        "data": OmegaConf.to_container(config.data, resolve=True),
+        "reward": OmegaConf.to_container(config.reward, resolve=True) if config.get("reward") else None,
+        "rollout": {k: OmegaConf.to_container(OmegaConf.create({k: rollout.get(k)}), resolve=True) for k in sampling},
+        "model": str(config.actor_rollout_ref.model.path),
+    }
+    path = OmegaConf.select(config, "reward.custom_reward_function.path")
+    if path and Path(str(path)).is_file():
+        parts["reward_file"] = Path(str(path)).read_text(encoding="utf-8", errors="replace")
+    return text_digest(json.dumps(parts, sort_keys=True, default=str))
+
+
 def engine_width(config: DictConfig) -> int:
     """Rollouts that the engine runs at a time: max_num_seqs of every replica."""
     rollout = config.actor_rollout_ref.rollout
@@ -40,7 +60,26 @@ def engine_width(config: DictConfig) -> int:
 def problems(config: DictConfig) -> list[Problem]:
     """Every problem of the whole config; empty where there are none."""
     fst, found = core.inspect(OmegaConf.to_container(config.fst, resolve=True))  # type: ignore[arg-type]
+    if not fst.enabled and not fst.drift:  # plain verl, whatever it is
+        return [*found, *(Problem(*problem) for problem in config_problems(config))]
     return [*found, *_framework(config), *_fits(fst, config), *_paths(fst), *_drift(fst, config)]
+
+
+def environment(config: DictConfig) -> list[Problem]:
+    """What keeps `data.env` from being made and reset once; empty where the run names none."""
+    env = config.data.get("env")
+    if env is None or env.get("tasks") or OmegaConf.is_missing(env, "id"):
+        return []
+    from fst_envs.make import make
+
+    kwargs: Any = OmegaConf.to_container(env.kwargs, resolve=True) if env.get("kwargs") else {}
+    try:
+        made = make(env.id, **kwargs)
+        made.reset(options={"index": 0, "split": "train"})
+        made.close()
+    except Exception as error:  # of any author's environment
+        return [Problem("data.env", f"{env.id} cannot be made and reset: {type(error).__name__}: {error}")]
+    return []
 
 
 def _prompt_length(config: DictConfig) -> Any:

@@ -274,8 +274,8 @@ class EpisodeLoop(_Base):
 def refused(error: Exception) -> ValueError:
     """What to say where the chat template fails."""
     return ValueError(
-        "this chat template cannot take an observation: it must allow two user messages in a row and leave what was said"
-        f" before as it is; set actor_rollout_ref.model.custom_chat_template ({error})"
+        "this chat template cannot take an observation: it must allow two user messages in a row and leave what was"
+        f" said before as it is; set actor_rollout_ref.model.custom_chat_template ({error})"
     )
 
 

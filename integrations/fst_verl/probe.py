@@ -115,8 +115,8 @@ def read(cycle: Path, metrics: Path) -> Found:
     step = {k: v for line in metrics.read_text().splitlines() for k, v in json.loads(line)["data"].items()}
     evidence, phase = ledger["evidence"] or {}, ledger["metrics"]
     return Found(
-        seed=phase["anchor_seed"],
-        best=phase["anchor_best"],
+        seed=phase.get("anchor_seed", float("nan")),
+        best=phase.get("anchor_best", float("nan")),
         gain=evidence.get("margin"),
         error=evidence.get("error"),
         problems=evidence.get("problems", 0),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,6 +46,8 @@ def rollout(score: float, text: str, extra: Mapping[str, Any], reference: str | 
     where neither reward function nor environment gave any."""
     if error := (extra.get("fst") or {}).get("error"):
         return Rollout(0.0, error=error)
+    if not math.isfinite(score):
+        return Rollout(0.0, error=f"the reward is {score}, not a finite number")
     feedback = (extra.get("reward_extra_info") or {}).get("feedback")
     if feedback is None:
         feedback = f"This answer got a reward of {score:g}."

@@ -33,7 +33,8 @@ def prompt_rows(fst: FastWeights) -> list[list[Any]]:
 def log_cycle(fst: FastWeights, config: Any, step: int) -> None:
     """Table of prompts and the population as an artifact, where the run logs to W&B; nothing elsewhere. A failure of
     the logger is one line, never the end of a run."""
-    if "wandb" not in list(config.trainer.logger):
+    loggers = config.trainer.logger
+    if "wandb" not in ([loggers] if isinstance(loggers, str) else list(loggers)):
         return
     try:
         import wandb

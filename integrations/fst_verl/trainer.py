@@ -7,7 +7,6 @@ without an `fst` node, every hook is verl's own.
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from uuid import uuid4
 from omegaconf import DictConfig, open_dict
 
 from fst_plugin import state as durable
+from fst_plugin.atomic import set_aside
 from fst_plugin.config import TASK_AGNOSTIC_SEED, ConfigError
 from fst_plugin.factory import Policy
 from fst_plugin.fast_weights import FastWeights
@@ -183,10 +183,12 @@ class FastSlow:
         found = []
         for i, extra in enumerate(rows.column(data, "extra_fields") or []):
             if mark := extra.get("fst"):
-                self._rewards_by_rank[mark["rank"]].append(scores[i])
-                self._rewards_by_problem[mark["problem"]].append(scores[i])
-                reference = self._bridge.reference(answers.get(mark["problem"]))
-                found.append((mark["problem"], mark["digest"], rows.rollout(scores[i], texts[i], extra, reference)))
+                reference = self._bridge.reference(answers.get(mark.get("problem")))
+                rollout = rows.rollout(scores[i], texts[i], extra, reference)
+                if rollout.error is None:
+                    self._rewards_by_rank[mark["rank"]].append(scores[i])
+                    self._rewards_by_problem[mark["problem"]].append(scores[i])
+                    found.append((mark["problem"], mark["digest"], rollout))
         return found
 
     # ------------------------------------------------------------------------------------------------------ metrics
@@ -245,12 +247,13 @@ class FastSlow:
             width=check.engine_width(config),
         )
         live = Path(config.trainer.default_local_dir).absolute() / STATE_FOLDER
-        if config.trainer.resume_mode == "disable" and live.exists():
-            shutil.rmtree(live)  # an earlier run's phases are not this run's
+        if config.trainer.resume_mode == "disable" and live.exists():  # an earlier run's phases are not this run's
+            print(f"fst: {live} is of an earlier run: moved to {set_aside(live)}")
         start = f"start:{text_digest(str(config.actor_rollout_ref.model.path))}"
         self.fst = FastWeights.fresh(
             self._fst_config, policy, live, seed_prompt=seed, dataset_digest=digest, weights=start
         )
+        self.fst.world = check.world_digest(config)
         if self.global_steps > 0:
             folder = self._checkpoint_folder() / STATE_FOLDER
             self.fst.state = self._restore(folder, seed.digest, digest)

@@ -26,7 +26,6 @@ def test_a_sound_config_has_no_problems():
         ("fst.reflection.kind=lm", "fst.reflection.model"),
         ("trainer.v1.trainer_mode=separate_async", "trainer.v1.trainer_mode"),
         ("trainer.use_v1=false", "trainer.use_v1"),
-        ("trainer.total_training_steps=3", "fst.slow_steps"),
         ("fst.context.path=nowhere.Provider", "fst.context.path"),
         ("+fst_env=default", "data.env.id"),
     ],
@@ -77,3 +76,20 @@ def test_the_command_prints_config_and_problems():
 def test_arguments_that_do_not_compose_are_told():
     out = CliRunner().invoke(app, ["check", "no.such.key=1"])
     assert out.exit_code == 1 and "no.such.key" in out.output.replace("\n", "") or "Key 'no'" in out.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["data.env.id=fst_envs:fst/NoSuch-v0"], "NoSuch"),
+        (["data.env.id=no_such_module:x/Y-v0"], "no_such_module"),
+        (["data.env.id=fst_envs:fst/HouseRules-v0", "+data.env.kwargs.bogus=3"], "bogus"),
+    ],
+)
+def test_an_environment_that_cannot_be_made_is_told(arguments, told):
+    from fst_verl.check import compose, environment
+
+    (problem,) = environment(compose(["+fst=default", "+fst_env=default", *arguments]))
+    assert problem.key == "data.env" and told in problem.message
+    fine = ["+fst=default", "+fst_env=default", "data.env.id=fst_envs:fst/HouseRules-v0"]
+    assert environment(compose(fine)) == []

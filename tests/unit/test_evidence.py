@@ -5,7 +5,7 @@ from rule_world import SEED, World, make_problems, seed_population
 from fst_plugin.gepa_optimizer import GEPAOptimizer
 from fst_plugin.prompts import Population, Prompt
 from fst_plugin.reflection import OfflineReflection
-from fst_plugin.rollouts import Rollout
+from fst_plugin.rollouts import Cell, Rollout, Trace
 
 
 class Watched:
@@ -77,3 +77,41 @@ def test_over_many_seeds_prompts_that_change_nothing_rarely_take_the_lead():
         evolution = optimizer.evolve(Population((Prompt(SEED),)), make_problems(96, seed), world, cycle=0, seed=seed)
         taken += evolution.population.best.text != SEED
     assert taken <= 14  # one standard error ahead by luck: 16% of 40 is 6; more than 14 would be 1 in 1,000
+
+
+def test_where_the_data_repeats_itself_a_part_of_it_is_held_out():
+    """The coming cycle's problems are the last one's: nothing unseen comes, and still a better prompt can lead."""
+    problems = make_problems(48)
+    carried = Population((Prompt(SEED), Prompt(f"{SEED} Be brief.")))
+    world = World(reliability=0.9)
+    traces = [Trace(p, {c.digest: world.roll(Cell(c, p)) for c in carried.prompts}) for p in problems]
+    reflection = Watched(OfflineReflection())
+    optimizer = GEPAOptimizer(reflection, k=2, budget=300)
+    evolution = optimizer.evolve(carried, problems, world, cycle=1, seed=1, traces=traces)
+    assert evolution.metrics["anchors_free"] > 0 and evolution.evidence.adopted
+    compared = {c.problem.id for c in world.batches[-1]}
+    assert not compared & reflection.shown
+    assert len(world.batches[-1]) == 2 * evolution.evidence.problems  # both are rolled out anew
+
+
+def test_one_lucky_problem_is_no_evidence():
+    problems = make_problems(96)
+    lucky = []
+
+    class Idle:
+        def propose(self, requests):
+            return [f"Variant {r.seed} {r.slot}" for r in requests]
+
+        def describe(self):
+            return "idle"
+
+    def evaluate(cells):
+        pairs = {c.prompt.text for c in cells}
+        if len(pairs) == 2 and SEED in pairs and len(cells) > 2:  # the comparison: they differ on one problem only
+            lucky.append(cells[0].problem.id)
+            return [Rollout(float(c.prompt.text != SEED and c.problem.id == lucky[0]), "", "") for c in cells]
+        return [Rollout(float(c.prompt.text != SEED), "", "Wrong.") for c in cells]
+
+    optimizer = GEPAOptimizer(Idle(), k=4, budget=300)
+    evolution = optimizer.evolve(seed_population(), problems, evaluate, cycle=0, seed=1)
+    assert lucky and evolution.evidence.margin > 0 and not evolution.evidence.adopted

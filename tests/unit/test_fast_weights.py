@@ -201,3 +201,60 @@ def test_other_slow_scores_are_another_phase(tmp_path):
     slow_phase(again, World(seed=2, luck=0.5), problems[:32], range(1, 4))
     again.evolve(4, "w3", problems[32:], World(), recent=problems[:32])
     assert any("discarding" in line and "slow_scores" in line for line in lines)
+
+
+def test_a_record_of_another_world_is_set_aside_not_deleted(tmp_path):
+    problems = make_problems(20)
+    first, _ = fast_weights(tmp_path)
+    first.world = "a reward function with a fault"
+    first.evolve(1, "w", problems, World(luck=0.0, reliability=0.0))
+    again, lines = fast_weights(tmp_path)
+    again.world = "mended"
+    world = World()
+    again.evolve(1, "w", problems, world)
+    assert world.rollouts > 0 and any("world was" in line for line in lines)
+    assert (tmp_path / "old_cycle_0000_1" / "calls.jsonl").exists()
+
+
+def test_cycles_of_a_run_that_went_further_are_set_aside(tmp_path):
+    first, _ = fast_weights(tmp_path)
+    for cycle in range(2):
+        first.evolve(1 + 3 * cycle, f"w{cycle}", make_problems(20, cycle), World())
+    again, lines = fast_weights(tmp_path)
+    again.evolve(1, "other", make_problems(20), World())
+    assert sorted(p.name for p in tmp_path.glob("cycle_*")) == ["cycle_0000"]
+    assert sorted(p.name for p in tmp_path.glob("old_*")) == ["old_cycle_0000_1", "old_cycle_0001_1"]
+    assert any("another run" in line for line in lines)
+
+
+def test_settings_that_do_not_matter_do_not_cost_the_record(tmp_path):
+    problems = make_problems(40)
+    killed, _ = fast_weights(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        killed.evolve(1, "w", problems, Engine(World(), 3))
+    again, lines = fast_weights(tmp_path, fast={"max_failed_phases": 2}, validate_seed=False)
+    again.evolve(1, "w", problems, World())
+    assert any("answered from the record" in line for line in lines)
+
+
+def test_what_a_failed_phase_asked_for_is_counted(tmp_path):
+    weights, _ = fast_weights(tmp_path, fast={"max_failed_phases": 1})
+    asked = []
+
+    def failing_engine(cells):
+        asked.extend(cells)
+        raise ConnectionError("engine down")
+
+    weights.evolve(1, "w", make_problems(8), failing_engine)
+    assert weights.state.counters.rollouts_fast == len(asked) > 0
+
+
+def test_a_reward_that_is_no_number_counts_for_nothing_and_can_be_saved(tmp_path):
+    from fst_plugin.rollouts import Rollout
+
+    weights, _ = fast_weights(tmp_path)
+    weights.evolve(1, "w", make_problems(20), World())
+    digest = weights.population.best.digest
+    weights.observe(1, "w", [("p", digest, Rollout(float("nan"))), ("q", digest, Rollout(1.0))])
+    assert weights.state.rewards == (1.0,) and [e.problem for e in weights.slow.entries] == ["q"]
+    state.save(weights.state, tmp_path / "checkpoint")

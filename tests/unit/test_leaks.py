@@ -32,6 +32,14 @@ def test_what_counts_as_a_leak(text, answer, leaks):
     assert leaked(text, [problem(answer, private=False)]) is None
 
 
+def test_what_all_problems_ask_alike_is_no_quote():
+    many = [problem("12", question=f"How many numbers between 1 and {n} are prime?") for n in (31, 37, 41)]
+    many = [Problem(str(i), p.messages, p.answer, True) for i, p in enumerate(many)]
+    text = "You are asked 'How many numbers between 1 and ...'. 1. Read it. 12. Count twice."
+    assert leaked(text, many) is None
+    assert leaked("How many numbers between 1 and 37 are prime? 12.", many) == "1"
+
+
 def test_an_answer_that_several_problems_share_gives_none_of_them_away():
     two = [Problem(name, problem("").messages, "not entailed", True) for name in ("a", "b")]
     assert leaked("Say supported, or not entailed.", two) is None
