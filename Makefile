@@ -19,7 +19,7 @@ test: $(VENV)/.tested
 test-verl-0.9.0: $(VENV)/.tested
 	$(PIP) --no-deps --upgrade --target $(VENV)/verl-0.9.0 verl==0.9.0
 	PYTHONPATH=$(VENV)/verl-0.9.0 $(BIN)/python -m pytest tests/verl/test_compat.py tests/verl/test_parts.py \
-	  tests/verl/test_episode_parts.py
+	  tests/verl/test_episode_parts.py tests/verl/test_drift_parts.py
 
 # environment libraries whose pins clash with ours: each in a virtual environment of its own
 test-adapters: $(VENV)/.tested
