@@ -80,7 +80,8 @@ def measure(model: Path = Path("runs/benchmarks/tiny_policy"), budget: int = 960
             "trainer.test_freq=-1",
             f"actor_rollout_ref.rollout.max_num_seqs={WIDTH}",
             "fst.fast.path=fast_phase_vllm.Measured",
-            f"fst.fast.kwargs={{out: '{out}', budget: {budget}}}",
+            f"+fst.fast.kwargs.out={out}",
+            f"+fst.fast.kwargs.budget={budget}",
         ]
         here = str(Path(__file__).parent)
         path = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])

@@ -7,6 +7,7 @@ does the rollout itself. Rows of a run without fast weights have no such column 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import hydra
@@ -26,25 +27,25 @@ class ContextLoop(_Base):
     """Runs one session under its prompt and records whose it was in `extra_fields["fst"]`."""
 
     def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self._arguments = kwargs
+        self._arguments = kwargs  # for the loop that does the rollout; the base's own set-up would be paid for twice
 
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> Any:
         column = row.pop(COLUMN)
         assignment = assign(column, row)
-        if column["split"] == "anchor":
-            sampling_params = training_sampling(sampling_params, self.rollout_config)
-            try:
-                return await self._roll(column, assignment, sampling_params, row)
-            except Exception as error:  # the fast phase tells it apart from a reward of 0, and names it
-                return self._failed(f"{type(error).__name__}: {error}")
-        return await self._roll(column, assignment, sampling_params, row)
+        if column["split"] != "anchor":
+            return await self._roll(column, assignment, sampling_params, row)
+        try:
+            return await self._roll(column, assignment, sampling_params, row)
+        except Exception as error:  # the fast phase tells it apart from a reward of 0, and names it
+            return self._failed(f"{type(error).__name__}: {error}")
 
     async def _roll(self, column: Any, assignment: Assignment, sampling_params: dict[str, Any], row: Any) -> Any:
-        inner = hydra.utils.instantiate(names.agent_loop_registry[column["inner"]], **self._arguments)
+        inner = make_loop(column["inner"], self._arguments)
+        if column["split"] == "anchor":
+            sampling_params = training_sampling(sampling_params, inner.rollout_config)
         output = await inner.run(sampling_params, **{**row, "raw_prompt": assignment.messages})
         for part in output if isinstance(output, list) else [output]:
-            self._refuse_truncated(part, assignment.messages)
+            refuse_truncated(inner, part, assignment.messages)
             part.extra_fields["fst"] = {
                 "digest": assignment.digest,
                 "rank": assignment.rank,
@@ -54,40 +55,55 @@ class ContextLoop(_Base):
 
     def _failed(self, error: str) -> Any:
         """An output that says what failed, in place of an answer."""
-        pad = self.tokenizer.pad_token_id or 0
+        pad = self._arguments["tokenizer"].pad_token_id or 0
         output = names.AgentLoopOutput(
             prompt_ids=[pad], response_ids=[pad], response_mask=[0], reward_score=0.0, num_turns=0, metrics={}
         )
         output.extra_fields = {"fst": {"error": error}, "reward_extra_info": {}}
         return output
 
-    def _refuse_truncated(self, output: Any, messages: Sequence[Any]) -> None:
-        """verl cuts an overlong prompt from the left, system message first, with only a warning."""
-        limit = self.rollout_config.prompt_length
-        if len(output.prompt_ids) < limit or self.processor is not None:
-            return
-        rendered = self.tokenizer.apply_chat_template(
-            list(messages), add_generation_prompt=True, tokenize=True, **self.apply_chat_template_kwargs
+
+def make_loop(name: str, arguments: dict[str, Any]) -> Any:
+    """A registered agent loop, as verl makes it. hydra's `instantiate` takes milliseconds of the rollout worker's time
+    per rollout; a loop registered by its class and plain values is made without it."""
+    spec = dict(names.agent_loop_registry[name])
+    target = spec.pop("_target_")
+    if all(not key.startswith("_") and isinstance(value, _PLAIN) for key, value in spec.items()):
+        return _target(target)(**{**spec, **arguments})
+    return hydra.utils.instantiate(names.agent_loop_registry[name], **arguments)
+
+
+_PLAIN = (str, int, float, bool, type(None))
+_target = lru_cache(hydra.utils.get_object)
+
+
+def refuse_truncated(loop: Any, output: Any, messages: Sequence[Any]) -> None:
+    """verl cuts an overlong prompt from the left, system message first, with only a warning. Raises ValueError where it
+    has. loop: the agent loop that made the output."""
+    limit = loop.rollout_config.prompt_length
+    if len(output.prompt_ids) < limit or loop.processor is not None:
+        return
+    rendered = loop.tokenizer.apply_chat_template(
+        list(messages), add_generation_prompt=True, tokenize=True, **loop.apply_chat_template_kwargs
+    )
+    length = len(names.normalize_token_ids(rendered))
+    if length > limit:
+        raise ValueError(
+            f"a problem of {length} tokens with its evolved prompt does not fit data.max_prompt_length={limit}:"
+            " lower fst.max_prompt_tokens, raise data.max_prompt_length or set data.filter_overlong_prompts=true"
         )
-        length = len(names.normalize_token_ids(rendered))
-        if length > limit:
-            raise ValueError(
-                f"a problem of {length} tokens with its evolved prompt does not fit data.max_prompt_length={limit}:"
-                " lower fst.max_prompt_tokens, raise data.max_prompt_length or set data.filter_overlong_prompts=true"
-            )
 
 
 class ReflectLoop(_Base):
     """Lets the policy write new prompts: one plain chat turn, no reward."""
 
     def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
         self._arguments = kwargs
 
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> Any:
         row.pop(COLUMN, None)
-        inner = hydra.utils.instantiate(names.agent_loop_registry["single_turn_agent"], **self._arguments)
-        output = await inner.run(training_sampling(sampling_params, self.rollout_config), **row)
+        inner = make_loop("single_turn_agent", self._arguments)
+        output = await inner.run(training_sampling(sampling_params, inner.rollout_config), **row)
         output.reward_score = 0.0  # set, so that verl does not score it
         output.extra_fields["reward_extra_info"] = {}
         return output

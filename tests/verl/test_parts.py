@@ -173,9 +173,7 @@ def test_a_rollout_that_fails_in_the_fast_phase_says_so_in_its_output():
     from fst_verl.assignment import row_column
 
     provider = {"name": "population", "path": None, "kwargs": {}, "placement": "system"}
-    loop = ContextLoop.__new__(ContextLoop)
-    loop._arguments, loop.tokenizer = {}, SimpleNamespace(pad_token_id=3)
-    loop.rollout_config = SimpleNamespace(temperature=1.0, top_p=1.0, top_k=-1)
+    loop = ContextLoop(tokenizer=SimpleNamespace(pad_token_id=3))
     row = {"raw_prompt": [{"role": "user", "content": "q"}], "session_id": 0}
     column = row_column("no_such_loop", ["p"], provider, split="anchor", step=1)
     output = asyncio.run(loop.run({}, **row, fst=column)).as_dict()
@@ -206,3 +204,21 @@ def test_a_question_cannot_act_as_control_tokens(world):
     assert [m["role"] for m in chat] == ["system", "user"] and "Say train0." in chat[1]["content"]
     ids = tokenizer.encode(chat[1]["content"], add_special_tokens=False)
     assert not set(ids) & set(tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"]))
+
+
+def test_a_loop_is_made_as_verl_makes_it():
+    from fst_verl.agent_loop import make_loop
+
+    class Loop:
+        def __init__(self, **given):
+            self.given = given
+
+    globals()["_Loop"] = Loop
+    registry = names.agent_loop_registry
+    registry["plain"] = {"_target_": f"{__name__}._Loop", "style": "brief"}
+    registry["nested"] = {"_target_": f"{__name__}._Loop", "part": {"_target_": "builtins.dict", "a": 1}}
+    try:
+        assert make_loop("plain", {"tokenizer": "t"}).given == {"style": "brief", "tokenizer": "t"}
+        assert make_loop("nested", {"tokenizer": "t"}).given == {"part": {"a": 1}, "tokenizer": "t"}
+    finally:
+        del registry["plain"], registry["nested"]
