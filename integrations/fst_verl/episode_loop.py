@@ -27,6 +27,7 @@ from uuid import uuid4
 
 from fst_envs.base import EnvironmentFault
 from fst_envs.episode import Episode, EpisodeLost
+from jinja2 import TemplateError
 
 from .compat import loop_method, names, token_builder
 from .dataset import EPISODE_LOOP
@@ -100,12 +101,12 @@ class EpisodeLoop(_Base):
     continuous_token_builder: Any
 
     def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        if self.continuous_token_builder is None:
-            try:
+        try:
+            super().__init__(*args, **kwargs)
+            if self.continuous_token_builder is None:
                 self.continuous_token_builder = token_builder(self)
-            except Exception as error:  # the template's own, of any kind
-                raise refused(error) from error
+        except TemplateError as error:
+            raise refused(error) from error
         self.neutral = Neutral(self.tokenizer)
         env = self.data_config.get("env") or {}
         self.episode_settings = dict(env.get("episode") or {})
