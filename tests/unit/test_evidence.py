@@ -1,5 +1,6 @@
 """A new prompt leads only with evidence from problems that no reflection saw."""
 
+import pytest
 from rule_world import SEED, World, make_problems, seed_population
 
 from fst_plugin.gepa_optimizer import GEPAOptimizer
@@ -94,7 +95,8 @@ def test_where_the_data_repeats_itself_a_part_of_it_is_held_out():
     assert len(world.batches[-1]) == 2 * evolution.evidence.problems  # both are rolled out anew
 
 
-def test_one_lucky_problem_is_no_evidence():
+@pytest.mark.parametrize(("luck", "adopted"), [(1, False), (2, False), (3, True)])
+def test_one_or_two_lucky_problems_are_no_evidence(luck, adopted):
     problems = make_problems(96)
     lucky = []
 
@@ -107,11 +109,11 @@ def test_one_lucky_problem_is_no_evidence():
 
     def evaluate(cells):
         pairs = {c.prompt.text for c in cells}
-        if len(pairs) == 2 and SEED in pairs and len(cells) > 2:  # the comparison: they differ on one problem only
-            lucky.append(cells[0].problem.id)
-            return [Rollout(float(c.prompt.text != SEED and c.problem.id == lucky[0]), "", "") for c in cells]
+        if len(pairs) == 2 and SEED in pairs and len(cells) > 2:  # the comparison: they differ on so many problems
+            lucky.extend(c.problem.id for c in cells[:luck])
+            return [Rollout(float(c.prompt.text != SEED and c.problem.id in lucky), "", "") for c in cells]
         return [Rollout(float(c.prompt.text != SEED), "", "Wrong.") for c in cells]
 
     optimizer = GEPAOptimizer(Idle(), k=4, budget=300)
     evolution = optimizer.evolve(seed_population(), problems, evaluate, cycle=0, seed=1)
-    assert lucky and evolution.evidence.margin > 0 and not evolution.evidence.adopted
+    assert len(lucky) == luck and evolution.evidence.margin > 0 and evolution.evidence.adopted == adopted

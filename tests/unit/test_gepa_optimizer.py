@@ -106,6 +106,15 @@ def by_digest(population, evolution):
     return next(p.text for p in population.prompts if p.digest == evolution.evidence.incumbent)
 
 
+def test_at_most_half_of_a_round_is_scored_however_good_its_children_are():
+    def evaluate(cells):
+        return [Rollout(float(c.prompt.text != SEED), "", "Wrong.") for c in cells]
+
+    evolution = phase(evaluate, Scripted(lambda r: f"Better {r.seed} {r.slot}"), proposals=6)
+    verdicts = [c.verdict for c in evolution.candidates]
+    assert verdicts and 2 * verdicts.count("outranked") == len(verdicts) and "rejected" not in verdicts
+
+
 def test_many_cells_travel_in_one_batch():
     world = World()
     evolution = phase(world, proposals=4, minibatch=3)

@@ -101,7 +101,8 @@ def test_the_last_output_of_a_session_counts():
 def test_what_was_handed_out_stays_at_hand_until_the_next_cycle(tmp_path):
     ahead = LookAhead(loader())
     ahead.fill(4)
-    ahead.next()
+    names.tensordict_utils.assign_non_tensor_stack(ahead.next(), "verls_own", ["x", "y"])
+    assert all("verls_own" not in c.keys() for c in ahead.chunks())  # else they could not be put together again
     answers = [p.answer for p in ahead.recent()]
     assert answers == ["0", "1"] and len(ahead.pending()) == 2 and len(ahead.chunks()) == 2
     ahead.save(tmp_path / "l.pt")
@@ -119,6 +120,7 @@ def test_a_trajectory_as_a_rollout():
     assert rows.rollout(0.0, "x", {}, "42").feedback.endswith("The reference answer is: 42")
     failed = rows.rollout(0.0, "x", {"fst": {"error": "boom"}})
     assert failed.error == "boom" and failed.response == ""
+    assert "not a finite number" in rows.rollout(float("nan"), "x", {}).error
 
 
 def test_an_answer_is_private_where_the_row_says_so():
