@@ -66,19 +66,23 @@ def problems(config: DictConfig) -> list[Problem]:
 
 
 def environment(config: DictConfig) -> list[Problem]:
-    """What keeps `data.env` from being made and reset once; empty where the run names none."""
-    env = config.data.get("env")
-    if env is None or env.get("tasks") or OmegaConf.is_missing(env, "id"):
-        return []
+    """What keeps the environments of `data.env` from being made and reset once; empty where the run names none."""
+    env: Any = OmegaConf.to_container(config.data.env, resolve=True) if config.data.get("env") else {}
+    named = {"data.env": env} if env.get("id", "???") != "???" else {}
+    if isinstance(env.get("tasks"), list) and not config_problems(config):
+        named |= {f"data.env.tasks[{i}]": task for i, task in enumerate(env["tasks"])}
+    return [problem for key, task in named.items() for problem in _unmade(key, task)]
+
+
+def _unmade(key: str, task: dict[str, Any]) -> list[Problem]:
     from fst_envs.make import make
 
-    kwargs: Any = OmegaConf.to_container(env.kwargs, resolve=True) if env.get("kwargs") else {}
     try:
-        made = make(env.id, **kwargs)
+        made = make(task["id"], **(task.get("kwargs") or {}))
         made.reset(options={"index": 0, "split": "train"})
         made.close()
     except Exception as error:  # of any author's environment
-        return [Problem("data.env", f"{env.id} cannot be made and reset: {type(error).__name__}: {error}")]
+        return [Problem(key, f"{task['id']} cannot be made and reset: {type(error).__name__}: {error}")]
     return []
 
 

@@ -20,7 +20,16 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-TASKS = ("codeio", "math", "hover")
+ONE_FILE = ("TRAIN_FILE", "VAL_FILE")
+TASKS = {
+    "codeio": ONE_FILE,
+    "math": ONE_FILE,
+    "hover": ONE_FILE,
+    "continual": tuple(f"{task}_{split}" for task in ("HOVER", "CODEIO", "PHYSICS") for split in ("TRAIN", "VAL")),
+}
+"""Recipe -> the files that its run.sh takes."""
+ENVIRONMENT = ("OUT", "REFLECTION_MODEL", "HOVER_SIZE", "CODEIO_SIZE", "PHYSICS_SIZE")
+"""What the recipes read from the environment."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +51,8 @@ class Cost:
 
 def arguments(task: str, extra: list[str]) -> list[str]:
     """The verl arguments of a task's run.sh."""
-    command = [str(HERE / task / "run.sh"), "MODEL", "TRAIN_FILE", "VAL_FILE", *extra]
-    environment = {k: v for k, v in os.environ.items() if k not in ("OUT", "REFLECTION_MODEL")}
+    command = [str(HERE / task / "run.sh"), "MODEL", *TASKS[task], *extra]
+    environment = {k: v for k, v in os.environ.items() if k not in ENVIRONMENT}
     done = subprocess.run(
         command, env={**environment, "LAUNCH": "printf %s\\0"}, capture_output=True, text=True, check=True
     )
@@ -58,12 +67,13 @@ def cost(config: Any, mean_response: int | None = None) -> Cost:
     problems = min(fst.fast.anchors or batch * fst.slow_steps, batch * fst.slow_steps)
     budget = fst.fast.budget or math.ceil(fst.fast.passes * problems)
     validations = int(trainer.val_before_train) + steps // trainer.test_freq + bool(steps % trainer.test_freq)
+    tasks = len(config.data.env.get("tasks") or [None])  # every one is validated from the first step to the last
     arms = 2 if fst.enabled and fst.validate_seed else 1
     return Cost(
         steps=steps,
         slow=steps * batch * rollout.n,
         fast=cycles * budget,
-        validation=validations * config.data.env.val_size * rollout.val_kwargs.n * arms,
+        validation=validations * config.data.env.val_size * tasks * rollout.val_kwargs.n * arms,
         reflections=cycles * (budget // fst.fast.minibatch),
         response=mean_response or int(config.data.max_response_length),
     )

@@ -1,11 +1,14 @@
-# The settings that the tasks share; sourced by <task>/run.sh, which sets task and settings.
+# The settings that the tasks share; sourced by <task>/run.sh, which sets task, takes and the function task_settings.
+# takes: names of the positional arguments; each becomes a variable of that name in lower case.
 # [P], [S]: the paper's, from its text or its appendix (arXiv 2605.12484); the rest are ours, since it names none.
-if [ $# -lt 3 ]; then
-  echo "usage: $0 MODEL TRAIN_FILE VAL_FILE [more verl arguments]" >&2
+if [ $# -lt ${#takes[@]} ]; then
+  echo "usage: $0 ${takes[*]} [more verl arguments]" >&2
   exit 2
 fi
-model=$1 train=$2 val=$3
-shift 3
+for name in "${takes[@]}"; do
+  declare "${name,,}=$1"
+  shift
+done
 out=${OUT:-runs/qwen3_8b_8gpu/$task}
 
 shared=(
@@ -16,7 +19,6 @@ shared=(
   fst.fast.budget=960 fst.fast.anchors=192   # five passes over 6 batches of 32 [S]
   fst.max_prompt_tokens=1024
 
-  "+data.env.kwargs.file.train='$train'" "+data.env.kwargs.file.val='$val'"
   data.env.train_size=6400 data.env.val_size=256  # 200 steps of 32, each problem once
 
   actor_rollout_ref.model.path="$model"
@@ -38,6 +40,7 @@ if [ -n "${REFLECTION_MODEL:-}" ]; then  # a frozen stronger LM [S]; else the tr
   shared+=(fst.reflection.kind=lm fst.reflection.model="$REFLECTION_MODEL")
 fi
 
+task_settings
 read -ra launch <<<"${LAUNCH:-python -m verl.trainer.main_ppo}"
 export VERL_FILE_LOGGER_PATH=${VERL_FILE_LOGGER_PATH:-$out/metrics.jsonl}
 [ -n "${LAUNCH:-}" ] || mkdir -p "$out"

@@ -34,11 +34,18 @@ def test_the_cost_table_knows_every_recipe():
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_fst_check_finds_no_problem(task):
-    out = CliRunner().invoke(app, ["check", "--no-show", *recipe_cost.arguments(task, [])])
+def test_fst_check_finds_no_problem(task, tmp_path):
+    given = with_files(task, users_files(task, tmp_path))
+    out = CliRunner().invoke(app, ["check", "--no-show", *given])
     assert out.exit_code == 0 and "no problems" in out.output, out.output
-    broken = CliRunner().invoke(app, ["check", "--no-show", *recipe_cost.arguments(task, ["fst.population=3"])])
+    broken = CliRunner().invoke(app, ["check", "--no-show", *given, "fst.population=3"])
     assert broken.exit_code == 1 and "fst.population" in broken.output
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_file_that_is_not_there_is_told(task):
+    out = CliRunner().invoke(app, ["check", "--no-show", *recipe_cost.arguments(task, [])])
+    assert out.exit_code == 1 and "there is no such file" in out.output and "TRAIN" in out.output
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -87,33 +94,55 @@ def qwen3_8b():
     )
 
 
+ROWS = {
+    "codeio": {"problem_description": "Double a number.", "ios": [{"input": 2, "output": 4}]},
+    "math": {"problem": "What is 2 + 2?", "answer": "4"},
+    "hover": {"claim": "It rains.", "label": "SUPPORTED", "num_hops": 3, "supporting_facts": [["Rain", 0]]},
+    "physics": {"problem_text": "How far is a light second?", "answer_number": "3.0e8", "unit": "m"},
+}
+
+
+def users_files(task, folder):
+    """Name of a file in the recipe's command -> a file of one row with the columns that the recipe names."""
+    files = {}
+    for name in recipe_cost.TASKS[task]:
+        kind = name.split("_")[0].lower() if task == "continual" else task
+        files[name] = folder / f"a {kind} file.jsonl"
+        files[name].write_text(json.dumps(ROWS[kind]) + "\n")
+    return files
+
+
+def with_files(task, files):
+    """The recipe's verl arguments with these files."""
+    given = "\0".join(recipe_cost.arguments(task, []))
+    for name, file in files.items():
+        given = given.replace(f"'{name}'", f"'{file}'")
+    return [argument for argument in given.split("\0") if not argument.startswith("hydra.")]
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_the_environment_reads_a_users_file(task, tmp_path):
-    """Each recipe's environment, with the kwargs that the recipe gives it, on one row of the columns that it names."""
+    """Each recipe's environments, with the kwargs that the recipe gives them, on one row of the columns it names."""
     from fst_envs import make
     from omegaconf import OmegaConf
 
-    row = {
-        "codeio": {"problem_description": "Double a number.", "ios": [{"input": 2, "output": 4}]},
-        "math": {"problem": "What is 2 + 2?", "answer": "4"},
-        "hover": {"claim": "It rains.", "label": "SUPPORTED", "num_hops": 3, "supporting_facts": [["Rain", 0]]},
-    }[task]
-    if task == "math":
+    if task in ("math", "continual"):
         pytest.importorskip("math_verify")
-    file = tmp_path / "a file.jsonl"
-    file.write_text(json.dumps(row) + "\n")
-    env_node = check.compose([*_with_files(task, file)]).data.env
-    env = make(env_node.id, **OmegaConf.to_container(env_node.kwargs))
-    question, info = env.reset(options={"index": 0, "split": "train"})
-    answer = env.unwrapped.gold(env.unwrapped.row)
-    _, reward, done, _, told = env.step(answer)
-    assert question and info["answer"] == answer and reward == 1.0 and done and "Correct" in told["feedback"]
+    node = OmegaConf.to_container(check.compose(with_files(task, users_files(task, tmp_path))).data.env)
+    for stage in node["tasks"] or [node]:
+        env = make(stage["id"], **stage["kwargs"])
+        question, info = env.reset(options={"index": 0, "split": "train"})
+        answer = env.unwrapped.gold(env.unwrapped.row)
+        _, reward, done, _, told = env.step(answer)
+        assert question and info["answer"] == answer and reward == 1.0 and done and "Correct" in told["feedback"]
 
 
-def _with_files(task, file):
-    given = recipe_cost.arguments(task, [])
-    return [
-        a.replace("TRAIN_FILE", str(file)).replace("VAL_FILE", str(file)) for a in given if not a.startswith("hydra.")
+def test_the_continual_recipe_changes_its_task_every_200_steps():
+    tasks = config("continual").data.env.tasks
+    assert [(task.id.split("/")[1], task.from_step) for task in tasks] == [
+        ("HoVer-v0", 1),
+        ("CodeIO-v0", 201),
+        ("Physics-v0", 401),
     ]
 
 
@@ -139,6 +168,11 @@ def test_too_few_arguments_are_told():
 # -------------------------------------------------------------------------------------------------------------- cost
 
 
+class Node(SimpleNamespace):
+    def get(self, name):
+        return getattr(self, name, None)
+
+
 def test_the_cost_of_a_run_counted_by_hand():
     """10 steps of 4 problems x 8; T=4: three fast phases of 50; validated before, at 5, at 10: 3 x 6 x 2 x 2 arms."""
     found = SimpleNamespace(
@@ -150,12 +184,14 @@ def test_the_cost_of_a_run_counted_by_hand():
         ),
         actor_rollout_ref=SimpleNamespace(rollout=SimpleNamespace(n=8, val_kwargs=SimpleNamespace(n=2))),
         trainer=SimpleNamespace(total_training_steps=10, test_freq=5, val_before_train=True),
-        data=SimpleNamespace(train_batch_size=4, max_response_length=100, env=SimpleNamespace(val_size=6)),
+        data=SimpleNamespace(train_batch_size=4, max_response_length=100, env=Node(val_size=6)),
     )
     counted = recipe_cost.cost(found)
     assert (counted.slow, counted.fast, counted.validation, counted.reflections) == (320, 150, 72, 48)
     assert counted.tokens == (320 + 150 + 72) * 100 and recipe_cost.cost(found, 10).tokens == (320 + 150 + 72) * 10
-    found.fst.enabled = False
+    found.data.env.tasks = ["a", "b", "c"]
+    assert recipe_cost.cost(found).validation == 3 * 72
+    found.data.env.tasks, found.fst.enabled = None, False
     assert (recipe_cost.cost(found).fast, recipe_cost.cost(found).validation) == (0, 36)
 
 
