@@ -8,7 +8,7 @@ pytest.importorskip("vllm")
 COMMON = (
     "actor_rollout_ref.actor.use_kl_loss=true",
     "actor_rollout_ref.actor.kl_loss_coef=0",
-    "actor_rollout_ref.actor.optim.lr=3e-3",
+    "actor_rollout_ref.actor.optim.lr=1e-2",
     "actor_rollout_ref.rollout.n=4",
     "actor_rollout_ref.rollout.val_kwargs.n=16",
     "trainer.total_training_steps=2",
