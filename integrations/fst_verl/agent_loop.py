@@ -23,6 +23,7 @@ REFLECT_LOOP = "fst_reflect"
 _Base: Any = names.AgentLoopBase
 
 
+@names.register_agent_loop(CONTEXT_LOOP)
 class ContextLoop(_Base):
     """Runs one session under its prompt and records whose it was in `extra_fields["fst"]`."""
 
@@ -94,6 +95,7 @@ def refuse_truncated(loop: Any, output: Any, messages: Sequence[Any]) -> None:
         )
 
 
+@names.register_agent_loop(REFLECT_LOOP)
 class ReflectLoop(_Base):
     """Lets the policy write new prompts: one plain chat turn, no reward."""
 
@@ -107,9 +109,3 @@ class ReflectLoop(_Base):
         output.reward_score = 0.0  # set, so that verl does not score it
         output.extra_fields["reward_extra_info"] = {}
         return output
-
-
-def register() -> None:
-    """Makes both loops known to verl in this process."""
-    names.register_agent_loop(CONTEXT_LOOP)(ContextLoop)
-    names.register_agent_loop(REFLECT_LOOP)(ReflectLoop)

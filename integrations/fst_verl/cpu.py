@@ -22,6 +22,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
+from wrapt import register_post_import_hook
+
 from .compat import names
 
 ENVIRONMENT = {
@@ -54,9 +56,8 @@ def activate() -> None:
     os.environ["VERL_PLATFORM"] = "cpu"
     if names.get_platform().device_name != "cpu":  # detected before this plug-in was loaded
         names.set_platform(platform())
-    _mend_process_groups()
-    _mend_offload()
-    _mend_value_head()
+    for awaited, mend in MENDS.items():  # each once its module is there; importing them all here would cost seconds
+        register_post_import_hook(mend, awaited)
 
 
 def _complete_torch_cpu() -> None:
@@ -109,8 +110,7 @@ def _answer_for_vllm() -> None:
     importlib.metadata.version = version  # type: ignore[assignment]
 
 
-def _mend_process_groups() -> None:
-    distributed = names.distributed
+def _mend_process_groups(distributed: Any) -> None:
     original = distributed.initialize_global_process_group_ray
 
     def initialize(timeout_second: int | None = None, backend: str | None = None) -> Any:
@@ -119,18 +119,16 @@ def _mend_process_groups() -> None:
     distributed.initialize_global_process_group_ray = initialize
 
 
-def _mend_offload() -> None:
-    from torch.distributed.fsdp import CPUOffloadPolicy
-
-    original = CPUOffloadPolicy.__init__
+def _mend_offload(fsdp: Any) -> None:
+    original = fsdp.CPUOffloadPolicy.__init__
 
     def init(self: Any, pin_memory: bool = False) -> None:
         original(self, pin_memory=False)
 
-    CPUOffloadPolicy.__init__ = init  # type: ignore[method-assign]
+    fsdp.CPUOffloadPolicy.__init__ = init
 
 
-def _mend_value_head() -> None:
+def _mend_value_head(model_utils: Any) -> None:
     def load(local_path: str, torch_dtype: Any, model_config: Any, trust_remote_code: bool) -> Any:
         from transformers import AutoModelForTokenClassification
 
@@ -142,7 +140,15 @@ def _mend_value_head() -> None:
             trust_remote_code=trust_remote_code,
         )
 
-    names.model_utils.load_valuehead_model = load
+    model_utils.load_valuehead_model = load
+
+
+MENDS = {
+    "verl.utils.distributed": _mend_process_groups,
+    "torch.distributed.fsdp": _mend_offload,
+    "verl.utils.model": _mend_value_head,
+}
+"""Module -> what is done to it once it is imported."""
 
 
 def _platform_class() -> type:

@@ -91,6 +91,7 @@ class Record:
         return "\n".join(lines)
 
 
+@names.register_agent_loop(EPISODE_LOOP)
 class EpisodeLoop(_Base):
     """Plays one session. Rows name their instance in extra_info: env_id, env_kwargs, index, split, task_id.
 
@@ -297,8 +298,3 @@ def named(row: Mapping[str, Any]) -> dict[str, Any]:
         "split": extra["split"],
         "task_id": extra.get("task_id"),
     }
-
-
-def register() -> None:
-    """Makes the loop known to verl in this process."""
-    names.register_agent_loop(EPISODE_LOOP)(EpisodeLoop)

@@ -21,8 +21,7 @@ class FSTSearchPath(SearchPathPlugin):
         search_path.append(provider="fst_verl", path="pkg://fst_verl.config")
 
 
-def register() -> None:
-    Plugins.instance().register(FSTSearchPath)
+Plugins.instance().register(FSTSearchPath)
 
 
 def install_trainer(config: DictConfig) -> None:

@@ -19,6 +19,7 @@ from .compat import names
 NAME = "fst_grpo"
 
 
+@names.register_adv_est(NAME)
 def per_problem_advantage(
     token_level_rewards: Any, response_mask: Any, index: Any, config: Any = None, eps: float = 1e-6, **_: Any
 ) -> tuple[Any, Any]:
@@ -49,7 +50,3 @@ def per_problem_advantage(
             weights_R = weights_R * tokens_R.sum() / alive
         advantages = (advantages_R * weights_R).unsqueeze(-1) * mask
     return advantages, advantages
-
-
-def register() -> None:
-    names.register_adv_est(NAME)(per_problem_advantage)

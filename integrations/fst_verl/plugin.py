@@ -1,5 +1,8 @@
 """What `import verl` loads, in the driver and in every Ray worker (entry-point group `verl.plugins`).
 
+Every process of a run pays for this, so nothing heavy is imported here: a part is imported, which registers it, once
+verl has imported the module that it extends (wrapt's post-import hooks; at once where that module is there already).
+
 verl swallows a plug-in's errors into a debug log line. Nothing here fails in silence: an error becomes one warning
 that says what is missing, and `+fst=...` runs then stop because their trainer does not exist.
 """
@@ -7,28 +10,41 @@ that says what is missing, and `+fst=...` runs then stop because their trainer d
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+PARTS = {
+    # module whose import is awaited: our modules, which register what they hold
+    "hydra": ("hydra_door",),
+    "verl.experimental.agent_loop.agent_loop": ("agent_loop", "episode_loop"),
+    "verl.trainer.ppo.core_algos": ("loss",),
+    "verl.trainer.ppo.v1": ("trainer",),
+}
 
 
 def _load() -> None:
+    from wrapt import register_post_import_hook
+
     from . import cpu
 
     if cpu.wanted():
-        cpu.activate()
-
-    from . import agent_loop, episode_loop, hydra_door, loss, trainer
-
-    agent_loop.register()
-    episode_loop.register()
-    loss.register()
-    trainer.register()
-    hydra_door.register()
+        _warning(cpu.activate)
+    for awaited, parts in PARTS.items():
+        for part in parts:
+            register_post_import_hook(lambda _, part=part: _warning(import_module, f"{__package__}.{part}"), awaited)
 
 
-try:
-    _load()
-except Exception as error:  # anything: verl would hide it
-    warnings.warn(
-        f"fst_verl could not be loaded and fast weights are not available: {type(error).__name__}: {error}",
-        RuntimeWarning,
-        stacklevel=2,
-    )
+def _warning(act: Callable[..., None], *arguments: Any) -> None:
+    """Anything that fails is told: verl would hide it."""
+    try:
+        act(*arguments)
+    except Exception as error:
+        warnings.warn(
+            f"fst_verl could not be loaded and fast weights are not available: {type(error).__name__}: {error}",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+_warning(_load)

@@ -331,10 +331,12 @@ _Sync: Any = names.PPOTrainerSync
 _ColocateAsync: Any = names.PPOTrainerColocateAsync
 
 
+@names.register_trainer(MODES["sync"])
 class FSTSync(FastSlow, _Sync):
     """verl's synchronous trainer with fast weights."""
 
 
+@names.register_trainer(MODES["colocate_async"])
 class FSTColocateAsync(FastSlow, _ColocateAsync):
     """verl's colocated asynchronous trainer with fast weights. Rollouts in flight when a cycle begins keep the prompts
     that they were submitted with."""
@@ -342,8 +344,3 @@ class FSTColocateAsync(FastSlow, _ColocateAsync):
     def on_train_begin(self) -> None:
         self._evolve_if_due()  # before the warm-up batches are submitted
         super().on_train_begin()
-
-
-def register() -> None:
-    names.register_trainer(MODES["sync"])(FSTSync)
-    names.register_trainer(MODES["colocate_async"])(FSTColocateAsync)

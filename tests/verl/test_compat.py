@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import inspect
+import subprocess
+import sys
 
 import pytest
 
@@ -41,12 +43,40 @@ def test_ours_overrides_nothing_else():
     assert overridden - set(dir(object)) | {"__init__"} <= set(compat.TRAINER_METHODS)
 
 
-def test_import_verl_registers_everything():
-    from fst_verl.trainer import FSTColocateAsync, FSTSync
+@pytest.mark.parametrize("first", ["verl", "verl.trainer.ppo.v1", "fst_verl.trainer", "fst_verl.agent_loop", "hydra"])
+def test_import_verl_registers_everything(first):
+    """Whichever of verl's modules and ours comes first, and with no warning."""
+    code = f"""if True:
+        import {first}
+        import verl
+        from fst_verl.compat import names
+        assert names.get_trainer_cls("fst_sync").__module__ == "fst_verl.trainer"
+        assert names.get_trainer_cls("fst_colocate_async").__name__ == "FSTColocateAsync"
+        assert {{"fst_context", "fst_reflect", "fst_episode"}} <= set(names.agent_loop_registry)
+        from verl.trainer.ppo.core_algos import get_adv_estimator_fn
+        assert get_adv_estimator_fn("fst_grpo").__module__ == "fst_verl.loss"
+        from hydra.core.plugins import Plugins
+        from hydra.plugins.search_path_plugin import SearchPathPlugin
+        assert "FSTSearchPath" in {{p.__name__ for p in Plugins.instance().discover(SearchPathPlugin)}}
+    """
+    run(code, "-W", "error:fst_verl")
 
-    assert compat.names.get_trainer_cls("fst_sync") is FSTSync
-    assert compat.names.get_trainer_cls("fst_colocate_async") is FSTColocateAsync
-    assert {"fst_context", "fst_reflect", "fst_episode"} <= set(compat.names.agent_loop_registry)
+
+def test_import_verl_alone_loads_none_of_what_is_heavy():
+    """Every process of a run imports verl; most need no trainer and no agent loop."""
+    run("import sys, verl; assert not {'fst_verl.trainer', 'fst_verl.agent_loop', 'fst_envs'} & set(sys.modules)")
+
+
+def test_a_part_that_cannot_be_loaded_is_told():
+    """verl itself would hide it."""
+    code = "import sys; sys.modules['fst_verl.loss'] = None; import verl.trainer.ppo.core_algos"
+    assert "fast weights are not available" in run(code).stderr
+
+
+def run(code, *options):
+    done = subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done
 
 
 def test_without_an_accelerator_the_platform_is_cpu():

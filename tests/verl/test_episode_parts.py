@@ -532,7 +532,7 @@ def test_verls_own_worker_marks_the_group_failed_and_keeps_nothing_of_it(monkeyp
 
 
 def context_run(engine, split):
-    import fst_verl.plugin  # noqa: F401  registers the loops
+    import fst_verl.episode_loop  # noqa: F401  registers the loop
 
     provider = {"name": "population", "path": None, "kwargs": {}, "placement": "system"}
     column = row_column(EPISODE_LOOP, ["Evolved."], provider, split=split, step=1)
