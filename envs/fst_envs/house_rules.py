@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from .base import SPLITS, ReasoningEnv
@@ -119,11 +120,7 @@ class HouseRules(ReasoningEnv):
     ):
         kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
         self.book = draw_book(book, kinds, words, family)
-        self._phrasings = {
-            (name, kind): _shuffled(lang.requests(kind, _PHRASED_AS.get(name, name)), f"{book} {name} {kind}")
-            for name in SPLITS
-            for kind in lang.LOOKUP_KINDS
-        }
+        self._phrasings = {(name, kind): _phrasings(book, name, kind) for name in SPLITS for kind in lang.LOOKUP_KINDS}
         self._words = {name: _shuffled(self.book.values, f"{book} {name}") for name in SPLITS}
         fewest = min(len(phrasings) for phrasings in self._phrasings.values())
         super().__init__(split=split, size=min(size or words * fewest, words * fewest))
@@ -145,6 +142,11 @@ class HouseRules(ReasoningEnv):
     def respond(self, text: str) -> tuple[str, float, bool, str]:
         mistake = self.book.mistake(self._word, text)
         return ("", 0.0, True, mistake) if mistake else ("", 1.0, True, "Correct.")
+
+
+@lru_cache(maxsize=256)  # every rollout is scored by an environment of its own
+def _phrasings(book: int, split: str, kind: str) -> list[str]:
+    return _shuffled(lang.requests(kind, _PHRASED_AS.get(split, split)), f"{book} {split} {kind}")
 
 
 def _shuffled(items: Sequence[str] | dict[str, Any], seed: str) -> list[str]:
