@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fst_envs.tasks import task_names
-from plan import ABLATED, ABLATIONS, MEANING, Plan, stage_tasks
+from plan import ABLATED, ABLATIONS, MEANING, ZERO, Plan, stage_tasks
 
 from fst_plugin.analysis import attribution, compare, curves, read
 from fst_plugin.analysis.run import Run, RunError
@@ -44,23 +44,23 @@ def reward(folder: Path) -> dict[int, float]:
     return run.reward() if run else {}
 
 
-def write_results(path: Path, plan: Plan, best: Mapping[str, float], out: Path, failed: Mapping[str, str]) -> None:
-    write_json(path, results(plan, best, out, failed))
+def write_results(path: Path, plan: Plan, rate: float, out: Path, failed: Mapping[str, str]) -> None:
+    write_json(path, results(plan, rate, out, failed))
 
 
-def results(plan: Plan, best: Mapping[str, float], out: Path, failed: Mapping[str, str]) -> dict[str, Any]:
+def results(plan: Plan, rate: float, out: Path, failed: Mapping[str, str]) -> dict[str, Any]:
     """Every figure, by the claim's key, then by task."""
     found: dict[str, Any] = {key: {} for key in AGAINST_RL}
-    compared = {task: _against_rl(plan, task, best, out) for task in plan.tasks if task != "star_graph"}
+    compared = {task: _against_rl(plan, task, rate, out) for task in plan.tasks if task != "star_graph"}
     for key in AGAINST_RL:
         found[key] = {task: _pick(figures, key) for task, figures in compared.items()}
     found["plasticity_ratio"] = _plasticity(plan, out)
     found["continual_ratio"], found["forgetting"] = _continual(plan, out)
-    found["star_graph_ratio"] = {"star_graph": _star_graph(plan, best, out)}
+    found["star_graph_ratio"] = {"star_graph": _star_graph(plan, rate, out), ZERO: _zero_start(plan, out)}
     found["attribution"] = {ABLATED: _attribution(plan, out)}
     found["arms"] = {task: figures.get("arms", {}) for task, figures in compared.items()}
-    found["ablations"] = _ablations(plan, best, out)
-    found["learning_rates"] = _rates(plan, best, out)
+    found["ablations"] = _ablations(plan, rate, out)
+    found["learning_rates"] = {ABLATED: _rates(plan, rate, out)}
     found["failed"] = dict(failed)
     found["settings"] = {
         "seeds": list(plan.seeds),
@@ -113,18 +113,18 @@ def _final(run: Run, source: str | None = None, step: int | None = None) -> floa
 # -------------------------------------------------------------------------------------------------------- efficiency
 
 
-def _runs(plan: Plan, task: str, best: Mapping[str, float], out: Path) -> list[Run]:
+def _runs(plan: Plan, task: str, rate: float, out: Path) -> list[Run]:
     found = []
     for seed in plan.seeds:
         for arm in ("rl", "fst", "prompts"):
-            job = plan.main_job(task, arm, seed, best[task] if arm == "rl" else None)
+            job = plan.main_job(task, arm, seed, rate if arm == "rl" else None)
             if run := load(out / job.name, arm, seed):
                 found.append(run)
     return found
 
 
-def _against_rl(plan: Plan, task: str, best: Mapping[str, float], out: Path) -> dict[str, Any]:
-    runs = _runs(plan, task, best, out)
+def _against_rl(plan: Plan, task: str, rate: float, out: Path) -> dict[str, Any]:
+    runs = _runs(plan, task, rate, out)
     complete = [arm for arm in ("rl", "fst") if sum(r.arm == arm for r in runs) == len(plan.seeds)]
     if len(complete) < 2:
         asked = "efficiency" in plan.claims or task == ABLATED
@@ -144,22 +144,32 @@ def _pick(figures: Mapping[str, Any], key: str) -> Figure:
     return {"median": found["value"], "low": found["low"], "high": found["high"], "n": found["n"]}
 
 
-def _star_graph(plan: Plan, best: Mapping[str, float], out: Path) -> Figure:
-    """First validation above 0, FST over RL."""
+def _star_graph(plan: Plan, rate: float, out: Path) -> Figure:
     if not plan.language:
         return _missing(NO_STAR)
-    rates = {"fst": None, "rl": best["star_graph"]}
+    rates = {"fst": None, "rl": rate}
+    return _leaves_zero(
+        plan, lambda arm, seed: plan.main_job("star_graph", arm, seed, rates[arm]).name, out, "efficiency"
+    )
+
+
+def _zero_start(plan: Plan, out: Path) -> Figure:
+    return _leaves_zero(plan, lambda arm, seed: f"{ZERO}/{arm}_{seed}", out, "zero_start")
+
+
+def _leaves_zero(plan: Plan, folder: Callable[[str, int], str], out: Path, claim: str) -> Figure:
+    """First validation above 0, FST over RL; 0 where RL never leaves it."""
 
     def folders(seed: int) -> list[str]:
-        return [plan.main_job("star_graph", arm, seed, rate).name for arm, rate in rates.items()]
+        return [folder(arm, seed) for arm in ("fst", "rl")]
 
     def ratio(fst: Run, rl: Run) -> float:
         first = [min((step for step, v in run.reward().items() if v > 0), default=math.inf) for run in (fst, rl)]
         return _ratio(*first)
 
-    found = _over_seeds(plan, folders, out, ratio, "efficiency")
+    found = _over_seeds(plan, folders, out, ratio, claim)
     if (found.get("reason") or "").startswith("no ratio"):
-        found["reason"] = "no ratio: an arm never left 0, or was above it before its first step"
+        found["reason"] = "no ratio: FST never left 0, or RL was above it before its first step"
     return found
 
 
@@ -213,17 +223,23 @@ def _attribution(plan: Plan, out: Path) -> Figure:
     """The 2x2 over all seeds' problems, what each part adds to neither, and whether both beat each alone, and each
     alone the base. Its own figure is the cell of both."""
     counts = {cell: {"passed": 0, "of": 0} for cell in attribution.CELLS}
+    problems = plan.lengths.val_size  # each counts once, however often it was tried
     for seed in plan.seeds:
-        own = {}
-        for cell in attribution.CELLS:
-            weights, prompt = cell.split("/")
-            run = load(out / f"attribution/{weights}_{prompt}_{seed}", "any", seed)
-            if run is None or not run.reward():
-                asked = "attribution" in plan.claims
-                return _missing(f"not finished: {cell}, seed {seed}" if asked else "attribution was not asked for")
-            own[cell] = {"passed": round(_final(run) * plan.lengths.pass_size), "of": plan.lengths.pass_size}
-            counts[cell] = {key: counts[cell][key] + own[cell][key] for key in ("passed", "of")}
-        write_json(out / plan.main_job(ABLATED, "fst", seed).name / read.ATTRIBUTION_FILE, own)  # fst report shows it
+        fst = plan.main_job(ABLATED, "fst", seed).name
+        run, prompted = load(out / fst, "fst", seed), load(out / f"attribution/base_evolved_{seed}", "any", seed)
+        if run is None or prompted is None:
+            asked = "attribution" in plan.claims
+            return _missing(f"not finished with seed {seed}" if asked else "attribution was not asked for")
+        seed_prompt = run.reward(seed_prompt=True)
+        shares = {
+            "base/seed": seed_prompt[0],
+            "base/evolved": _final(prompted),
+            "trained/seed": seed_prompt[max(seed_prompt)],
+            "trained/evolved": _final(run),
+        }
+        own = {cell: {"passed": round(share * problems), "of": problems} for cell, share in shares.items()}
+        counts = {c: {key: counts[c][key] + own[c][key] for key in ("passed", "of")} for c in attribution.CELLS}
+        write_json(out / fst / read.ATTRIBUTION_FILE, own)  # fst report shows it
     found = attribution.attribution(counts)
     cells = {cell: {**_figure(interval), "n": counts[cell]["of"]} for cell, interval in found.cells.items()}
     base, fast, slow, both = (found.cells[c].value for c in attribution.CELLS)
@@ -239,11 +255,11 @@ def _attribution(plan: Plan, out: Path) -> Figure:
 # ------------------------------------------------------------------------------------------------- sweep, ablations
 
 
-def _ablations(plan: Plan, best: Mapping[str, float], out: Path) -> dict[str, Any]:
+def _ablations(plan: Plan, rate: float, out: Path) -> dict[str, Any]:
     """Ablation -> what it is, its last validation, and its steps and rollouts to RL's peak over RL's."""
     if "ablations" not in plan.claims:
         return {}
-    rl = [run for run in _runs(plan, ABLATED, best, out) if run.arm == "rl"]
+    rl = [run for run in _runs(plan, ABLATED, rate, out) if run.arm == "rl"]
     found: dict[str, Any] = {}
     for name in ABLATIONS:
         runs = [r for seed in plan.seeds if (r := load(out / f"ablations/{name}_{seed}", name, seed))]
@@ -251,7 +267,7 @@ def _ablations(plan: Plan, best: Mapping[str, float], out: Path) -> dict[str, An
             found[name] = {"what": MEANING[name], "reason": "not finished with every seed"}
             continue
         arm = compare.compare([*rl, *runs], "rl")["arms"][name]
-        kept = ("final", "peak", "steps_ratio", "rollouts_ratio", "fast_rollouts", "kl_at_end")
+        kept = ("final", "peak", "steps_ratio", "rollouts_ratio", "fast_rollouts")
         found[name] = {"what": MEANING[name], **{key: _renamed(arm.get(key)) for key in kept}}
     return found
 
@@ -260,13 +276,10 @@ def _renamed(figure: Mapping[str, Any] | None) -> Figure | None:
     return None if figure is None else {"median": figure["value"], **{k: figure[k] for k in ("low", "high", "n")}}
 
 
-def _rates(plan: Plan, best: Mapping[str, float], out: Path) -> dict[str, Any]:
-    """Task -> the chosen rate, and the peak and last validation of RL at each, with the first seed."""
-    found = {}
-    for task in plan.tasks:
-        tried = {}
-        for rate in plan.rates:
-            if curve := reward(out / plan.main_job(task, "rl", plan.seeds[0], rate).name):
-                tried[f"{rate:g}"] = {"peak": max(curve.values()), "final": curve[max(curve)]}
-        found[task] = {"chosen": best[task], "swept": len(tried) > 1, "tried": tried}
-    return found
+def _rates(plan: Plan, rate: float, out: Path) -> dict[str, Any]:
+    """The chosen rate, and the peak and last validation of RL at each, with the first seed."""
+    tried = {}
+    for one in plan.rates:
+        if curve := reward(out / plan.main_job(ABLATED, "rl", plan.seeds[0], one).name):
+            tried[f"{one:g}"] = {"peak": max(curve.values()), "final": curve[max(curve)]}
+    return {"chosen": rate, "swept": len(tried) > 1, "tried": tried}

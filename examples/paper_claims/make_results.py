@@ -43,7 +43,7 @@ CLAIMS: dict[str, tuple[str, str, Met]] = {
     "kl_ratio_at_matched_reward": ("closer to base: KL at matched reward, FST over RL", "≤ 0.3", _below(0.3)),
     "plasticity_ratio": ("plasticity: score after a fresh RL pass on another task", "fst over rl: > 1", _plastic),
     "continual_ratio": ("continual: score at the end of a stage, FST over RL", "stages 2 and 3: ≥ 1.5", _continued),
-    "star_graph_ratio": ("star graph: first step above 0, FST over RL", "≤ 1/5", _below(1 / 5)),
+    "star_graph_ratio": ("base reward 0: first validation above 0, FST over RL", "≤ 1/5", _below(1 / 5)),
     "attribution": (
         "attribution: both > fast only, slow only > base; shown is both",
         "holds",
@@ -109,14 +109,23 @@ def make(found: Mapping[str, Any]) -> str:
     for task, figure in found["attribution"].items():
         if cells := figure.get("cells"):
             lines += [f"## Weights and prompt: {task}", ""]
-            lines += ["Share of problems passed at the first try, with a 95% Wilson interval.", ""]
+            lines += [
+                "Share of the validation problems passed at one try (mean@4), with a 95% Wilson interval in which each"
+                " problem counts once.",
+                "",
+            ]
             lines += _table(
                 ["weights / prompt", "passed", "problems"], [[c, text(f), str(f["n"])] for c, f in cells.items()]
             )
     if found["forgetting"]:
         lines += ["## Forgetting", "", "Score lost on an earlier task by the end of the continual run.", ""]
         lines += _table(["task: arm", "lost"], [[_cell(k), text(f)] for k, f in found["forgetting"].items()])
-    lines += ["## Learning rate of RL", "", "Chosen by the peak of the first seed's validations. FST is not swept.", ""]
+    lines += [
+        "## Learning rate of RL",
+        "",
+        "Chosen by the peak of the first seed's validations on the first task, for all tasks. FST is not swept.",
+        "",
+    ]
     tried = [
         [task, rate, f"{r['peak']:.3f}", f"{r['final']:.3f}", "chosen" if float(rate) == own["chosen"] else ""]
         for task, own in found["learning_rates"].items()

@@ -1,7 +1,7 @@
 """What is run: every run is a `Job`, plain data, and one `python -m verl.trainer.main_ppo` through `fst_verl.demo`.
 
 Jobs come in three waves, since a later one needs what an earlier one found: `sweep` (RL's learning rate), `main` (all
-arms at RL's best rate, continual runs, ablations), `after` (runs that start from trained weights).
+arms at RL's best rate, continual runs, ablations), `after` (runs that start from trained weights or prompts).
 Settings that differ from the paper's are those of `fst_verl.demo.Setup`, and the lengths below (ours).
 """
 
@@ -17,11 +17,13 @@ from fst_verl.demo import Setup
 
 RULES, TRY, STAR = (f"fst_envs:fst/{name}-v0" for name in ("HouseRules", "SecondTry", "StarGraph"))
 
-CLAIMS = ("efficiency", "continual", "plasticity", "attribution", "ablations")
+CLAIMS = ("efficiency", "continual", "plasticity", "attribution", "zero_start", "ablations")
 RATES = (1e-4, 3e-4, 1e-3)
-"""Learning rates that RL is tried at (ours); the others all run at Setup's own."""
+"""Learning rates that RL is tried at (ours), on the first task; the others all run at Setup's own."""
 ABLATED = "house_rules_codes"
-"""The task of ablations, attribution, and of the weights that the plasticity probe starts from."""
+"""The first task: of RL's sweep, ablations, attribution, and the weights that the plasticity probe starts from."""
+ZERO = "house_rules_format"
+"""The task whose reward is 0 until the form of the answer is known, as the star graph's is."""
 SAVED = (
     "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]",
     "actor_rollout_ref.actor.checkpoint.load_contents=[model,optimizer,extra]",
@@ -58,21 +60,23 @@ MEANING = {
 
 @dataclass(frozen=True)
 class Lengths:
-    """Steps of the runs. A continual run has three stages of `stage` steps."""
+    """Steps of the runs. A continual run has three stages of `stage` steps, and validates `stage_val_size` problems of
+    each of its tasks."""
 
-    main: int = 72
-    stage: int = 24
-    probe: int = 24
+    main: int = 36
+    stage: int = 18
+    probe: int = 18
+    zero: int = 24
     ablation: int = 24
     val_size: int = 36
-    pass_size: int = 200  # problems of a cell of the 2x2, each tried once
+    stage_val_size: int = 12
 
     @property
     def steps_of_stages(self) -> list[tuple[int, int]]:
         return [(i * self.stage + 1, (i + 1) * self.stage) for i in range(3)]
 
 
-QUICK = Lengths(main=36, stage=12, probe=12, ablation=12, pass_size=100)
+QUICK = Lengths(main=24, stage=12, probe=12, zero=12, ablation=12)
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ def task_arguments(name: str, seed: int) -> tuple[str, ...]:
             f"+data.env.kwargs.book={seed + 50}",
             "+data.env.kwargs.kinds=[places]",
         ),
+        ZERO: (f"data.env.id={RULES}", f"+data.env.kwargs.book={seed + 150}", "+data.env.kwargs.kinds=[codes,format]"),
         "second_try": (f"data.env.id={TRY}", f"+data.env.kwargs.book={seed + 100}", *TURNS),
         "star_graph": (f"data.env.id={STAR}", *LONG),
     }[name]
@@ -142,66 +147,67 @@ class Plan:
         return ("house_rules_codes", "house_rules_places", "second_try", *(["star_graph"] if self.language else []))
 
     def job(self, folder: str, arm: str, seed: int, task: tuple[str, ...], steps: int, *own: str, **more: Any) -> Job:
-        """A training run that measures drift, plain RL included."""
-        drift = ("fst.drift=true", *(["trainer.v1.trainer_mode=fst_sync"] if arm == "rl" else []))
-        rate = more.pop("rate", None) or Setup.learning_rate
+        """A training run."""
+        rate, size = more.pop("rate", None) or Setup.learning_rate, more.pop("val_size", self.lengths.val_size)
         setup = Setup(
-            steps=steps, seeds=(seed,), val_size=self.lengths.val_size, learning_rate=rate, task=task,
-            extra=(*drift, *own, *self.extra),
-        )  # fmt: skip
+            steps=steps, seeds=(seed,), val_size=size, learning_rate=rate, task=task, extra=(*own, *self.extra)
+        )
         return Job(folder, arm, seed, setup, **more)
 
     def main_job(self, task: str, arm: str, seed: int, rate: float | None = None) -> Job:
-        """rate: RL's, which is part of the folder's name, so that the sweep's run at it is not repeated."""
+        """A run that measures drift, plain RL included. rate: RL's, which is part of the folder's name, so that the
+        sweep's run at it is not repeated."""
         at = f"_lr{rate:g}" if rate is not None else ""
-        saved = (*SAVED, f"trainer.save_freq={self.lengths.main}") if task == ABLATED and arm in ("rl", "fst") else ()
+        own = ["fst.drift=true", *(["trainer.v1.trainer_mode=fst_sync"] if arm == "rl" else [])]
+        if task == ABLATED and arm in ("rl", "fst"):
+            own += [*SAVED, f"trainer.save_freq={self.lengths.main}"]
         arguments = task_arguments(task, seed)
-        return self.job(f"{task}/{arm}{at}_{seed}", arm, seed, arguments, self.lengths.main, *saved, rate=rate)
+        return self.job(f"{task}/{arm}{at}_{seed}", arm, seed, arguments, self.lengths.main, *own, rate=rate)
 
     def sweep(self) -> list[Job]:
-        """RL at every rate, with the first seed: all other claims take the best."""
-        return [self.main_job(task, "rl", self.seeds[0], rate) for task in self._swept() for rate in self.rates]
+        """RL at every rate, on the first task with the first seed: everything else takes the best."""
+        return [self.main_job(ABLATED, "rl", self.seeds[0], rate) for rate in self.rates]
 
-    def _swept(self) -> tuple[str, ...]:
-        if "efficiency" in self.claims:
-            return self.tasks
-        return (ABLATED,) if self.claims else ()
-
-    def main(self, best: Mapping[str, float]) -> list[Job]:
-        """best: task -> RL's learning rate."""
+    def main(self, rate: float) -> list[Job]:
+        """rate: RL's learning rate."""
         jobs = []
         for seed in self.seeds:
-            tasks = self._swept()
-            jobs += [self.main_job(task, "rl", seed, best[task]) for task in tasks]
-            jobs += [self.main_job(task, "fst", seed) for task in tasks]
+            for task in self.tasks if "efficiency" in self.claims else (ABLATED,):
+                jobs += [self.main_job(task, "rl", seed, rate), self.main_job(task, "fst", seed)]
+            if "zero_start" in self.claims:
+                jobs += [self.zero_job(arm, seed, rate) for arm in ("rl", "fst")]
             if "continual" in self.claims:
-                jobs += [self.continual_job(arm, seed, best[ABLATED]) for arm in ("rl", "fst")]
+                jobs += [self.continual_job(arm, seed, rate) for arm in ("rl", "fst")]
             if "ablations" in self.claims:
                 jobs.append(self.main_job(ABLATED, "prompts", seed))
                 jobs += [self.ablation_job(name, seed) for name in ABLATIONS]
         return jobs
 
+    def zero_job(self, arm: str, seed: int, rate: float) -> Job:
+        name, task = f"{ZERO}/{arm}_{seed}", task_arguments(ZERO, seed)
+        return self.job(name, arm, seed, task, self.lengths.zero, rate=rate if arm == "rl" else None)
+
     def continual_job(self, arm: str, seed: int, rate: float) -> Job:
-        steps = self.lengths.steps_of_stages[-1][1]
-        task = _stages(seed, self.lengths)
-        return self.job(f"continual/{arm}_{seed}", arm, seed, task, steps, rate=rate if arm == "rl" else None)
+        steps, size = self.lengths.steps_of_stages[-1][1], self.lengths.stage_val_size
+        task, rate = _stages(seed, self.lengths), rate if arm == "rl" else Setup.learning_rate
+        return self.job(f"continual/{arm}_{seed}", arm, seed, task, steps, rate=rate, val_size=size)
 
     def ablation_job(self, name: str, seed: int) -> Job:
         task = task_arguments(ABLATED, seed)
         return self.job(f"ablations/{name}_{seed}", "fst", seed, task, self.lengths.ablation, *ABLATIONS[name])
 
-    def after(self, best: Mapping[str, float]) -> list[Job]:
+    def after(self, rate: float) -> list[Job]:
         jobs = []
         for seed in self.seeds:
             if "plasticity" in self.claims:
-                jobs += [self.plasticity_job(start, seed, best) for start in ("rl", "fst", "base")]
+                jobs += [self.plasticity_job(start, seed, rate) for start in ("rl", "fst", "base")]
             if "attribution" in self.claims:
-                jobs += [self.cell_job(w, p, seed) for w in ("base", "trained") for p in ("seed", "evolved")]
+                jobs.append(self.prompted_job(seed))
         return jobs
 
-    def plasticity_job(self, start: str, seed: int, best: Mapping[str, float]) -> Job:
+    def plasticity_job(self, start: str, seed: int, rate: float) -> Job:
         """Plain RL on the other rule family, from weights trained on the first by `start`."""
-        task, rate = task_arguments("house_rules_places", seed + 300), best[ABLATED]
+        task = task_arguments("house_rules_places", seed + 300)
         weights = {
             "rl": self.main_job(ABLATED, "rl", seed, rate).name,
             "fst": self.main_job(ABLATED, "fst", seed).name,
@@ -210,15 +216,14 @@ class Plan:
         steps = self.lengths.probe
         return self.job(f"plasticity/{start}_{seed}", "rl", seed, task, steps, weights=weights, rate=rate)
 
-    def cell_job(self, weights: str, prompt: str, seed: int) -> Job:
-        """One cell of the 2x2: a validation and nothing else, one sample a problem."""
+    def prompted_job(self, seed: int) -> Job:
+        """One cell of the 2x2, base weights under FST's best prompt: a validation and nothing else. The other three are
+        in the log of FST's own run, which validates both prompts before its first step and after its last."""
         fst = self.main_job(ABLATED, "fst", seed).name
-        setup = Setup(
-            steps=1, seeds=(seed,), val_size=self.lengths.pass_size, val_samples=1,
-            task=task_arguments(ABLATED, seed), extra=("trainer.val_only=true", "fst.slow_steps=1", *self.extra),
-        )  # fmt: skip
-        trained, evolved = (fst if weights == "trained" else None), (fst if prompt == "evolved" else None)
-        return Job(f"attribution/{weights}_{prompt}_{seed}", "rl", seed, setup, trained, evolved)
+        own = ("trainer.val_only=true", "fst.slow_steps=1")
+        return self.job(
+            f"attribution/base_evolved_{seed}", "rl", seed, task_arguments(ABLATED, seed), 1, *own, prompt=fst
+        )
 
 
 def with_prompt(setup: Setup, text: str) -> Setup:

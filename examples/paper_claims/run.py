@@ -9,7 +9,7 @@
 A finished run has a result.json in its folder and is not repeated; a run that was cut off begins anew. results.json is
 written from whatever is finished, and says of every figure that it lacks why.
 Where this differs from the paper: a tiny policy on CPU, a reflection that only composes prompts from feedback
-sentences, short runs. RL gets the best of three learning rates per task; FST is not swept.
+sentences, short runs. RL gets the best of three learning rates; FST is not swept.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 
 from figures import reward, write_results
 from fst_verl import demo
-from plan import CLAIMS, QUICK, RATES, Job, Lengths, Plan, with_prompt
+from plan import ABLATED, CLAIMS, QUICK, RATES, Job, Lengths, Plan, with_prompt
 from rich.console import Console
 
 from fst_plugin.atomic import write_json
@@ -92,31 +92,29 @@ def perform_all(jobs: Sequence[Job], model: Path, out: Path, workers: int, run_a
     return failed
 
 
-def best_rates(plan: Plan, out: Path) -> dict[str, float]:
-    """Task -> the learning rate at which RL's validations are best: highest peak, then highest mean. Setup's own where
-    nothing was swept."""
-    best: dict[str, float] = dict.fromkeys(plan.tasks, demo.Setup.learning_rate)
-    for task in plan.tasks:
-        curves = {rate: reward(out / plan.main_job(task, "rl", plan.seeds[0], rate).name) for rate in plan.rates}
-        known = {rate: list(curve.values()) for rate, curve in curves.items() if curve}
-        if known:
-            best[task] = max(known, key=lambda rate: (max(known[rate]), sum(known[rate]) / len(known[rate])))
-    return best
+def best_rate(plan: Plan, out: Path) -> float:
+    """The learning rate at which RL's validations are best on the first task: highest peak, then highest mean. Setup's
+    own where nothing was swept."""
+    curves = {rate: reward(out / plan.main_job(ABLATED, "rl", plan.seeds[0], rate).name) for rate in plan.rates}
+    known = {rate: list(curve.values()) for rate, curve in curves.items() if curve}
+    if not known:
+        return demo.Setup.learning_rate
+    return max(known, key=lambda rate: (max(known[rate]), sum(known[rate]) / len(known[rate])))
 
 
 def run(plan: Plan, model: Path, out: Path, workers: int, run_arm: RunArm = demo.run_arm) -> dict[str, str]:
     """Everything that is not finished yet, then results.json. Returns what failed."""
     failed = perform_all(plan.sweep(), model, out, workers, run_arm) if len(plan.rates) > 1 else {}
-    best = best_rates(plan, out)
-    failed |= perform_all(plan.main(best), model, out, workers, run_arm)
-    failed |= perform_all(plan.after(best), model, out, workers, run_arm)
-    write_results(out / "results.json", plan, best, out, failed)
+    rate = best_rate(plan, out)
+    failed |= perform_all(plan.main(rate), model, out, workers, run_arm)
+    failed |= perform_all(plan.after(rate), model, out, workers, run_arm)
+    write_results(out / "results.json", plan, rate, out, failed)
     return failed
 
 
 def main(given: Sequence[str] | None = None, run_arm: RunArm = demo.run_arm) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one seed, short runs, efficiency, continual, 2x2 only")
+    parser.add_argument("--quick", action="store_true", help="one seed, short runs, efficiency, zero start, 2x2 only")
     parser.add_argument("--only", choices=CLAIMS, action="append", help="this claim alone; may be given several times")
     parser.add_argument("--seeds", type=int, default=None, help="how many seeds (3; with --quick 1)")
     parser.add_argument("--jobs", type=int, default=1, help="verl runs at a time; each takes about 7 GB")
@@ -125,14 +123,14 @@ def main(given: Sequence[str] | None = None, run_arm: RunArm = demo.run_arm) -> 
     parser.add_argument("--set", action="append", default=[], help="further verl argument, for every run")
     parser.add_argument("--plan", action="store_true", help="list the runs and start none")
     args = parser.parse_args(given)
-    claims = args.only or (("efficiency", "continual", "attribution") if args.quick else CLAIMS)
+    claims = args.only or (("efficiency", "zero_start", "attribution") if args.quick else CLAIMS)
     seeds = tuple(range(args.seeds or (1 if args.quick else 3)))
     rates = (demo.Setup.learning_rate,) if args.quick else RATES
     plan = Plan(seeds, QUICK if args.quick else Lengths(), claims, tuple(args.set), args.model is not None, rates)
     out = (args.out or Path("runs") / ("paper_claims_quick" if args.quick else "paper_claims")).absolute()
     if args.plan:
-        best = dict.fromkeys(plan.tasks, demo.Setup.learning_rate)
-        jobs = {j.name: j for j in (*plan.sweep(), *plan.main(best), *plan.after(best))}.values()
+        rate = demo.Setup.learning_rate
+        jobs = {j.name: j for j in (*plan.sweep(), *plan.main(rate), *plan.after(rate))}.values()
         for job in jobs:
             console.print(f"{job.setup.steps:4d} steps  {job.name}", markup=False, highlight=False)
         console.print(f"{len(jobs)} runs, {sum(j.setup.steps for j in jobs)} steps")

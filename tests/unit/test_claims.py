@@ -27,7 +27,7 @@ def claims():
             sys.modules.pop(name, None)
 
 
-LENGTHS = {"main": 48, "stage": 6, "probe": 6, "ablation": 12, "pass_size": 50}
+LENGTHS = {"main": 48, "stage": 6, "probe": 6, "zero": 12, "ablation": 12, "val_size": 50}
 RATE = {"1e-4": 0.5, "3e-4": 0.75, "1e-3": 0.6}  # RL's peak by learning rate
 
 
@@ -49,6 +49,9 @@ class Fake:
                 data = {"fst/kl_to_base": (0.02 if arm == "fst" else 0.1) * step, "timing_s/update_actor": 1.0}
                 for source, value in self.scores(name, arm, setup, step).items():
                     data[f"val-core/{source}/acc/mean@{setup.val_samples}"] = value
+                    if arm == "fst":
+                        under_seed = 0.02 if step == 0 else 0.4
+                        data[f"val-core/{source}/seed_prompt/acc/mean@{setup.val_samples}"] = under_seed
                 if step:
                     data |= {"fst/rollouts_slow_total": 128.0 * step, "fst/rollouts_fast_total": 500.0}
                     data |= {} if arm == "fst" else {"fst/rollouts_fast_total": 0.0}
@@ -73,9 +76,9 @@ class Fake:
         if kind == "plasticity":
             return {"x": {"rl": 0.4, "fst": 0.6, "base": 0.5}[own.split("_")[0]]}
         if kind == "attribution":
-            return {
-                "x": {"base_seed": 0.02, "base_evolved": 0.5, "trained_seed": 0.4, "trained_evolved": 0.9}[own[:-2]]
-            }
+            return {"x": 0.5}
+        if kind == "house_rules_format":
+            return {"x": 0.5 * (step >= (6 if arm == "fst" else 12))}
         if arm == "fst":
             return {"x": 0.9 if step >= 12 else 0.0}
         return {"x": RATE[f"{setup.learning_rate:.0e}".replace("e-0", "e-")] * step / setup.steps}
@@ -110,6 +113,7 @@ def test_every_figure_is_the_one_that_the_runs_were_made_with(done):
         f"stage_{i}": pytest.approx(2.0) for i in (1, 2, 3)
     }
     assert found["forgetting"]["stage_1: fst"]["median"] == pytest.approx(0.1)
+    assert found["star_graph_ratio"]["house_rules_format"]["median"] == pytest.approx(6 / 12)
     assert found["star_graph_ratio"]["star_graph"]["median"] is None
     assert "unreadable" in found["star_graph_ratio"]["star_graph"]["reason"]
     both = found["attribution"]["house_rules_codes"]
@@ -121,7 +125,7 @@ def test_every_figure_is_the_one_that_the_runs_were_made_with(done):
 
 def test_rl_gets_the_rate_that_serves_it_best(done):
     fake, _, found = done
-    swept = found["learning_rates"]["second_try"]
+    swept = found["learning_rates"]["house_rules_codes"]
     assert swept["chosen"] == 3e-4 and swept["swept"]
     assert {rate: tried["peak"] for rate, tried in swept["tried"].items()} == {
         "0.0001": pytest.approx(0.5),
@@ -129,7 +133,8 @@ def test_rl_gets_the_rate_that_serves_it_best(done):
         "0.001": pytest.approx(0.6),
     }
     names = [name for name, _, _ in fake.ran]
-    assert "second_try/rl_lr0.0003_1" in names and "second_try/rl_lr0.001_1" not in names
+    assert "second_try/rl_lr0.0003_1" in names and not any("second_try/rl_lr0.001" in name for name in names)
+    assert next(setup for name, _, setup in fake.ran if name == "house_rules_format/rl_0").learning_rate == 3e-4
     assert len(names) == len(set(names)), "the sweep's own run is the main one at the chosen rate"
 
 
@@ -157,10 +162,9 @@ def test_later_runs_start_from_the_weights_and_prompt_of_earlier_ones(done):
     assert runs["plasticity/fst_1"][0] == str(trained) and runs["plasticity/base_1"][0] == "base"
     assert "rl_lr0.0003_1" in runs["plasticity/rl_1"][0]
     prompt = "data.env.system_prompt='Best of \\'house_rules_codes/fst_1\\'.'"
-    for cell, weights in (("base_evolved_1", "base"), ("trained_evolved_1", str(trained))):
-        model, setup = runs[f"attribution/{cell}"]
-        assert model == weights and setup.extra[-1] == prompt and "trainer.val_only=true" in setup.extra
-    assert not any("system_prompt" in a for a in runs["attribution/trained_seed_1"][1].extra)
+    model, setup = runs["attribution/base_evolved_1"]
+    assert model == "base" and setup.extra[-1] == prompt and "trainer.val_only=true" in setup.extra
+    assert not any("system_prompt" in a for a in runs["plasticity/fst_1"][1].extra)
 
 
 def test_a_run_that_fails_is_told_and_stops_no_other(claims, tmp_path):
@@ -232,8 +236,7 @@ def test_every_kind_of_run_passes_the_check(claims, tmp_path, monkeypatch):
     from fst_verl import check
 
     plan = make_plan(claims, (0,), language=True)
-    best = dict.fromkeys(plan.tasks, 3e-4)
-    jobs = {job.name: job for job in (*plan.main(best), *plan.after(best))}
+    jobs = {job.name: job for job in (*plan.main(3e-4), *plan.after(3e-4))}
     chosen = (
         "continual/rl_0",
         "second_try/fst_0",
@@ -241,7 +244,13 @@ def test_every_kind_of_run_passes_the_check(claims, tmp_path, monkeypatch):
         "ablations/best_only_0",
         "house_rules_places/fst_0",
     )
-    chosen = (*chosen, "house_rules_codes/rl_lr0.0003_0", "plasticity/fst_0", "attribution/base_evolved_0")
+    chosen = (
+        *chosen,
+        "house_rules_format/rl_0",
+        "house_rules_codes/rl_lr0.0003_0",
+        "plasticity/fst_0",
+        "attribution/base_evolved_0",
+    )
     for name in chosen:
         job = jobs[name]
         setup = claims["plan"].with_prompt(job.setup, "It's\n$1.") if job.prompt else job.setup
