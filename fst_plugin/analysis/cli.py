@@ -33,13 +33,31 @@ def compare(
     source: Source = None,
     rollouts_per_step: PerStep = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write every figure here; - for the screen")] = None,
+    arms: Annotated[
+        str | None,
+        typer.Option(
+            help="run these first (rl, gepa, fst, comma-separated); RUN... are then a verl command's arguments"
+        ),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="with --arms: how many seeds; {seed} in an argument stands for it")
+    ] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="with --arms: verl runs at a time")] = 1,
+    out: Annotated[Path, typer.Option(help="with --arms: folder of the runs")] = Path("runs/compare"),
 ) -> None:
-    """Compares finished or running runs in one table: reward, steps and rollouts to peak, drift, cost."""
+    """Compares finished or running runs in one table: reward, steps and rollouts to peak, drift, cost.
+
+    With --arms, runs the arms first, each with every seed, from one verl command:
+
+        fst compare --arms rl,gepa,fst --seeds 3 <all your verl arguments>
+    """
     from . import compare as comparing
     from .read import read_all
     from .run import RunError
 
     console = Console()
+    if arms is not None:
+        runs = _run_arms(runs, arms, seeds, jobs, out)
     try:
         figures = comparing.compare(read_all(runs, rollouts_per_step), baseline, source)
     except RunError as error:
@@ -60,6 +78,21 @@ def compare(
         from ..atomic import write_json
 
         write_json(json_file, figures)
+
+
+def _run_arms(arguments: list[str], arms: str, seeds: int, jobs: int, out: Path) -> list[str]:
+    """Runs what is not finished; returns all runs as `compare` takes them."""
+    try:
+        from fst_verl.arms import Comparison
+    except ImportError as error:
+        _fail(f"fst compare --arms needs verl ({error}): pip install 'fst-plugin[verl]'", 2)
+    console = Console(stderr=True)
+    try:
+        comparison = Comparison.of(arguments, arms, seeds, out)
+        with console.status("") as status:
+            return comparison.run(jobs, lambda arm, seed, step: status.update(f"{arm}_{seed}: step {step}"))
+    except (RuntimeError, ValueError) as error:
+        _fail(str(error), 1)
 
 
 def report(

@@ -7,9 +7,6 @@ steps; its figures are read from verl's own file logger. Settings that are not t
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,12 +17,10 @@ from typing import Any
 from fst_plugin.atomic import write_json
 from fst_plugin.state import BEST_PROMPT_FILE
 
+from .arms import ARM_ARGUMENTS, ARMS
+from .launch import METRICS_FILE, launch
+
 ENV_ID = "fst_envs:fst/HouseRules-v0"
-ARMS = {
-    "rl": "RL alone",
-    "prompts": "prompts alone",
-    "fst": "FST",
-}
 
 
 @dataclass(frozen=True)
@@ -100,14 +95,11 @@ def arguments(arm: str, seed: int, setup: Setup, model: Path, out: Path) -> list
         "fst.reflection.kind": "offline",
         "fst.seed": seed,
     }
-    if arm == "rl":
-        settings["fst.enabled"] = "false"
-    if arm == "prompts":
-        settings["trainer.critic_warmup"] = setup.steps + 1  # verl then never updates the actor
     groups = ["+fst=paper", "+fst_cpu=default", "+fst_env=default"]
     return [
         *groups,
         *(f"{key}={value}" for key, value in settings.items()),
+        *ARM_ARGUMENTS[arm],
         *task,
         f"hydra.run.dir={out / 'hydra'}",
         *setup.extra,
@@ -116,32 +108,13 @@ def arguments(arm: str, seed: int, setup: Setup, model: Path, out: Path) -> list
 
 def run_arm(arm: str, seed: int, setup: Setup, model: Path, out: Path, on_step: Callable[[int], None]) -> Result:
     """Runs one arm to its end. Raises RuntimeError, with the log's end, where verl fails."""
-    out.mkdir(parents=True, exist_ok=True)
-    metrics, log = out / "metrics.jsonl", out / "log.txt"
-    metrics.unlink(missing_ok=True)
-    environment = {
-        **os.environ,
-        "VERL_FILE_LOGGER_PATH": str(metrics),
-        "HF_HUB_OFFLINE": "1",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "PYTHONUNBUFFERED": "1",
-    }
     began = time.monotonic()
-    command = [sys.executable, "-m", "verl.trainer.main_ppo", *arguments(arm, seed, setup, model, out)]
-    with open(log, "w") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
-        try:
-            while process.poll() is None:
-                on_step(_last_step(metrics))
-                time.sleep(0.5)
-        except BaseException:
-            process.kill()
-            raise
-    if process.returncode:
-        end = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-        raise RuntimeError(f"arm {arm!r}, seed {seed}: verl ended with {process.returncode}; {log} ends:\n{end}")
+    try:
+        launch(arguments(arm, seed, setup, model, out), out, on_step, HF_HUB_OFFLINE="1")
+    except RuntimeError as error:
+        raise RuntimeError(f"arm {arm!r}, seed {seed}: {error}") from None
     on_step(setup.steps)
-    result = read_metrics(metrics, setup.batch * setup.group)
+    result = read_metrics(out / METRICS_FILE, setup.batch * setup.group)
     if arm == "prompts":
         result.kl_by_step, result.kl_to_base = {}, 0.0  # the weights never move
     best = out / "checkpoints" / "fst" / BEST_PROMPT_FILE
@@ -170,13 +143,6 @@ def read_metrics(path: Path, rollouts_per_step: int) -> Result:
         result.rollouts_slow = slow
         result.rollouts_by_step[step] = slow + result.rollouts_fast
     return result
-
-
-def _last_step(path: Path) -> int:
-    if not path.exists():
-        return 0
-    lines = path.read_text().splitlines()
-    return json.loads(lines[-1])["step"] if lines else 0
 
 
 def compare(results: dict[str, dict[int, Result]]) -> None:

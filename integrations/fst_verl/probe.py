@@ -8,15 +8,14 @@ at least once in G tries.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fst_plugin.cycle_record import LEDGER_FILE, POPULATION_FILE
+
+from .launch import METRICS_FILE, launch
 
 SURE = 2.0
 """Standard errors from which a difference counts (ours)."""
@@ -87,25 +86,12 @@ def run(given: Sequence[str], out: Path) -> Found:
     """Runs the probe. Raises ValueError where the arguments cannot be used, RuntimeError where verl fails."""
     from .check import compose, problems
 
-    out.mkdir(parents=True, exist_ok=True)
     command = arguments(given, out)
     config = compose(command)
     if found := problems(config):
         raise ValueError("\n".join(str(problem) for problem in found))
-    metrics, log = out / "metrics.jsonl", out / "log.txt"
-    metrics.unlink(missing_ok=True)
-    environment = {**os.environ, "VERL_FILE_LOGGER_PATH": str(metrics), "PYTHONUNBUFFERED": "1"}
-    with open(log, "w") as file:
-        code = subprocess.run(
-            [sys.executable, "-m", "verl.trainer.main_ppo", *command],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env=environment,
-        ).returncode
-    if code:
-        end = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-        raise RuntimeError(f"verl ended with {code}; {log} ends:\n{end}")
-    return read(out / "checkpoints" / "fst" / "cycle_0000", metrics)
+    launch(command, out)
+    return read(out / "checkpoints" / "fst" / "cycle_0000", out / METRICS_FILE)
 
 
 def read(cycle: Path, metrics: Path) -> Found:
