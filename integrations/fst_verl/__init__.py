@@ -8,6 +8,7 @@
   agent_loop  assign: which prompt a rollout gets
   bridge      evolve: fast-phase rollouts through verl's own rollout path
   loss        the paper's per-problem advantage weights
-  dataset, reward  an environment id as verl data and reward function
+  dataset     an environment id as verl data
+  launch, arms, demo, probe  verl runs in processes of their own: `fst compare --arms`, `fst demo`, `fst probe`
   cpu, cpu_vllm, sampler  what a machine without an accelerator needs; inert elsewhere
 """

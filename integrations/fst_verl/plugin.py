@@ -29,16 +29,20 @@ def _load() -> None:
     from . import cpu
 
     if cpu.wanted():
-        _warning(cpu.activate)
+        _told(cpu.activate)
     for awaited, parts in PARTS.items():
         for part in parts:
-            register_post_import_hook(lambda _, part=part: _warning(import_module, f"{__package__}.{part}"), awaited)
+            register_post_import_hook(_importing(part), awaited)
 
 
-def _warning(act: Callable[..., None], *arguments: Any) -> None:
-    """Anything that fails is told: verl would hide it."""
+def _importing(part: str) -> Callable[[Any], None]:
+    return lambda module: _told(lambda: import_module(f"{__package__}.{part}"))
+
+
+def _told(act: Callable[[], Any]) -> None:
+    """Whatever fails becomes a warning: verl would hide it."""
     try:
-        act(*arguments)
+        act()
     except Exception as error:
         warnings.warn(
             f"fst_verl could not be loaded and fast weights are not available: {type(error).__name__}: {error}",
@@ -47,4 +51,4 @@ def _warning(act: Callable[..., None], *arguments: Any) -> None:
         )
 
 
-_warning(_load)
+_told(_load)

@@ -43,7 +43,7 @@ def test_ours_overrides_nothing_else():
     assert overridden - set(dir(object)) | {"__init__"} <= set(compat.TRAINER_METHODS)
 
 
-@pytest.mark.parametrize("first", ["verl", "verl.trainer.ppo.v1", "fst_verl.trainer", "fst_verl.agent_loop", "hydra"])
+@pytest.mark.parametrize("first", ["verl.trainer.ppo.v1", "fst_verl.trainer", "fst_verl.agent_loop", "hydra"])
 def test_import_verl_registers_everything(first):
     """Whichever of verl's modules and ours comes first, and with no warning."""
     code = f"""if True:
