@@ -5,7 +5,8 @@ What the adapter costs in a slow step: a step with fast weights ÷ plain verl's,
 Runs of verl on CPU with the tiny policy, interleaved, all with the same tokens: the fast weights keep the data's own
 system message as their one prompt, and the fast phase itself is left out. Compared are medians of verl's own timing of
 a step (timing_s/step) over each run's steps but the first two; the ratio is of the medians of the runs. Beside it
-stands, from the same runs, the share of a step that is spent in our own hooks, which machine noise does not blur.
+stand, from the same runs, two figures that other work on the machine blurs less: the processor seconds of a step, of
+all processes of the run, and the share of a step that is spent in our own hooks.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -38,32 +39,55 @@ class Idle:
         return Evolution(population)
 
 
-def run(arm: str, steps: int, model: Path) -> tuple[list[float], list[float]]:
-    """Seconds of each step of one run, and the share of them spent in our hooks."""
+@dataclass(frozen=True)
+class Measured:
+    """Of one run, its first WARM_UP steps left out. seconds: of each step, by verl's own timing. cpu: processor seconds
+    a step, of all processes of the run. hooks: share of each step that is spent in our own hooks."""
+
+    seconds: list[float]
+    cpu: float
+    hooks: list[float]
+
+
+def run(arm: str, steps: int, model: Path) -> Measured:
     from fst_verl.demo import Setup, arguments
+    from fst_verl.launch import METRICS_FILE, launch
 
     with tempfile.TemporaryDirectory() as folder:
-        base = arguments("fst", 0, Setup(steps=steps), model, Path(folder))
+        out = Path(folder)
+        base = arguments("fst", 0, Setup(steps=steps), model, out)
         common = ["trainer.val_before_train=false", "trainer.test_freq=-1", "algorithm.adv_estimator=grpo"]
         if arm == "plain":
             given = [a for a in base if not a.lstrip("+").startswith("fst.") and not a.startswith("+fst=")]
             given += PLAIN_RECIPE
         else:
             given = [*base, "fst.fast.path=overhead.Idle", f"fst.enabled={str(arm == 'on').lower()}"]
-        metrics = Path(folder) / "metrics.jsonl"
         path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-        done = subprocess.run(
-            [sys.executable, "-m", "verl.trainer.main_ppo", *given, *common],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path, "VERL_FILE_LOGGER_PATH": str(metrics), "HF_HUB_OFFLINE": "1"},
-        )
-        if done.returncode:
-            raise RuntimeError(f"{arm}: verl ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-        entries = [json.loads(line) for line in metrics.read_text().splitlines()]
-        timed = [e["data"] for e in entries if e["step"] > WARM_UP and "timing_s/step" in e["data"]]
-        hooks = [d["fst/hook_seconds"] / d["timing_s/step"] for d in timed if "fst/hook_seconds" in d]
-        return [d["timing_s/step"] for d in timed], hooks
+        spent: dict[int, float] = {}  # step -> processor seconds of the run when it was first seen in the log
+
+        def on_step(step: int) -> None:
+            if step not in spent:
+                spent[step] = _processor_seconds()
+
+        launch([*given, *common], out, on_step, PYTHONPATH=path, HF_HUB_OFFLINE="1")
+        entries = [json.loads(line) for line in (out / METRICS_FILE).read_text().splitlines()]
+    timed = [e["data"] for e in entries if e["step"] > WARM_UP and "timing_s/step" in e["data"]]
+    hooks = [d["fst/hook_seconds"] / d["timing_s/step"] for d in timed if "fst/hook_seconds" in d]
+    between = sorted(step for step in spent if WARM_UP <= step < steps)
+    cpu = (spent[between[-1]] - spent[between[0]]) / (between[-1] - between[0])
+    return Measured([d["timing_s/step"] for d in timed], cpu, hooks)
+
+
+def _processor_seconds() -> float:
+    """Of this process's descendants, which are verl and all that Ray started for it."""
+    total = 0.0
+    for process in psutil.Process().children(recursive=True):
+        try:
+            times = process.cpu_times()
+            total += times.user + times.system
+        except psutil.NoSuchProcess:
+            continue
+    return total
 
 
 # what +fst=paper sets in verl's own nodes, for the run that knows nothing of it; the advantage is verl's in all arms
@@ -85,6 +109,10 @@ PLAIN_RECIPE = [
 ]
 
 
+def _ratio(by_arm: dict[str, list[float]], arm: str) -> float:
+    return statistics.median(by_arm[arm]) / statistics.median(by_arm["plain"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
@@ -96,28 +124,33 @@ def main() -> None:
 
     model = given.model.absolute()
     build_policy(model, 0, False)
-    medians: dict[str, list[float]] = {arm: [] for arm in ARMS}
-    hooks: list[float] = []
+    runs: dict[str, list[Measured]] = {arm: [] for arm in ARMS}
     for number in range(given.repeat):
         for arm in ARMS[number % 3 :] + ARMS[: number % 3]:  # no arm always goes first
-            seconds, shares = run(arm, given.steps, model)
-            medians[arm].append(statistics.median(seconds))
-            hooks += shares
-            console.print(f"{arm}, run {number}: {medians[arm][-1]:.3f} s a step")
-    plain = statistics.median(medians["plain"])
+            one = run(arm, given.steps, model)
+            runs[arm].append(one)
+            wall = statistics.median(one.seconds)
+            console.print(f"{arm}, run {number}: {wall:.3f} s a step, {one.cpu:.3f} of the processor's")
+    walls = {arm: [statistics.median(m.seconds) for m in measured] for arm, measured in runs.items()}
+    cpus = {arm: [m.cpu for m in measured] for arm, measured in runs.items()}
+    hooks = statistics.median(share for m in runs["on"] for share in m.hooks)
     result = {
-        "slow_step_ratio_on": statistics.median(medians["on"]) / plain,
-        "slow_step_ratio_off": statistics.median(medians["off"]) / plain,
-        "hook_share_of_a_step": statistics.median(hooks),
-        "runs": medians,
+        **{f"slow_step_ratio_{arm}": _ratio(walls, arm) for arm in ("on", "off")},
+        **{f"slow_step_processor_ratio_{arm}": _ratio(cpus, arm) for arm in ("on", "off")},
+        "hook_share_of_a_step": hooks,
+        "runs": walls,
+        "processor_seconds": cpus,
         "steps": given.steps,
     }
-    table = Table("arm", "median step, s", "÷ plain", "its runs")
+    table = Table("arm", "median step, s", "÷ plain", "its runs", "processor s a step", "÷ plain", "its runs")
     for arm in ARMS:
-        mine = statistics.median(medians[arm])
-        table.add_row(arm, f"{mine:.3f}", f"{mine / plain:.3f}", ", ".join(f"{m:.3f}" for m in medians[arm]))
+        row = [arm]
+        for by_arm in (walls, cpus):
+            mine = statistics.median(by_arm[arm])
+            row += [f"{mine:.2f}", f"{_ratio(by_arm, arm):.3f}", ", ".join(f"{m:.2f}" for m in by_arm[arm])]
+        table.add_row(*row)
     console.print(table)
-    console.print(f"spent in our own hooks: {statistics.median(hooks):.2%} of a step")
+    console.print(f"spent in our own hooks: {hooks:.2%} of a step")
     if given.json:
         given.json.write_text(json.dumps(result, indent=2) + "\n")
 
