@@ -25,6 +25,7 @@ NO_STAR = (
     "not run: the tiny policy's language has no numbers of nodes, edges or tags, so a star graph is unreadable to it;"
     " give a language model with --model"
 )
+NOT_ASKED = "was not asked for"
 Figure = dict[str, Any]
 
 
@@ -92,7 +93,7 @@ def _over_seeds(
         runs = {folder: load(out / folder, "any", seed) for folder in folders(seed)}
         if missing := [folder for folder, run in runs.items() if run is None]:
             asked = claim in plan.claims
-            return _missing(f"not finished: {', '.join(missing)}" if asked else f"{claim} was not asked for")
+            return _missing(f"not finished: {', '.join(missing)}" if asked else f"{claim} {NOT_ASKED}")
         value = figure(*runs.values())
         if not math.isfinite(value):
             return _missing(f"no ratio: the baseline scored 0 with seed {seed}")
@@ -128,7 +129,7 @@ def _against_rl(plan: Plan, task: str, rate: float, out: Path) -> dict[str, Any]
     complete = [arm for arm in ("rl", "fst") if sum(r.arm == arm for r in runs) == len(plan.seeds)]
     if len(complete) < 2:
         asked = "efficiency" in plan.claims or task == ABLATED
-        return {"reason": "RL or FST is not finished with every seed" if asked else "efficiency was not asked for"}
+        return {"reason": "RL or FST is not finished with every seed" if asked else f"efficiency {NOT_ASKED}"}
     return compare.compare(runs, "rl")
 
 
@@ -229,7 +230,7 @@ def _attribution(plan: Plan, out: Path) -> Figure:
         run, prompted = load(out / fst, "fst", seed), load(out / f"attribution/base_evolved_{seed}", "any", seed)
         if run is None or prompted is None:
             asked = "attribution" in plan.claims
-            return _missing(f"not finished with seed {seed}" if asked else "attribution was not asked for")
+            return _missing(f"not finished with seed {seed}" if asked else f"attribution {NOT_ASKED}")
         seed_prompt = run.reward(seed_prompt=True)
         shares = {
             "base/seed": seed_prompt[0],

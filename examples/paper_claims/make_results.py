@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from figures import NOT_ASKED
+
 from fst_plugin.atomic import write_text
 
 NEVER = "never"
@@ -74,6 +76,11 @@ def text(figure: Mapping[str, Any] | None, digits: int = 2) -> str:
     return shown[0] if figure["low"] is None and figure["high"] is None else f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 
+def _asked(figure: Mapping[str, Any]) -> bool:
+    """Was this run asked for? What was is shown, with its reason where there is no figure."""
+    return not str(figure.get("reason") or "").endswith(NOT_ASKED)
+
+
 def _cell(value: str) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
 
@@ -90,7 +97,7 @@ def make(found: Mapping[str, Any]) -> str:
         "# Results",
         "",
         "Made by `examples/paper_claims/make_results.py` from results.json, which `examples/paper_claims/run.py` wrote."
-        f" Seeds: {seeds}. Model: {settings['model']}. Medians over seeds"
+        f" Claims: {', '.join(settings['claims'])}. Seeds: {seeds}. Model: {settings['model']}. Medians over seeds"
         + (", in brackets a 95% bootstrap interval over them." if seeds > 1 else "; one seed has no interval."),
         "",
     ]
@@ -104,7 +111,8 @@ def make(found: Mapping[str, Any]) -> str:
     rows = []
     for key, (claim, goal, _) in CLAIMS.items():
         for task, figure in found[key].items():
-            rows.append([claim, _cell(task), text(figure), goal, verdict(key, task, figure)])
+            if _asked(figure):
+                rows.append([claim, _cell(task), text(figure), goal, verdict(key, task, figure)])
     lines += ["## Claims", "", *_table(["claim", "task", "measured", "goal", "met"], rows)]
     for task, figure in found["attribution"].items():
         if cells := figure.get("cells"):
@@ -117,9 +125,10 @@ def make(found: Mapping[str, Any]) -> str:
             lines += _table(
                 ["weights / prompt", "passed", "problems"], [[c, text(f), str(f["n"])] for c, f in cells.items()]
             )
-    if found["forgetting"]:
+    lost = {task: figure for task, figure in found["forgetting"].items() if _asked(figure)}
+    if lost:
         lines += ["## Forgetting", "", "Score lost on an earlier task by the end of the continual run.", ""]
-        lines += _table(["task: arm", "lost"], [[_cell(k), text(f)] for k, f in found["forgetting"].items()])
+        lines += _table(["task: arm", "lost"], [[_cell(k), text(f)] for k, f in lost.items()])
     lines += [
         "## Learning rate of RL",
         "",

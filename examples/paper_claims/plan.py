@@ -76,7 +76,7 @@ class Lengths:
         return [(i * self.stage + 1, (i + 1) * self.stage) for i in range(3)]
 
 
-QUICK = Lengths(main=24, stage=12, probe=12, zero=12, ablation=12)
+QUICK = Lengths(main=30, stage=12, probe=12, zero=12, ablation=12)
 
 
 @dataclass(frozen=True)

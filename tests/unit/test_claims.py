@@ -190,6 +190,8 @@ def test_only_one_claim_runs_only_what_it_needs(claims, tmp_path):
     assert found["continual_ratio"]["stage_3"]["median"] == pytest.approx(2.0)
     assert found["attribution"]["house_rules_codes"]["reason"] == "attribution was not asked for"
     assert found["steps_ratio"]["second_try"]["reason"] == "efficiency was not asked for"
+    text = claims["make_results"].make(found)
+    assert "| stage_3 | 2.00" in text and "second_try" not in text and "not asked for" not in text
 
 
 def test_the_text_says_what_is_met_and_what_is_not(done, claims):
