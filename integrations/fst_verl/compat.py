@@ -75,6 +75,11 @@ TRAINER_ATTRIBUTES = (
 )
 
 
+def module_of(name: str) -> str:
+    """The module of verl that holds `name`; importing it is left to verl."""
+    return TABLE[name].partition(":")[0]
+
+
 def resolve(name: str) -> Any:
     """The verl object behind `name`. Raises ImportError that names both where this verl does not have it."""
     module, _, attribute = TABLE[name].partition(":")

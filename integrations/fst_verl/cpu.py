@@ -24,7 +24,7 @@ from typing import Any
 
 from wrapt import register_post_import_hook
 
-from .compat import names
+from .compat import module_of, names
 
 ENVIRONMENT = {
     "VERL_ENGINE_DEVICE": "cuda",  # verl registers its FSDP engine under this name only
@@ -144,9 +144,9 @@ def _mend_value_head(model_utils: Any) -> None:
 
 
 MENDS = {
-    "verl.utils.distributed": _mend_process_groups,
+    module_of("global_process_group"): _mend_process_groups,
     "torch.distributed.fsdp": _mend_offload,
-    "verl.utils.model": _mend_value_head,
+    module_of("load_valuehead_model"): _mend_value_head,
 }
 """Module -> what is done to it once it is imported."""
 

@@ -14,12 +14,14 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+from .compat import module_of
+
 PARTS = {
     # module whose import is awaited: our modules, which register what they hold
     "hydra": ("hydra_door",),
-    "verl.experimental.agent_loop.agent_loop": ("agent_loop", "episode_loop"),
-    "verl.trainer.ppo.core_algos": ("loss",),
-    "verl.trainer.ppo.v1": ("trainer",),
+    module_of("register_agent_loop"): ("agent_loop", "episode_loop"),
+    module_of("register_adv_est"): ("loss",),
+    module_of("register_trainer"): ("trainer",),
 }
 
 
