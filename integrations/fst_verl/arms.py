@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from fst_plugin.atomic import set_aside, write_json
 from fst_plugin.config import ConfigError, Problem
 
 from .hydra_door import MODES
-from .launch import launch
+from .launch import launch, run_all
 
 ARMS = {"rl": "RL alone", "prompts": "prompts alone", "fst": "FST"}
 ALIASES = {"gepa": "prompts"}
@@ -113,7 +113,5 @@ class Comparison:
             launch(command, folder, lambda step: on_step(arm, seed, step))
             write_json(folder / DONE_FILE, {"arguments": command})
 
-        with ThreadPoolExecutor(jobs) as pool:
-            for future in [pool.submit(one, run) for run in waiting]:
-                future.result()
+        run_all([partial(one, run) for run in waiting], jobs)
         return [f"{arm}_{seed}={self.folder(arm, seed)}" for arm, seed in self.runs]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from fst_plugin.atomic import write_json
 from fst_plugin.state import BEST_PROMPT_FILE
 
 from .arms import ARM_ARGUMENTS, ARMS
-from .launch import METRICS_FILE, launch
+from .launch import METRICS_FILE, launch, run_all
 
 ENV_ID = "fst_envs:fst/HouseRules-v0"
 
@@ -166,9 +166,7 @@ def run(
             arm, seed, setup, model, out / f"{arm}_{seed}", lambda step: progress.update(task, completed=step)
         )
 
-    with ThreadPoolExecutor(jobs) as pool:
-        for future in [pool.submit(one, arm, seed) for seed in setup.seeds for arm in arms]:
-            future.result()
+    run_all([partial(one, arm, seed) for seed in setup.seeds for arm in arms], jobs)
     compare(results)
     return results
 

@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 METRICS_FILE, LOG_FILE = "metrics.jsonl", "log.txt"
@@ -41,6 +43,27 @@ def launch(
         end = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise RuntimeError(f"verl ended with {process.returncode}; {log} ends:\n{end}")
     on_step(_last_step(metrics))
+
+
+def run_all(calls: Sequence[Callable[[], None]], jobs: int) -> None:
+    """Makes all calls, `jobs` at a time. Once one raises no other begins; what it raised is raised when those under
+    way have ended."""
+    stopped = threading.Event()
+
+    def guarded(call: Callable[[], None]) -> None:
+        if not stopped.is_set():
+            try:
+                call()
+            except BaseException:
+                stopped.set()
+                raise
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for done in [pool.submit(guarded, call) for call in calls]:
+                done.result()
+        finally:
+            stopped.set()
 
 
 def _last_step(path: Path) -> int:

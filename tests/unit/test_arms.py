@@ -92,6 +92,19 @@ def test_a_run_of_other_arguments_is_refused_and_one_cut_off_moved_aside(verl, t
     assert len(verl.launched) == 2 and (tmp_path / "old_rl_0_1" / "metrics.jsonl").exists()
 
 
+def test_an_arm_that_fails_starts_no_other(tmp_path, monkeypatch):
+    launched = []
+
+    def failing(arguments, out, on_step, **environment):
+        launched.append(out.name)
+        raise RuntimeError("verl ended with 1")
+
+    monkeypatch.setattr(arms, "launch", failing)
+    with pytest.raises(RuntimeError, match="verl ended with 1"):
+        comparison(tmp_path, seeds=9).run(1)
+    assert launched == ["rl_0"]
+
+
 def test_launch_tells_the_end_of_the_log(tmp_path, monkeypatch):
     from fst_verl import launch
 
