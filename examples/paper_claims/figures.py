@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fst_envs.tasks import task_names
-from plan import ABLATED, ABLATIONS, MEANING, ZERO, Plan, stage_tasks
+from plan import ABLATED, ABLATIONS, MEANING, PROBED, ZERO, Plan, stage_tasks
 
 from fst_plugin.analysis import attribution, compare, curves, read
 from fst_plugin.analysis.run import Run, RunError
@@ -55,7 +55,7 @@ def results(plan: Plan, rate: float, out: Path, failed: Mapping[str, str]) -> di
     compared = {task: _against_rl(plan, task, rate, out) for task in plan.tasks if task != "star_graph"}
     for key in AGAINST_RL:
         found[key] = {task: _pick(figures, key) for task, figures in compared.items()}
-    found["plasticity_ratio"] = _plasticity(plan, out)
+    found["plasticity_ratio"] = _plasticity(plan, rate, out)
     found["continual_ratio"], found["forgetting"] = _continual(plan, out)
     found["star_graph_ratio"] = {"star_graph": _star_graph(plan, rate, out), ZERO: _zero_start(plan, out)}
     found["attribution"] = {ABLATED: _attribution(plan, out)}
@@ -177,19 +177,19 @@ def _leaves_zero(plan: Plan, folder: Callable[[str, int], str], out: Path, claim
 # ------------------------------------------------------------------------------------------- other weights and tasks
 
 
-def _plasticity(plan: Plan, out: Path) -> dict[str, Figure]:
-    """Last validation of a fresh plain RL pass on the other rule family, by the weights that it started from."""
+def _plasticity(plan: Plan, rate: float, out: Path) -> dict[str, Figure]:
+    """Score of a fresh plain RL pass on the other rule family, at the probe's end, by the weights it started from."""
     pairs = {"fst over rl": ("fst", "rl"), "fst over base": ("fst", "base"), "rl over base": ("rl", "base")}
     found = {}
     for name, arms in pairs.items():
 
         def folders(seed: int, arms: tuple[str, str] = arms) -> list[str]:
-            return [f"plasticity/{arm}_{seed}" for arm in arms]
+            return [plan.plasticity_job(arm, seed, rate).name for arm in arms]
 
         def ratio(ours: Run, theirs: Run) -> float:
-            return _ratio(_final(ours), _final(theirs))
+            return _ratio(*(_final(run, step=plan.lengths.probe) for run in (ours, theirs)))
 
-        found[f"house_rules_places: {name}"] = _over_seeds(plan, folders, out, ratio, "plasticity")
+        found[f"{PROBED}: {name}"] = _over_seeds(plan, folders, out, ratio, "plasticity")
     return found
 
 
@@ -224,7 +224,7 @@ def _attribution(plan: Plan, out: Path) -> Figure:
     """The 2x2 over all seeds' problems, what each part adds to neither, and whether both beat each alone, and each
     alone the base. Its own figure is the cell of both."""
     counts = {cell: {"passed": 0, "of": 0} for cell in attribution.CELLS}
-    problems = plan.lengths.val_size  # each counts once, however often it was tried
+    problems = plan.lengths.val_size
     for seed in plan.seeds:
         fst = plan.main_job(ABLATED, "fst", seed).name
         run, prompted = load(out / fst, "fst", seed), load(out / f"attribution/base_evolved_{seed}", "any", seed)
@@ -257,13 +257,17 @@ def _attribution(plan: Plan, out: Path) -> Figure:
 
 
 def _ablations(plan: Plan, rate: float, out: Path) -> dict[str, Any]:
-    """Ablation -> what it is, its last validation, and its steps and rollouts to RL's peak over RL's."""
+    """Ablation, or arm of the claims -> what it is, its last validation, and its steps and rollouts to RL's peak over
+    RL's."""
     if "ablations" not in plan.claims:
         return {}
-    rl = [run for run in _runs(plan, ABLATED, rate, out) if run.arm == "rl"]
-    found: dict[str, Any] = {}
+    main = _runs(plan, ABLATED, rate, out)
+    rl = [run for run in main if run.arm == "rl"]
+    known = {name: [run for run in main if run.arm == name] for name in ("fst", "prompts")}
     for name in ABLATIONS:
-        runs = [r for seed in plan.seeds if (r := load(out / f"ablations/{name}_{seed}", name, seed))]
+        known[name] = [r for seed in plan.seeds if (r := load(out / f"ablations/{name}_{seed}", name, seed))]
+    found: dict[str, Any] = {}
+    for name, runs in known.items():
         if len(runs) < len(plan.seeds) or len(rl) < len(plan.seeds):
             found[name] = {"what": MEANING[name], "reason": "not finished with every seed"}
             continue

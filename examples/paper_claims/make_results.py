@@ -118,8 +118,7 @@ def make(found: Mapping[str, Any]) -> str:
         if cells := figure.get("cells"):
             lines += [f"## Weights and prompt: {task}", ""]
             lines += [
-                "Share of the validation problems passed at one try (mean@4), with a 95% Wilson interval in which each"
-                " problem counts once.",
+                "Share of the validation problems passed, each tried once, with a 95% Wilson interval.",
                 "",
             ]
             lines += _table(

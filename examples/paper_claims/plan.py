@@ -18,10 +18,12 @@ from fst_verl.demo import Setup
 RULES, TRY, STAR = (f"fst_envs:fst/{name}-v0" for name in ("HouseRules", "SecondTry", "StarGraph"))
 
 CLAIMS = ("efficiency", "continual", "plasticity", "attribution", "zero_start", "ablations")
-RATES = (1e-4, 3e-4, 1e-3)
+RATES = (3e-4, 1e-3, 3e-3)
 """Learning rates that RL is tried at (ours), on the first task; the others all run at Setup's own."""
 ABLATED = "house_rules_codes"
 """The first task: of RL's sweep, ablations, attribution, and the weights that the plasticity probe starts from."""
+PROBED = "house_rules_places"
+"""The plasticity probe's task."""
 ZERO = "house_rules_format"
 """The task whose reward is 0 until the form of the answer is known, as the star graph's is."""
 SAVED = (
@@ -37,7 +39,6 @@ TURNS = (
 )
 LONG = ("data.max_prompt_length=768", "data.max_response_length=64", "actor_rollout_ref.rollout.max_model_len=832")
 ABLATIONS: dict[str, tuple[str, ...]] = {
-    "reference": (),
     "one_prompt": ("fst.population=1",),
     "best_only": ("fst.context.path=best_only.BestOnly",),
     "short_cycles": ("fst.slow_steps=3",),
@@ -47,7 +48,8 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
     "adaptive": ("fst.schedule.kind=adaptive",),
 }
 MEANING = {
-    "reference": "K=4, T=6, five passes, as in the claims",
+    "fst": "K=4, T=6, five passes, as in the claims",
+    "prompts": "the weights do not learn",
     "one_prompt": "K=1",
     "best_only": "K=4 is evolved, every rollout runs under the best prompt",
     "short_cycles": "T=3",
@@ -60,23 +62,24 @@ MEANING = {
 
 @dataclass(frozen=True)
 class Lengths:
-    """Steps of the runs. A continual run has three stages of `stage` steps, and validates `stage_val_size` problems of
-    each of its tasks."""
+    """Steps of the runs, how many steps apart they validate, and how many problems, each tried once (ours). A continual
+    run has three stages of `stage` steps, and validates `stage_val_size` problems of each of its tasks."""
 
-    main: int = 36
-    stage: int = 18
-    probe: int = 18
-    zero: int = 24
-    ablation: int = 24
-    val_size: int = 36
-    stage_val_size: int = 12
+    main: int = 24
+    stage: int = 12
+    probe: int = 12
+    zero: int = 12
+    test_every: int = 4
+    zero_test_every: int = 2
+    val_size: int = 72
+    stage_val_size: int = 24
 
     @property
     def steps_of_stages(self) -> list[tuple[int, int]]:
         return [(i * self.stage + 1, (i + 1) * self.stage) for i in range(3)]
 
 
-QUICK = Lengths(main=30, stage=12, probe=12, zero=12, ablation=12)
+QUICK = Lengths(main=20, zero=8)
 
 
 @dataclass(frozen=True)
@@ -148,9 +151,15 @@ class Plan:
 
     def job(self, folder: str, arm: str, seed: int, task: tuple[str, ...], steps: int, *own: str, **more: Any) -> Job:
         """A training run."""
-        rate, size = more.pop("rate", None) or Setup.learning_rate, more.pop("val_size", self.lengths.val_size)
         setup = Setup(
-            steps=steps, seeds=(seed,), val_size=size, learning_rate=rate, task=task, extra=(*own, *self.extra)
+            steps=steps,
+            seeds=(seed,),
+            val_size=more.pop("val_size", self.lengths.val_size),
+            val_samples=1,
+            test_every=more.pop("test_every", self.lengths.test_every),
+            learning_rate=more.pop("rate", None) or Setup.learning_rate,
+            task=task,
+            extra=(*own, *self.extra),
         )
         return Job(folder, arm, seed, setup, **more)
 
@@ -174,6 +183,8 @@ class Plan:
         for seed in self.seeds:
             for task in self.tasks if "efficiency" in self.claims else (ABLATED,):
                 jobs += [self.main_job(task, "rl", seed, rate), self.main_job(task, "fst", seed)]
+            if "plasticity" in self.claims:
+                jobs.append(self.main_job(PROBED, "rl", seed, rate))
             if "zero_start" in self.claims:
                 jobs += [self.zero_job(arm, seed, rate) for arm in ("rl", "fst")]
             if "continual" in self.claims:
@@ -183,9 +194,10 @@ class Plan:
                 jobs += [self.ablation_job(name, seed) for name in ABLATIONS]
         return jobs
 
-    def zero_job(self, arm: str, seed: int, rate: float) -> Job:
+    def zero_job(self, arm: str, seed: int, rate: float | None) -> Job:
         name, task = f"{ZERO}/{arm}_{seed}", task_arguments(ZERO, seed)
-        return self.job(name, arm, seed, task, self.lengths.zero, rate=rate if arm == "rl" else None)
+        rate, every = rate if arm == "rl" else None, self.lengths.zero_test_every
+        return self.job(name, arm, seed, task, self.lengths.zero, rate=rate, test_every=every)
 
     def continual_job(self, arm: str, seed: int, rate: float) -> Job:
         steps, size = self.lengths.steps_of_stages[-1][1], self.lengths.stage_val_size
@@ -194,27 +206,26 @@ class Plan:
 
     def ablation_job(self, name: str, seed: int) -> Job:
         task = task_arguments(ABLATED, seed)
-        return self.job(f"ablations/{name}_{seed}", "fst", seed, task, self.lengths.ablation, *ABLATIONS[name])
+        return self.job(f"ablations/{name}_{seed}", "fst", seed, task, self.lengths.main, *ABLATIONS[name])
 
     def after(self, rate: float) -> list[Job]:
         jobs = []
         for seed in self.seeds:
             if "plasticity" in self.claims:
-                jobs += [self.plasticity_job(start, seed, rate) for start in ("rl", "fst", "base")]
+                jobs += [self.plasticity_job(start, seed, rate) for start in ("rl", "fst")]
             if "attribution" in self.claims:
                 jobs.append(self.prompted_job(seed))
         return jobs
 
     def plasticity_job(self, start: str, seed: int, rate: float) -> Job:
-        """Plain RL on the other rule family, from weights trained on the first by `start`."""
-        task = task_arguments("house_rules_places", seed + 300)
-        weights = {
-            "rl": self.main_job(ABLATED, "rl", seed, rate).name,
-            "fst": self.main_job(ABLATED, "fst", seed).name,
-            "base": None,
-        }[start]
-        steps = self.lengths.probe
-        return self.job(f"plasticity/{start}_{seed}", "rl", seed, task, steps, weights=weights, rate=rate)
+        """The first steps of plain RL on the other rule family, from weights that `start` trained on the first; from
+        the base, they are those of that family's own RL run, on the same problems."""
+        if start == "base":
+            return self.main_job(PROBED, "rl", seed, rate)
+        weights = self.main_job(ABLATED, start, seed, rate if start == "rl" else None).name
+        task, own = task_arguments(PROBED, seed), f"data.env.train_size={Setup.batch * self.lengths.main}"
+        name, steps = f"plasticity/{start}_{seed}", self.lengths.probe
+        return self.job(name, "rl", seed, task, steps, own, weights=weights, rate=rate)
 
     def prompted_job(self, seed: int) -> Job:
         """One cell of the 2x2, base weights under FST's best prompt: a validation and nothing else. The other three are

@@ -27,8 +27,8 @@ def claims():
             sys.modules.pop(name, None)
 
 
-LENGTHS = {"main": 48, "stage": 6, "probe": 6, "zero": 12, "ablation": 12, "val_size": 50}
-RATE = {"1e-4": 0.5, "3e-4": 0.75, "1e-3": 0.6}  # RL's peak by learning rate
+LENGTHS = {"main": 48, "stage": 6, "probe": 6, "zero": 12, "val_size": 50}
+RATE = {"3e-4": 0.5, "1e-3": 0.75, "3e-3": 0.6}  # RL's peak by learning rate
 
 
 class Fake:
@@ -74,7 +74,7 @@ class Fake:
             high = 0.8 if arm == "fst" else 0.4
             return {n: (high if step >= 6 * (i + 1) else 0.0) - 0.1 * (step > 6 * (i + 1)) for i, n in enumerate(names)}
         if kind == "plasticity":
-            return {"x": {"rl": 0.4, "fst": 0.6, "base": 0.5}[own.split("_")[0]]}
+            return {"x": {"rl": 0.4, "fst": 0.6}[own.split("_")[0]]}
         if kind == "attribution":
             return {"x": 0.5}
         if kind == "house_rules_format":
@@ -106,8 +106,8 @@ def test_every_figure_is_the_one_that_the_runs_were_made_with(done):
     plasticity = {name.split(": ")[1]: f["median"] for name, f in found["plasticity_ratio"].items()}
     assert plasticity == {
         "fst over rl": pytest.approx(1.5),
-        "fst over base": pytest.approx(1.2),
-        "rl over base": pytest.approx(0.8),
+        "fst over base": pytest.approx(0.6 / (0.75 * 6 / 48)),  # the base's is RL's own run on that task, at step 6
+        "rl over base": pytest.approx(0.4 / (0.75 * 6 / 48)),
     }
     assert {stage: f["median"] for stage, f in found["continual_ratio"].items()} == {
         f"stage_{i}": pytest.approx(2.0) for i in (1, 2, 3)
@@ -120,21 +120,22 @@ def test_every_figure_is_the_one_that_the_runs_were_made_with(done):
     assert both["holds"] and both["median"] == 0.9 and both["cells"]["base/evolved"]["n"] == 100
     (table,) = {(out / f"house_rules_codes/fst_{seed}/attribution.json").read_text() for seed in (0, 1)}
     assert json.loads(table)["trained/seed"] == {"passed": 20, "of": 50}
-    assert found["ablations"]["one_prompt"]["steps_ratio"]["median"] == pytest.approx(12 / 48)
+    for name in ("fst", "one_prompt"):
+        assert found["ablations"][name]["steps_ratio"]["median"] == pytest.approx(12 / 48)
 
 
 def test_rl_gets_the_rate_that_serves_it_best(done):
     fake, _, found = done
     swept = found["learning_rates"]["house_rules_codes"]
-    assert swept["chosen"] == 3e-4 and swept["swept"]
+    assert swept["chosen"] == 1e-3 and swept["swept"]
     assert {rate: tried["peak"] for rate, tried in swept["tried"].items()} == {
-        "0.0001": pytest.approx(0.5),
-        "0.0003": pytest.approx(0.75),
-        "0.001": pytest.approx(0.6),
+        "0.0003": pytest.approx(0.5),
+        "0.001": pytest.approx(0.75),
+        "0.003": pytest.approx(0.6),
     }
     names = [name for name, _, _ in fake.ran]
-    assert "second_try/rl_lr0.0003_1" in names and not any("second_try/rl_lr0.001" in name for name in names)
-    assert next(setup for name, _, setup in fake.ran if name == "house_rules_format/rl_0").learning_rate == 3e-4
+    assert "second_try/rl_lr0.001_1" in names and not any("second_try/rl_lr0.0003" in name for name in names)
+    assert next(setup for name, _, setup in fake.ran if name == "house_rules_format/rl_0").learning_rate == 1e-3
     assert len(names) == len(set(names)), "the sweep's own run is the main one at the chosen rate"
 
 
@@ -159,12 +160,15 @@ def test_later_runs_start_from_the_weights_and_prompt_of_earlier_ones(done):
     fake, out, _ = done
     runs = {name: (model, setup) for name, model, setup in fake.ran}
     trained = out / "house_rules_codes" / "fst_1" / "checkpoints" / "global_step_48" / "actor" / "huggingface"
-    assert runs["plasticity/fst_1"][0] == str(trained) and runs["plasticity/base_1"][0] == "base"
-    assert "rl_lr0.0003_1" in runs["plasticity/rl_1"][0]
+    assert runs["plasticity/fst_1"][0] == str(trained)
+    assert "rl_lr0.001_1" in runs["plasticity/rl_1"][0]
     prompt = "data.env.system_prompt='Best of \\'house_rules_codes/fst_1\\'.'"
     model, setup = runs["attribution/base_evolved_1"]
     assert model == "base" and setup.extra[-1] == prompt and "trainer.val_only=true" in setup.extra
-    assert not any("system_prompt" in a for a in runs["plasticity/fst_1"][1].extra)
+    probe, base = runs["plasticity/fst_1"][1], runs["house_rules_places/rl_lr0.001_1"][1]
+    assert not any("system_prompt" in a for a in probe.extra)
+    size = f"data.env.train_size={base.batch * base.steps}"
+    assert probe.task == base.task and size in probe.extra, "the probe is asked the problems that the base was"
 
 
 def test_a_run_that_fails_is_told_and_stops_no_other(claims, tmp_path):
