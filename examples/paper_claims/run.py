@@ -1,9 +1,10 @@
 """The paper's claims, side by side on one machine: every run through verl, then results.json.
 
     python examples/paper_claims/run.py                 # three seeds; hours on 2 cores
-    python examples/paper_claims/run.py --quick         # one seed, short runs, no sweep, probe or ablations
+    python examples/paper_claims/run.py --quick         # one seed, short runs; efficiency, zero start and 2x2; no sweep
     python examples/paper_claims/run.py --only continual --jobs 2
     python examples/paper_claims/run.py --plan          # what would be run; starts nothing
+    python examples/paper_claims/run.py --collect       # results.json from what is finished; starts nothing
     python examples/paper_claims/make_results.py runs/paper_claims/results.json   # RESULTS.md
 
 A finished run has a result.json in its folder and is not repeated; a run that was cut off begins anew. results.json is
@@ -122,6 +123,7 @@ def main(given: Sequence[str] | None = None, run_arm: RunArm = demo.run_arm) -> 
     parser.add_argument("--model", type=Path, default=None, help="another base model, which also reads the star graph")
     parser.add_argument("--set", action="append", default=[], help="further verl argument, for every run")
     parser.add_argument("--plan", action="store_true", help="list the runs and start none")
+    parser.add_argument("--collect", action="store_true", help="write results.json from what is finished; start none")
     args = parser.parse_args(given)
     claims = args.only or (("efficiency", "zero_start", "attribution") if args.quick else CLAIMS)
     seeds = tuple(range(args.seeds or (1 if args.quick else 3)))
@@ -134,6 +136,9 @@ def main(given: Sequence[str] | None = None, run_arm: RunArm = demo.run_arm) -> 
         for job in jobs:
             console.print(f"{job.setup.steps:4d} steps  {job.name}", markup=False, highlight=False)
         console.print(f"{len(jobs)} runs, {sum(j.setup.steps for j in jobs)} steps")
+        return 0
+    if args.collect:
+        write_results(out / "results.json", plan, best_rate(plan, out), out, {})
         return 0
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     model = (args.model or out / "tiny_policy").absolute()

@@ -225,6 +225,11 @@ def test_the_command_runs_all_of_it(claims, tmp_path, monkeypatch):
     assert (tmp_path / "R.md").read_text().startswith("# Results")
     assert claims["run"].main(["--plan"]) == 0
 
+    found = json.loads((out / "results.json").read_text())
+    ran = len(fake.ran)
+    assert claims["run"].main([*arguments, "--only", "attribution", "--collect"], fake) == 0 and len(fake.ran) == ran
+    assert json.loads((out / "results.json").read_text()) == found
+
 
 @pytest.mark.parametrize(
     "text", ["it's", "two\nlines", "end\\", "a \\' b", "x=[1],{y}", "${oc.env:HOME}", "\\${x}", '"']
