@@ -46,6 +46,7 @@ ABLATIONS: dict[str, tuple[str, ...]] = {
     "small_budget": ("fst.fast.passes=2",),
     "no_free_scores": ("fst.fast.free_scores=false",),
     "adaptive": ("fst.schedule.kind=adaptive",),
+    "higher_rate": ("actor_rollout_ref.actor.optim.lr=1e-3",),
 }
 MEANING = {
     "fst": "K=4, T=6, five passes, as in the claims",
@@ -57,6 +58,7 @@ MEANING = {
     "small_budget": "fast phases of two passes over the anchors",
     "no_free_scores": "fast phases pay for the carried prompts' scores",
     "adaptive": "a cycle ends when its reward no longer rises",
+    "higher_rate": "learning rate 1e-3; FST's own, 3e-4, was not swept",
 }
 
 
