@@ -56,7 +56,7 @@ def results(plan: Plan, rate: float, out: Path, failed: Mapping[str, str]) -> di
     for key in AGAINST_RL:
         found[key] = {task: _pick(figures, key) for task, figures in compared.items()}
     found["plasticity_ratio"] = _plasticity(plan, rate, out)
-    found["continual_ratio"], found["forgetting"] = _continual(plan, out)
+    found["continual_ratio"], found["stages"] = _continual(plan, out)
     found["star_graph_ratio"] = {"star_graph": _star_graph(plan, rate, out), ZERO: _zero_start(plan, out)}
     found["attribution"] = {ABLATED: _attribution(plan, out)}
     found["arms"] = {task: figures.get("arms", {}) for task, figures in compared.items()}
@@ -95,14 +95,15 @@ def _over_seeds(
             asked = claim in plan.claims
             return _missing(f"not finished: {', '.join(missing)}" if asked else f"{claim} {NOT_ASKED}")
         value = figure(*runs.values())
-        if not math.isfinite(value):
-            return _missing(f"no ratio: the baseline scored 0 with seed {seed}")
+        if math.isnan(value):
+            return _missing(f"no ratio: both scored 0 with seed {seed}")
         values.append(value)
     return _figure(curves.bootstrap(values))
 
 
 def _ratio(ours: float, theirs: float) -> float:
-    return ours / theirs if theirs else math.nan
+    """Infinite where only theirs is 0; nan where both are."""
+    return ours / theirs if theirs else math.inf if ours > 0 else math.nan
 
 
 def _final(run: Run, source: str | None = None, step: int | None = None) -> float:
@@ -159,19 +160,23 @@ def _zero_start(plan: Plan, out: Path) -> Figure:
 
 
 def _leaves_zero(plan: Plan, folder: Callable[[str, int], str], out: Path, claim: str) -> Figure:
-    """First validation above 0, FST over RL; 0 where RL never leaves it."""
+    """First validation above 0, FST over RL: 0 where only RL never leaves it, infinite where FST never does, whatever
+    RL does. `first` has the steps by arm, a seed each."""
+    first: dict[str, list[Any]] = {"fst": [], "rl": []}
 
-    def folders(seed: int) -> list[str]:
-        return [folder(arm, seed) for arm in ("fst", "rl")]
+    def leaves(run: Run) -> float:
+        return min((step for step, value in run.reward().items() if value > 0), default=math.inf)
 
     def ratio(fst: Run, rl: Run) -> float:
-        first = [min((step for step, v in run.reward().items() if v > 0), default=math.inf) for run in (fst, rl)]
-        return _ratio(*first)
+        ours, theirs = leaves(fst), leaves(rl)
+        for arm, step in (("fst", ours), ("rl", theirs)):
+            first[arm].append(step if math.isfinite(step) else compare.NEVER)
+        return math.nan if theirs == 0 else ours / theirs if math.isfinite(ours) else math.inf
 
-    found = _over_seeds(plan, folders, out, ratio, claim)
+    found = _over_seeds(plan, lambda seed: [folder(arm, seed) for arm in ("fst", "rl")], out, ratio, claim)
     if (found.get("reason") or "").startswith("no ratio"):
-        found["reason"] = "no ratio: FST never left 0, or RL was above it before its first step"
-    return found
+        found["reason"] = "no ratio: RL was above 0 before its first step"
+    return {**found, "first": first}
 
 
 # ------------------------------------------------------------------------------------------- other weights and tasks
@@ -193,31 +198,27 @@ def _plasticity(plan: Plan, rate: float, out: Path) -> dict[str, Figure]:
     return found
 
 
-def _continual(plan: Plan, out: Path) -> tuple[dict[str, Figure], dict[str, Figure]]:
-    """Score at the end of each stage on its task, FST over RL; and what each arm lost of it by the end of the run."""
-    arms = ("fst", "rl")
-    ratios, lost = {}, {}
+def _continual(plan: Plan, out: Path) -> tuple[dict[str, Figure], dict[str, dict[str, Figure]]]:
+    """Score at the end of each stage on its task, FST over RL; and by stage and arm that score itself, and what of it
+    was lost by the end of the run."""
+    ratios: dict[str, Figure] = {}
+    stages: dict[str, dict[str, Figure]] = {}
     for i, (_, last) in enumerate(plan.lengths.steps_of_stages):
 
-        def at(run: Run, step: int | None, i: int = i) -> float:
-            return _final(run, task_names(stage_tasks(run.seed, plan.lengths))[i], step)
+        def score(run: Run, last: int | None = last, i: int = i) -> float:
+            return _final(run, task_names(stage_tasks(run.seed, plan.lengths))[i], last)
 
-        def ratio(fst: Run, rl: Run, last: int = last, at: Any = at) -> float:
-            return _ratio(at(fst, last), at(rl, last))
+        def over_seeds(arms: Sequence[str], figure: Callable[..., float]) -> Figure:
+            return _over_seeds(plan, lambda seed: [f"continual/{arm}_{seed}" for arm in arms], out, figure, "continual")
 
-        both = [f"continual/{arm}_" for arm in arms]
-        ratios[f"stage_{i + 1}"] = _over_seeds(plan, lambda s, b=both: [f"{n}{s}" for n in b], out, ratio, "continual")
-        for arm in arms:
-
-            def loss(run: Run, last: int = last, at: Any = at) -> float:
-                return at(run, last) - at(run, None)
-
-            if i < 2:
-                folder = f"continual/{arm}_"
-                lost[f"stage_{i + 1}: {arm}"] = _over_seeds(
-                    plan, lambda s, f=folder: [f"{f}{s}"], out, loss, "continual"
-                )
-    return ratios, lost
+        stage = f"stage_{i + 1}"
+        ratios[stage] = over_seeds(("fst", "rl"), lambda fst, rl, score=score: _ratio(score(fst), score(rl)))
+        for arm in ("fst", "rl"):
+            stages[f"{stage}: {arm}"] = {
+                "score": over_seeds((arm,), score),
+                "lost": over_seeds((arm,), lambda run, score=score: score(run) - score(run, None)),
+            }
+    return ratios, stages
 
 
 def _attribution(plan: Plan, out: Path) -> Figure:

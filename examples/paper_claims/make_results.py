@@ -17,6 +17,7 @@ from figures import NOT_ASKED
 from fst_plugin.atomic import write_text
 
 NEVER = "never"
+"""Infinity in results.json: of steps, never reached; of scores, those of RL are 0."""
 
 
 Met = Callable[[str, Mapping[str, Any]], bool | None]
@@ -31,11 +32,11 @@ def _gained(task: str, f: Mapping[str, Any]) -> bool | None:
 
 
 def _plastic(task: str, f: Mapping[str, Any]) -> bool | None:
-    return f["median"] > 1 if task.endswith("fst over rl") else None
+    return f["median"] == NEVER or f["median"] > 1 if task.endswith("fst over rl") else None
 
 
 def _continued(task: str, f: Mapping[str, Any]) -> bool | None:
-    return None if task == "stage_1" else f["median"] >= 1.5
+    return None if task == "stage_1" else f["median"] == NEVER or f["median"] >= 1.5
 
 
 CLAIMS: dict[str, tuple[str, str, Met]] = {
@@ -112,7 +113,13 @@ def make(found: Mapping[str, Any]) -> str:
     for key, (claim, goal, _) in CLAIMS.items():
         for task, figure in found[key].items():
             if _asked(figure):
-                rows.append([claim, _cell(task), text(figure), goal, verdict(key, task, figure)])
+                shown = text(figure)
+                if key in ("plasticity_ratio", "continual_ratio"):
+                    shown = shown.replace(NEVER, "∞")
+                if first := figure.get("first"):
+                    steps = [f"{arm} at {', '.join(map(str, first[arm]))}" for arm in first if first[arm]]
+                    shown = "; ".join([shown, *steps])
+                rows.append([claim, _cell(task), shown, goal, verdict(key, task, figure)])
     lines += ["## Claims", "", *_table(["claim", "task", "measured", "goal", "met"], rows)]
     for task, figure in found["attribution"].items():
         if cells := figure.get("cells"):
@@ -124,10 +131,14 @@ def make(found: Mapping[str, Any]) -> str:
             lines += _table(
                 ["weights / prompt", "passed", "problems"], [[c, text(f), str(f["n"])] for c, f in cells.items()]
             )
-    lost = {task: figure for task, figure in found["forgetting"].items() if _asked(figure)}
-    if lost:
-        lines += ["## Forgetting", "", "Score lost on an earlier task by the end of the continual run.", ""]
-        lines += _table(["task: arm", "lost"], [[_cell(k), text(f)] for k, f in lost.items()])
+    stages = [
+        [_cell(name), text(own["score"]), text(own["lost"])]
+        for name, own in found["stages"].items()
+        if _asked(own["score"])
+    ]
+    if stages:
+        lines += ["## Continual run", "", "Scores on a stage's own task.", ""]
+        lines += _table(["stage: arm", "at the stage's end", "lost of it by the end of the run"], stages)
     lines += [
         "## Learning rate of RL",
         "",

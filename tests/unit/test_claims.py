@@ -112,7 +112,8 @@ def test_every_figure_is_the_one_that_the_runs_were_made_with(done):
     assert {stage: f["median"] for stage, f in found["continual_ratio"].items()} == {
         f"stage_{i}": pytest.approx(2.0) for i in (1, 2, 3)
     }
-    assert found["forgetting"]["stage_1: fst"]["median"] == pytest.approx(0.1)
+    assert found["stages"]["stage_1: fst"]["lost"]["median"] == pytest.approx(0.1)
+    assert found["stages"]["stage_3: rl"]["score"]["median"] == pytest.approx(0.4)
     assert found["star_graph_ratio"]["house_rules_format"]["median"] == pytest.approx(6 / 12)
     assert found["star_graph_ratio"]["star_graph"]["median"] is None
     assert "unreadable" in found["star_graph_ratio"]["star_graph"]["reason"]
@@ -229,6 +230,23 @@ def test_the_command_runs_all_of_it(claims, tmp_path, monkeypatch):
     ran = len(fake.ran)
     assert claims["run"].main([*arguments, "--only", "attribution", "--collect"], fake) == 0 and len(fake.ran) == ran
     assert json.loads((out / "results.json").read_text()) == found
+
+
+def test_a_baseline_at_zero_makes_an_infinite_ratio(claims, tmp_path):
+    fake, out = Fake(), tmp_path / "claims"
+    scores = fake.scores
+    fake.scores = lambda name, arm, *more: {
+        source: 0.0 if arm == "rl" or name == "house_rules_format/fst_1" else value
+        for source, value in scores(name, arm, *more).items()
+    }
+    claims["run"].run(make_plan(claims, claims=("continual", "zero_start")), Path("base"), out, 1, fake)
+    found = json.loads((out / "results.json").read_text())
+    assert found["continual_ratio"]["stage_2"]["median"] == "never"
+    zero = found["star_graph_ratio"]["house_rules_format"]
+    assert zero["first"] == {"fst": [6, "never"], "rl": ["never", "never"]} and zero["median"] == "never"
+    text = claims["make_results"].make(found)
+    assert "| stage_2 | ∞ [∞, ∞] | stages 2 and 3: ≥ 1.5 | yes |" in text
+    assert "; fst at 6, never; rl at never, never | ≤ 1/5 | no |" in text
 
 
 @pytest.mark.parametrize(
