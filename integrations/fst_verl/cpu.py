@@ -146,7 +146,7 @@ def _mend_value_head(model_utils: Any) -> None:
 
 
 def own_socket(handle: str) -> str:
-    """The handle of verl's weight socket with the process id of this node's raylet in its name, which both ends know."""
+    """The handle of verl's weight socket with this node's raylet in its name: both ends know its process id."""
     raylet = os.environ.get("RAY_RAYLET_PID")
     return f"{handle.removesuffix('.sock')}-raylet-{raylet}.sock" if raylet else handle
 
