@@ -19,7 +19,7 @@ RULES, TRY, STAR = (f"fst_envs:fst/{name}-v0" for name in ("HouseRules", "Second
 
 CLAIMS = ("efficiency", "continual", "plasticity", "attribution", "zero_start", "ablations")
 RATES = (3e-4, 1e-3, 3e-3)
-"""Learning rates that RL is tried at (ours), on the first task; the others all run at Setup's own."""
+"""Learning rates that RL is tried at (ours), on the first task. FST and prompts alone run at Setup's own."""
 ABLATED = "house_rules_codes"
 """The first task: of RL's sweep, ablations, attribution, and the weights that the plasticity probe starts from."""
 PROBED = "house_rules_places"
@@ -152,14 +152,15 @@ class Plan:
         return ("house_rules_codes", "house_rules_places", "second_try", *(["star_graph"] if self.language else []))
 
     def job(self, folder: str, arm: str, seed: int, task: tuple[str, ...], steps: int, *own: str, **more: Any) -> Job:
-        """A training run."""
+        """A training run. rate: RL's learning rate; whatever else is trained keeps Setup's own."""
+        rate = more.pop("rate", None)
         setup = Setup(
             steps=steps,
             seeds=(seed,),
             val_size=more.pop("val_size", self.lengths.val_size),
             val_samples=1,
             test_every=more.pop("test_every", self.lengths.test_every),
-            learning_rate=more.pop("rate", None) or Setup.learning_rate,
+            learning_rate=rate if arm == "rl" and rate else Setup.learning_rate,
             task=task,
             extra=(*own, *self.extra),
         )
@@ -196,14 +197,13 @@ class Plan:
                 jobs += [self.ablation_job(name, seed) for name in ABLATIONS]
         return jobs
 
-    def zero_job(self, arm: str, seed: int, rate: float | None) -> Job:
-        name, task = f"{ZERO}/{arm}_{seed}", task_arguments(ZERO, seed)
-        rate, every = rate if arm == "rl" else None, self.lengths.zero_test_every
+    def zero_job(self, arm: str, seed: int, rate: float) -> Job:
+        name, task, every = f"{ZERO}/{arm}_{seed}", task_arguments(ZERO, seed), self.lengths.zero_test_every
         return self.job(name, arm, seed, task, self.lengths.zero, rate=rate, test_every=every)
 
     def continual_job(self, arm: str, seed: int, rate: float) -> Job:
         steps, size = self.lengths.steps_of_stages[-1][1], self.lengths.stage_val_size
-        task, rate = _stages(seed, self.lengths), rate if arm == "rl" else Setup.learning_rate
+        task = _stages(seed, self.lengths)
         return self.job(f"continual/{arm}_{seed}", arm, seed, task, steps, rate=rate, val_size=size)
 
     def ablation_job(self, name: str, seed: int) -> Job:

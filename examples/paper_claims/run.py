@@ -27,6 +27,7 @@ from pathlib import Path
 
 from figures import reward, write_results
 from fst_verl import demo
+from fst_verl.launch import check_jobs
 from plan import ABLATED, CLAIMS, QUICK, RATES, Job, Lengths, Plan, with_prompt
 from rich.console import Console
 
@@ -104,7 +105,9 @@ def best_rate(plan: Plan, out: Path) -> float:
 
 
 def run(plan: Plan, model: Path, out: Path, workers: int, run_arm: RunArm = demo.run_arm) -> dict[str, str]:
-    """Everything that is not finished yet, then results.json. Returns what failed."""
+    """Everything that is not finished yet, then results.json. Returns what failed. Raises RuntimeError as `check_jobs`
+    does."""
+    check_jobs(workers)
     failed = perform_all(plan.sweep(), model, out, workers, run_arm) if len(plan.rates) > 1 else {}
     rate = best_rate(plan, out)
     failed |= perform_all(plan.main(rate), model, out, workers, run_arm)
