@@ -45,9 +45,25 @@ def launch(
     on_step(_last_step(metrics))
 
 
+def check_jobs(jobs: int) -> None:
+    """Raises RuntimeError where so many verl runs at a time would mix up their weights.
+
+    verl names the socket that weights travel through after the Ray job, and every local Ray cluster numbers its first
+    job alike. On CPU `cpu.own_socket` tells runs apart; jobs of one cluster have numbers of their own.
+    """
+    from . import cpu
+
+    if jobs > 1 and not cpu.wanted() and not os.environ.get("RAY_ADDRESS"):
+        raise RuntimeError(
+            f"--jobs {jobs}: verl runs on one host would take each other's weights, unless they share a Ray cluster:"
+            " ray start --head, set RAY_ADDRESS to its address, and try again; or use --jobs 1"
+        )
+
+
 def run_all(calls: Sequence[Callable[[], None]], jobs: int) -> None:
-    """Makes all calls, `jobs` at a time. Once one raises no other begins; what it raised is raised when those under
-    way have ended."""
+    """Makes all calls, each of which launches verl, `jobs` at a time. Once one raises no other begins; what it raised
+    is raised when those under way have ended. Raises RuntimeError as `check_jobs` does."""
+    check_jobs(jobs)
     stopped = threading.Event()
 
     def guarded(call: Callable[[], None]) -> None:

@@ -2,7 +2,12 @@
 
 from types import SimpleNamespace
 
-from fst_verl import cpu, cpu_vllm
+import pytest
+
+pytest.importorskip("verl")
+
+from fst_verl import cpu, cpu_vllm, launch  # noqa: E402
+from fst_verl.compat import names  # noqa: E402
 
 HANDLE = "ipc:///tmp/rl-colocate-zmq-01000000-replica-0-rank-0.sock"
 
@@ -32,3 +37,25 @@ def test_a_runs_two_ends_meet_at_a_socket_of_its_own(monkeypatch):
 def test_without_ray_the_socket_is_verls(monkeypatch):
     monkeypatch.delenv("RAY_RAYLET_PID", raising=False)
     assert cpu.own_socket(HANDLE) == HANDLE
+
+
+@pytest.mark.skipif(not cpu.wanted(), reason="verl's own sockets are left alone where there is an accelerator")
+def test_verls_sender_is_mended_and_its_receiver_is_ours():
+    from fst_verl.check import compose
+
+    assert names.ServerAdapter.__init__.__module__ == cpu.__name__
+    engine = compose(["+fst_cpu=default"]).actor_rollout_ref.rollout.engine_kwargs.vllm
+    assert engine.worker_extension_cls == f"{cpu_vllm.__name__}.{cpu_vllm.CPUWorkerExtension.__name__}"
+
+
+def test_on_an_accelerator_runs_side_by_side_need_one_cluster(monkeypatch):
+    ran = []
+    monkeypatch.setattr(cpu, "wanted", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(RuntimeError, match="--jobs 2: .*RAY_ADDRESS"):
+        launch.run_all([lambda: ran.append(1)], 2)
+    assert not ran
+    launch.run_all([lambda: ran.append(1)], 1)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
+    launch.run_all([lambda: ran.append(2)], 2)
+    assert ran == [1, 2]
