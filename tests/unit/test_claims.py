@@ -137,6 +137,8 @@ def test_rl_gets_the_rate_that_serves_it_best(done):
     names = [name for name, _, _ in fake.ran]
     assert "second_try/rl_lr0.001_1" in names and not any("second_try/rl_lr0.0003" in name for name in names)
     assert next(setup for name, _, setup in fake.ran if name == "house_rules_format/rl_0").learning_rate == 1e-3
+    fst = [setup.learning_rate for name, _, setup in fake.ran if "/fst_" in name and "plasticity" not in name]
+    assert len(fst) == 10 and set(fst) == {demo.Setup.learning_rate}  # three tasks, zero start, continual; two seeds
     assert len(names) == len(set(names)), "the sweep's own run is the main one at the chosen rate"
 
 
@@ -157,7 +159,7 @@ def test_a_run_with_other_settings_is_not_taken_for_this_one(done, claims):
         claims["run"].run(make_plan(claims, extra=("fst.seed=3",)), Path("base"), out, 1, Fake())
 
 
-def test_later_runs_start_from_the_weights_and_prompt_of_earlier_ones(done):
+def test_later_runs_start_from_the_weights_and_prompt_of_earlier_ones(done, claims):
     fake, out, _ = done
     runs = {name: (model, setup) for name, model, setup in fake.ran}
     trained = out / "house_rules_codes" / "fst_1" / "checkpoints" / "global_step_48" / "actor" / "huggingface"
@@ -166,7 +168,7 @@ def test_later_runs_start_from_the_weights_and_prompt_of_earlier_ones(done):
     prompt = "data.env.system_prompt='Best of \\'house_rules_codes/fst_1\\'.'"
     model, setup = runs["attribution/base_evolved_1"]
     assert model == "base" and setup.extra[-1] == prompt and "trainer.val_only=true" in setup.extra
-    probe, base = runs["plasticity/fst_1"][1], runs["house_rules_places/rl_lr0.001_1"][1]
+    probe, (_, base) = runs["plasticity/fst_1"][1], runs[make_plan(claims).plasticity_job("base", 1, 1e-3).name]
     assert not any("system_prompt" in a for a in probe.extra)
     size = f"data.env.train_size={base.batch * base.steps}"
     assert probe.task == base.task and size in probe.extra, "the probe is asked the problems that the base was"
@@ -226,10 +228,11 @@ def test_the_command_runs_all_of_it(claims, tmp_path, monkeypatch):
     assert (tmp_path / "R.md").read_text().startswith("# Results")
     assert claims["run"].main(["--plan"]) == 0
 
-    found = json.loads((out / "results.json").read_text())
     ran = len(fake.ran)
+    (out / "attribution" / "base_evolved_0" / "result.json").unlink()  # as if it had been cut off
     assert claims["run"].main([*arguments, "--only", "attribution", "--collect"], fake) == 0 and len(fake.ran) == ran
-    assert json.loads((out / "results.json").read_text()) == found
+    found = json.loads((out / "results.json").read_text())
+    assert found["attribution"]["house_rules_codes"]["reason"] == "not finished with seed 0"
 
 
 def test_a_baseline_at_zero_makes_an_infinite_ratio(claims, tmp_path):
