@@ -188,6 +188,15 @@ def test_a_run_that_fails_is_told_and_stops_no_other(claims, tmp_path):
     assert "Runs that failed" in text and "| house_rules_codes/fst_1 | verl ended with 1 |" in text
 
 
+def test_runs_that_would_mix_up_their_weights_are_refused(claims, tmp_path, monkeypatch):
+    monkeypatch.setattr("fst_verl.cpu.wanted", lambda: False)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    fake = Fake()
+    with pytest.raises(RuntimeError, match="--jobs 2"):
+        claims["run"].run(make_plan(claims), Path("base"), tmp_path / "claims", 2, fake)
+    assert fake.ran == []
+
+
 def test_only_one_claim_runs_only_what_it_needs(claims, tmp_path):
     fake, out = Fake(), tmp_path / "claims"
     claims["run"].run(make_plan(claims, claims=("continual",)), Path("base"), out, 1, fake)
