@@ -42,7 +42,9 @@ def compare(
     seeds: Annotated[
         int, typer.Option(min=1, help="with --arms: how many seeds; {seed} in an argument stands for it")
     ] = 1,
-    jobs: Annotated[int, typer.Option(min=1, help="with --arms: verl runs at a time; on GPUs within one Ray cluster")] = 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="with --arms: verl runs at a time; on GPUs within one Ray cluster")
+    ] = 1,
     out: Annotated[Path, typer.Option(help="with --arms: folder of the runs")] = Path("runs/compare"),
 ) -> None:
     """Compares finished or running runs in one table: reward, steps and rollouts to peak, drift, cost.
