@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fst_envs.tasks import task_names
-from plan import ABLATED, ABLATIONS, MEANING, PROBED, ZERO, Plan, stage_tasks
+from plan import ABLATIONS, EQUAL, MEANING, PROBED, Plan, stage_tasks
 
 from fst_plugin.analysis import attribution, compare, curves, read
 from fst_plugin.analysis.run import Run, RunError
@@ -55,20 +55,21 @@ def results(plan: Plan, rate: float, out: Path, failed: Mapping[str, str]) -> di
     compared = {task: _against_rl(plan, task, rate, out) for task in plan.tasks if task != "star_graph"}
     for key in AGAINST_RL:
         found[key] = {task: _pick(figures, key) for task, figures in compared.items()}
-    found["plasticity_ratio"] = _plasticity(plan, rate, out)
+    found["plasticity_ratio"], found["starts"] = _plasticity(plan, rate, out)
     found["continual_ratio"], found["stages"] = _continual(plan, out)
-    found["star_graph_ratio"] = {"star_graph": _star_graph(plan, rate, out), ZERO: _zero_start(plan, out)}
-    found["attribution"] = {ABLATED: _attribution(plan, out)}
+    found["star_graph_ratio"] = {"star_graph": _star_graph(plan, rate, out), plan.zero: _zero_start(plan, out)}
+    found["attribution"] = {plan.first: _attribution(plan, out)}
     found["arms"] = {task: figures.get("arms", {}) for task, figures in compared.items()}
     found["ablations"] = _ablations(plan, rate, out)
-    found["learning_rates"] = {ABLATED: _rates(plan, rate, out)}
+    found["learning_rates"] = {plan.first: _rates(plan, rate, out)}
     found["failed"] = dict(failed)
     found["settings"] = {
         "seeds": list(plan.seeds),
         "claims": list(plan.claims),
         "lengths": asdict(plan.lengths),
         "extra": list(plan.extra),
-        "model": "another one" if plan.language else "tiny policy",
+        "model": plan.model,
+        "own_rate": plan.own_rate,
     }
     return found
 
@@ -129,7 +130,7 @@ def _against_rl(plan: Plan, task: str, rate: float, out: Path) -> dict[str, Any]
     runs = _runs(plan, task, rate, out)
     complete = [arm for arm in ("rl", "fst") if sum(r.arm == arm for r in runs) == len(plan.seeds)]
     if len(complete) < 2:
-        asked = "efficiency" in plan.claims or task == ABLATED
+        asked = task in plan.compared
         return {"reason": "RL or FST is not finished with every seed" if asked else f"efficiency {NOT_ASKED}"}
     return compare.compare(runs, "rl")
 
@@ -147,7 +148,7 @@ def _pick(figures: Mapping[str, Any], key: str) -> Figure:
 
 
 def _star_graph(plan: Plan, rate: float, out: Path) -> Figure:
-    if not plan.language:
+    if "star_graph" not in plan.tasks:
         return _missing(NO_STAR)
     rates = {"fst": None, "rl": rate}
     return _leaves_zero(
@@ -156,7 +157,7 @@ def _star_graph(plan: Plan, rate: float, out: Path) -> Figure:
 
 
 def _zero_start(plan: Plan, out: Path) -> Figure:
-    return _leaves_zero(plan, lambda arm, seed: f"{ZERO}/{arm}_{seed}", out, "zero_start")
+    return _leaves_zero(plan, lambda arm, seed: f"{plan.zero}/{arm}_{seed}", out, "zero_start")
 
 
 def _leaves_zero(plan: Plan, folder: Callable[[str, int], str], out: Path, claim: str) -> Figure:
@@ -182,20 +183,28 @@ def _leaves_zero(plan: Plan, folder: Callable[[str, int], str], out: Path, claim
 # ------------------------------------------------------------------------------------------- other weights and tasks
 
 
-def _plasticity(plan: Plan, rate: float, out: Path) -> dict[str, Figure]:
-    """Score of a fresh plain RL pass on the other rule family, at the probe's end, by the weights it started from."""
-    pairs = {"fst over rl": ("fst", "rl"), "fst over base": ("fst", "base"), "rl over base": ("rl", "base")}
-    found = {}
-    for name, arms in pairs.items():
+STARTS = {"base": "plasticity", "rl": "plasticity", "fst": "plasticity", EQUAL: "equal_rate"}
+"""Whose weights the probe starts from -> the claim that asks for it."""
+PAIRS = (("fst", "rl"), ("fst", "base"), ("rl", "base"), ("fst", EQUAL), (EQUAL, "base"))
 
-        def folders(seed: int, arms: tuple[str, str] = arms) -> list[str]:
-            return [plan.plasticity_job(arm, seed, rate).name for arm in arms]
 
-        def ratio(ours: Run, theirs: Run) -> float:
-            return _ratio(*(_final(run, step=plan.lengths.probe) for run in (ours, theirs)))
+def _plasticity(plan: Plan, rate: float, out: Path) -> tuple[dict[str, Figure], dict[str, Figure]]:
+    """Score of a fresh plain RL pass on the other rule family, at the probe's end: ratios of two starts, and the score
+    by the weights it started from."""
 
-        found[f"{PROBED}: {name}"] = _over_seeds(plan, folders, out, ratio, "plasticity")
-    return found
+    def over_seeds(starts: Sequence[str], figure: Callable[..., float]) -> Figure:
+        claim = next((STARTS[s] for s in starts if STARTS[s] not in plan.claims), "plasticity")
+        folders = lambda seed: [plan.plasticity_job(start, seed, rate).name for start in starts]  # noqa: E731
+        return _over_seeds(plan, folders, out, figure, claim)
+
+    def score(run: Run) -> float:
+        return _final(run, step=plan.lengths.probe)
+
+    def ratio(ours: Run, theirs: Run) -> float:
+        return _ratio(score(ours), score(theirs))
+
+    ratios = {f"{PROBED}: {ours} over {theirs}": over_seeds((ours, theirs), ratio) for ours, theirs in PAIRS}
+    return ratios, {start: over_seeds((start,), score) for start in STARTS}
 
 
 def _continual(plan: Plan, out: Path) -> tuple[dict[str, Figure], dict[str, dict[str, Figure]]]:
@@ -209,11 +218,13 @@ def _continual(plan: Plan, out: Path) -> tuple[dict[str, Figure], dict[str, dict
             return _final(run, task_names(stage_tasks(run.seed, plan.lengths))[i], last)
 
         def over_seeds(arms: Sequence[str], figure: Callable[..., float]) -> Figure:
-            return _over_seeds(plan, lambda seed: [f"continual/{arm}_{seed}" for arm in arms], out, figure, "continual")
+            claim = "equal_rate" if EQUAL in arms else "continual"
+            return _over_seeds(plan, lambda seed: [f"continual/{arm}_{seed}" for arm in arms], out, figure, claim)
 
         stage = f"stage_{i + 1}"
-        ratios[stage] = over_seeds(("fst", "rl"), lambda fst, rl, score=score: _ratio(score(fst), score(rl)))
-        for arm in ("fst", "rl"):
+        for name, theirs in ((stage, "rl"), (f"{stage}, equal rates", EQUAL)):
+            ratios[name] = over_seeds(("fst", theirs), lambda fst, rl, score=score: _ratio(score(fst), score(rl)))
+        for arm in ("fst", "rl", EQUAL):
             stages[f"{stage}: {arm}"] = {
                 "score": over_seeds((arm,), score),
                 "lost": over_seeds((arm,), lambda run, score=score: score(run) - score(run, None)),
@@ -227,7 +238,7 @@ def _attribution(plan: Plan, out: Path) -> Figure:
     counts = {cell: {"passed": 0, "of": 0} for cell in attribution.CELLS}
     problems = plan.lengths.val_size
     for seed in plan.seeds:
-        fst = plan.main_job(ABLATED, "fst", seed).name
+        fst = plan.main_job(plan.first, "fst", seed).name
         run, prompted = load(out / fst, "fst", seed), load(out / f"attribution/base_evolved_{seed}", "any", seed)
         if run is None or prompted is None:
             asked = "attribution" in plan.claims
@@ -262,7 +273,7 @@ def _ablations(plan: Plan, rate: float, out: Path) -> dict[str, Any]:
     RL's."""
     if "ablations" not in plan.claims:
         return {}
-    main = _runs(plan, ABLATED, rate, out)
+    main = _runs(plan, plan.first, rate, out)
     rl = [run for run in main if run.arm == "rl"]
     known = {name: [run for run in main if run.arm == name] for name in ("fst", "prompts")}
     for name in ABLATIONS:
@@ -286,6 +297,6 @@ def _rates(plan: Plan, rate: float, out: Path) -> dict[str, Any]:
     """The chosen rate, and the peak and last validation of RL at each, with the first seed."""
     tried = {}
     for one in plan.rates:
-        if curve := reward(out / plan.main_job(ABLATED, "rl", plan.seeds[0], one).name):
+        if curve := reward(out / plan.main_job(plan.first, "rl", plan.seeds[0], one).name):
             tried[f"{one:g}"] = {"peak": max(curve.values()), "final": curve[max(curve)]}
     return {"chosen": rate, "swept": len(tried) > 1, "tried": tried}

@@ -36,7 +36,7 @@ def _plastic(task: str, f: Mapping[str, Any]) -> bool | None:
 
 
 def _continued(task: str, f: Mapping[str, Any]) -> bool | None:
-    return None if task == "stage_1" else f["median"] == NEVER or f["median"] >= 1.5
+    return f["median"] == NEVER or f["median"] >= 1.5 if task in ("stage_2", "stage_3") else None
 
 
 CLAIMS: dict[str, tuple[str, str, Met]] = {
@@ -131,6 +131,10 @@ def make(found: Mapping[str, Any]) -> str:
             lines += _table(
                 ["weights / prompt", "passed", "problems"], [[c, text(f), str(f["n"])] for c, f in cells.items()]
             )
+    starts = [[name, text(own)] for name, own in found["starts"].items() if _asked(own)]
+    if starts:
+        lines += ["## Plasticity", "", "Score after the fresh RL pass, by the weights it started from.", ""]
+        lines += _table(["weights of", "score"], starts)
     stages = [
         [_cell(name), text(own["score"]), text(own["lost"])]
         for name, own in found["stages"].items()
@@ -142,7 +146,8 @@ def make(found: Mapping[str, Any]) -> str:
     lines += [
         "## Learning rate of RL",
         "",
-        "Chosen by the peak of the first seed's validations on the first task, for all tasks. FST is not swept.",
+        "Chosen by the peak of the first seed's validations on the first task, for all tasks. FST is not swept;"
+        f" rl_equal is RL at FST's rate, {settings['own_rate']:g}.",
         "",
     ]
     tried = [

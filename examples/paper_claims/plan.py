@@ -16,16 +16,19 @@ from typing import Any
 from fst_verl.demo import Setup
 
 RULES, TRY, STAR = (f"fst_envs:fst/{name}-v0" for name in ("HouseRules", "SecondTry", "StarGraph"))
+ORDER = "order_number:smollm2/OrderNumber-v0"
 
-CLAIMS = ("efficiency", "continual", "plasticity", "attribution", "zero_start", "ablations")
-RATES = (3e-4, 1e-3, 3e-3)
+CLAIMS = ("efficiency", "continual", "plasticity", "equal_rate", "attribution", "zero_start", "ablations")
+RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 """Learning rates that RL is tried at (ours), on the first task. FST and prompts alone run at Setup's own."""
-ABLATED = "house_rules_codes"
-"""The first task: of RL's sweep, ablations, attribution, and the weights that the plasticity probe starts from."""
+TASKS = ("house_rules_codes", "house_rules_places", "second_try")
+"""The first is that of RL's sweep, ablations, attribution, and the weights that the plasticity probe starts from."""
+EQUAL = "rl_equal"
+"""RL at FST's own learning rate: what of FST's lead in `plasticity` and `continual` is not the rate's doing."""
 PROBED = "house_rules_places"
 """The plasticity probe's task."""
-ZERO = "house_rules_format"
-"""The task whose reward is 0 until the form of the answer is known, as the star graph's is."""
+ZERO, ZERO_LANGUAGE = "house_rules_format", "order_number"
+"""The task whose reward is 0 until the form of the answer is known, as the star graph's is; and a language model's."""
 SAVED = (
     "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]",
     "actor_rollout_ref.actor.checkpoint.load_contents=[model,optimizer,extra]",
@@ -39,14 +42,14 @@ TURNS = (
 )
 LONG = ("data.max_prompt_length=768", "data.max_response_length=64", "actor_rollout_ref.rollout.max_model_len=832")
 ABLATIONS: dict[str, tuple[str, ...]] = {
+    "higher_rate": ("actor_rollout_ref.actor.optim.lr=1e-3",),
     "one_prompt": ("fst.population=1",),
     "best_only": ("fst.context.path=best_only.BestOnly",),
+    "small_budget": ("fst.fast.passes=2",),
     "short_cycles": ("fst.slow_steps=3",),
     "long_cycles": ("fst.slow_steps=12",),
-    "small_budget": ("fst.fast.passes=2",),
     "no_free_scores": ("fst.fast.free_scores=false",),
     "adaptive": ("fst.schedule.kind=adaptive",),
-    "higher_rate": ("actor_rollout_ref.actor.optim.lr=1e-3",),
 }
 MEANING = {
     "fst": "K=4, T=6, five passes, as in the claims",
@@ -120,6 +123,7 @@ def task_arguments(name: str, seed: int) -> tuple[str, ...]:
         ZERO: (f"data.env.id={RULES}", f"+data.env.kwargs.book={seed + 150}", "+data.env.kwargs.kinds=[codes,format]"),
         "second_try": (f"data.env.id={TRY}", f"+data.env.kwargs.book={seed + 100}", *TURNS),
         "star_graph": (f"data.env.id={STAR}", *LONG),
+        "order_number": (f"data.env.id={ORDER}", "data.env.system_prompt='Read the message.'"),
     }[name]
 
 
@@ -138,18 +142,28 @@ def _stages(seed: int, lengths: Lengths) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is asked for. language: the model reads more than the house rules' small language."""
+    """Everything that is asked for. model: what is trained, for the texts. own_rate: FST's learning rate."""
 
     seeds: Sequence[int]
     lengths: Lengths
     claims: Sequence[str] = CLAIMS
     extra: tuple[str, ...] = ()
-    language: bool = False
     rates: Sequence[float] = RATES
+    tasks: Sequence[str] = TASKS
+    zero: str = ZERO
+    model: str = "tiny policy"
+    own_rate: float = Setup.learning_rate
 
     @property
-    def tasks(self) -> tuple[str, ...]:
-        return ("house_rules_codes", "house_rules_places", "second_try", *(["star_graph"] if self.language else []))
+    def first(self) -> str:
+        return self.tasks[0]
+
+    @property
+    def compared(self) -> Sequence[str]:
+        """Tasks on which RL and FST run side by side: all, or those that a claim needs."""
+        if "efficiency" in self.claims:
+            return self.tasks
+        return self.tasks[: bool({"plasticity", "equal_rate", "attribution", "ablations"} & {*self.claims})]
 
     def job(self, folder: str, arm: str, seed: int, task: tuple[str, ...], steps: int, *own: str, **more: Any) -> Job:
         """A training run. rate: RL's learning rate; whatever else is trained keeps Setup's own."""
@@ -160,7 +174,7 @@ class Plan:
             val_size=more.pop("val_size", self.lengths.val_size),
             val_samples=1,
             test_every=more.pop("test_every", self.lengths.test_every),
-            learning_rate=rate if arm == "rl" and rate else Setup.learning_rate,
+            learning_rate=rate if arm == "rl" and rate else self.own_rate,
             task=task,
             extra=(*own, *self.extra),
         )
@@ -171,60 +185,67 @@ class Plan:
         sweep's run at it is not repeated."""
         at = f"_lr{rate:g}" if rate is not None else ""
         own = ["fst.drift=true", *(["trainer.v1.trainer_mode=fst_sync"] if arm == "rl" else [])]
-        if task == ABLATED and arm in ("rl", "fst"):
+        if task == self.first and arm in ("rl", "fst"):
             own += [*SAVED, f"trainer.save_freq={self.lengths.main}"]
         arguments = task_arguments(task, seed)
         return self.job(f"{task}/{arm}{at}_{seed}", arm, seed, arguments, self.lengths.main, *own, rate=rate)
 
     def sweep(self) -> list[Job]:
         """RL at every rate, on the first task with the first seed: everything else takes the best."""
-        return [self.main_job(ABLATED, "rl", self.seeds[0], rate) for rate in self.rates]
+        return [self.main_job(self.first, "rl", self.seeds[0], rate) for rate in self.rates]
 
     def main(self, rate: float) -> list[Job]:
         """rate: RL's learning rate."""
         jobs = []
         for seed in self.seeds:
-            for task in self.tasks if "efficiency" in self.claims else (ABLATED,):
+            for task in self.compared:
                 jobs += [self.main_job(task, "rl", seed, rate), self.main_job(task, "fst", seed)]
-            if "plasticity" in self.claims:
+            if {"plasticity", "equal_rate"} & {*self.claims}:
                 jobs.append(self.main_job(PROBED, "rl", seed, rate))
+            if "equal_rate" in self.claims:
+                jobs += [self.main_job(self.first, "rl", seed, self.own_rate), self.continual_job(EQUAL, seed, rate)]
             if "zero_start" in self.claims:
                 jobs += [self.zero_job(arm, seed, rate) for arm in ("rl", "fst")]
             if "continual" in self.claims:
                 jobs += [self.continual_job(arm, seed, rate) for arm in ("rl", "fst")]
-            if "ablations" in self.claims:
-                jobs.append(self.main_job(ABLATED, "prompts", seed))
-                jobs += [self.ablation_job(name, seed) for name in ABLATIONS]
+        if "ablations" in self.claims:
+            jobs += [self.main_job(self.first, "prompts", seed) for seed in self.seeds]
+            jobs += [self.ablation_job(name, seed) for name in ABLATIONS for seed in self.seeds]
         return jobs
 
     def zero_job(self, arm: str, seed: int, rate: float) -> Job:
-        name, task, every = f"{ZERO}/{arm}_{seed}", task_arguments(ZERO, seed), self.lengths.zero_test_every
+        name, task = f"{self.zero}/{arm}_{seed}", task_arguments(self.zero, seed)
+        every = self.lengths.zero_test_every
         return self.job(name, arm, seed, task, self.lengths.zero, rate=rate, test_every=every)
 
     def continual_job(self, arm: str, seed: int, rate: float) -> Job:
+        """arm: also EQUAL."""
         steps, size = self.lengths.steps_of_stages[-1][1], self.lengths.stage_val_size
-        task = _stages(seed, self.lengths)
-        return self.job(f"continual/{arm}_{seed}", arm, seed, task, steps, rate=rate, val_size=size)
+        task, name = _stages(seed, self.lengths), f"continual/{arm}_{seed}"
+        arm, rate = ("rl", self.own_rate) if arm == EQUAL else (arm, rate)
+        return self.job(name, arm, seed, task, steps, rate=rate, val_size=size)
 
     def ablation_job(self, name: str, seed: int) -> Job:
-        task = task_arguments(ABLATED, seed)
+        task = task_arguments(self.first, seed)
         return self.job(f"ablations/{name}_{seed}", "fst", seed, task, self.lengths.main, *ABLATIONS[name])
 
     def after(self, rate: float) -> list[Job]:
         jobs = []
         for seed in self.seeds:
-            if "plasticity" in self.claims:
-                jobs += [self.plasticity_job(start, seed, rate) for start in ("rl", "fst")]
+            starts = ["rl", "fst"] if "plasticity" in self.claims else []
+            starts += [EQUAL] if "equal_rate" in self.claims else []
+            jobs += [self.plasticity_job(start, seed, rate) for start in starts]
             if "attribution" in self.claims:
                 jobs.append(self.prompted_job(seed))
         return jobs
 
     def plasticity_job(self, start: str, seed: int, rate: float) -> Job:
         """The first steps of plain RL on the other rule family, from weights that `start` trained on the first; from
-        the base, they are those of that family's own RL run, on the same problems."""
+        the base, they are those of that family's own RL run, on the same problems. start: "base", or whose weights."""
         if start == "base":
             return self.main_job(PROBED, "rl", seed, rate)
-        weights = self.main_job(ABLATED, start, seed, rate if start == "rl" else None).name
+        arm, trained_at = {"fst": ("fst", None), "rl": ("rl", rate), EQUAL: ("rl", self.own_rate)}[start]
+        weights = self.main_job(self.first, arm, seed, trained_at).name
         task, own = task_arguments(PROBED, seed), f"data.env.train_size={Setup.batch * self.lengths.main}"
         name, steps = f"plasticity/{start}_{seed}", self.lengths.probe
         return self.job(name, "rl", seed, task, steps, own, weights=weights, rate=rate)
@@ -232,10 +253,10 @@ class Plan:
     def prompted_job(self, seed: int) -> Job:
         """One cell of the 2x2, base weights under FST's best prompt: a validation and nothing else. The other three are
         in the log of FST's own run, which validates both prompts before its first step and after its last."""
-        fst = self.main_job(ABLATED, "fst", seed).name
+        fst = self.main_job(self.first, "fst", seed).name
         own = ("trainer.val_only=true", "fst.slow_steps=1")
         return self.job(
-            f"attribution/base_evolved_{seed}", "rl", seed, task_arguments(ABLATED, seed), 1, *own, prompt=fst
+            f"attribution/base_evolved_{seed}", "rl", seed, task_arguments(self.first, seed), 1, *own, prompt=fst
         )
 
 

@@ -28,7 +28,7 @@ def claims():
 
 
 LENGTHS = {"main": 48, "stage": 6, "probe": 6, "zero": 12, "val_size": 50}
-RATE = {"3e-4": 0.5, "1e-3": 0.75, "3e-3": 0.6}  # RL's peak by learning rate
+RATE = {"3e-4": 0.5, "1e-3": 0.75, "3e-3": 0.6, "1e-2": 0.2}  # RL's peak by learning rate
 
 
 class Fake:
@@ -71,10 +71,10 @@ class Fake:
                 f"fst/HouseRules-v0/book-{seed + 50}_kinds-places",
                 f"fst/HouseRules-v0/book-{seed + 200}_kinds-default",
             ]
-            high = 0.8 if arm == "fst" else 0.4
+            high = 0.8 if arm == "fst" else 0.5 if own.startswith("rl_equal") else 0.4
             return {n: (high if step >= 6 * (i + 1) else 0.0) - 0.1 * (step > 6 * (i + 1)) for i, n in enumerate(names)}
         if kind == "plasticity":
-            return {"x": {"rl": 0.4, "fst": 0.6}[own.split("_")[0]]}
+            return {"x": {"rl": 0.4, "fst": 0.6, "rl_equal": 0.5}[own.rpartition("_")[0]]}
         if kind == "attribution":
             return {"x": 0.5}
         if kind == "house_rules_format":
@@ -108,10 +108,20 @@ def test_every_figure_is_the_one_that_the_runs_were_made_with(done):
         "fst over rl": pytest.approx(1.5),
         "fst over base": pytest.approx(0.6 / (0.75 * 6 / 48)),  # the base's is RL's own run on that task, at step 6
         "rl over base": pytest.approx(0.4 / (0.75 * 6 / 48)),
+        "fst over rl_equal": pytest.approx(1.2),
+        "rl_equal over base": pytest.approx(0.5 / (0.75 * 6 / 48)),
+    }
+    assert {start: f["median"] for start, f in found["starts"].items()} == {
+        "base": pytest.approx(0.75 * 6 / 48),
+        "rl": 0.4,
+        "fst": 0.6,
+        "rl_equal": 0.5,
     }
     assert {stage: f["median"] for stage, f in found["continual_ratio"].items()} == {
-        f"stage_{i}": pytest.approx(2.0) for i in (1, 2, 3)
+        **{f"stage_{i}": pytest.approx(2.0) for i in (1, 2, 3)},
+        **{f"stage_{i}, equal rates": pytest.approx(1.6) for i in (1, 2, 3)},
     }
+    assert found["stages"]["stage_3: rl_equal"]["score"]["median"] == 0.5
     assert found["stages"]["stage_1: fst"]["lost"]["median"] == pytest.approx(0.1)
     assert found["stages"]["stage_3: rl"]["score"]["median"] == pytest.approx(0.4)
     assert found["star_graph_ratio"]["house_rules_format"]["median"] == pytest.approx(6 / 12)
@@ -133,8 +143,12 @@ def test_rl_gets_the_rate_that_serves_it_best(done):
         "0.0003": pytest.approx(0.5),
         "0.001": pytest.approx(0.75),
         "0.003": pytest.approx(0.6),
+        "0.01": pytest.approx(0.2),
     }
     names = [name for name, _, _ in fake.ran]
+    rates = {name: setup.learning_rate for name, _, setup in fake.ran}
+    assert rates["continual/rl_0"] == 1e-3 and rates["continual/rl_equal_0"] == demo.Setup.learning_rate
+    assert rates["plasticity/rl_equal_1"] == 1e-3, "the pass itself is the same from everywhere"
     assert "second_try/rl_lr0.001_1" in names and not any("second_try/rl_lr0.0003" in name for name in names)
     assert next(setup for name, _, setup in fake.ran if name == "house_rules_format/rl_0").learning_rate == 1e-3
     fst = [setup.learning_rate for name, _, setup in fake.ran if "/fst_" in name and "plasticity" not in name]
@@ -164,7 +178,7 @@ def test_later_runs_start_from_the_weights_and_prompt_of_earlier_ones(done, clai
     runs = {name: (model, setup) for name, model, setup in fake.ran}
     trained = out / "house_rules_codes" / "fst_1" / "checkpoints" / "global_step_48" / "actor" / "huggingface"
     assert runs["plasticity/fst_1"][0] == str(trained)
-    assert "rl_lr0.001_1" in runs["plasticity/rl_1"][0]
+    assert "rl_lr0.001_1" in runs["plasticity/rl_1"][0] and "rl_lr0.0003_1" in runs["plasticity/rl_equal_1"][0]
     prompt = "data.env.system_prompt='Best of \\'house_rules_codes/fst_1\\'.'"
     model, setup = runs["attribution/base_evolved_1"]
     assert model == "base" and setup.extra[-1] == prompt and "trainer.val_only=true" in setup.extra
@@ -276,8 +290,10 @@ def test_every_kind_of_run_passes_the_check(claims, tmp_path, monkeypatch):
     pytest.importorskip("verl")
     from fst_verl import check
 
-    plan = make_plan(claims, (0,), language=True)
-    jobs = {job.name: job for job in (*plan.main(3e-4), *plan.after(3e-4))}
+    monkeypatch.syspath_prepend(FOLDER.parent / "smollm2")
+    tasks = (*claims["plan"].TASKS, "star_graph")
+    plan, other = make_plan(claims, (0,), tasks=tasks), make_plan(claims, (0,), zero="order_number")
+    jobs = {job.name: job for job in (*plan.main(3e-4), *plan.after(3e-4), *other.main(3e-4))}
     chosen = (
         "continual/rl_0",
         "second_try/fst_0",
@@ -288,6 +304,7 @@ def test_every_kind_of_run_passes_the_check(claims, tmp_path, monkeypatch):
     chosen = (
         *chosen,
         "house_rules_format/rl_0",
+        "order_number/fst_0",
         "house_rules_codes/rl_lr0.0003_0",
         "plasticity/fst_0",
         "attribution/base_evolved_0",
