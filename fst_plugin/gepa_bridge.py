@@ -11,6 +11,9 @@ anchors. Its doors are used as follows.
   Until then it is known by its test.
 - Of a round's children at most half pass: those that beat their parents by most. A round is only as wide as the budget
   bears, so the budget is a hard cap.
+- Where the parent scores the same on every anchor, as it does while all rewards are 0, no test can tell a step in the
+  right direction from none. There a child that scores no worse passes too, if its feedback says what the parent's does
+  not: it met the next mistake.
 - Choice of parents and minibatches is a function of (seed, round, slot) and of the scores, so a phase can be repeated.
 - Failed rollouts are left out of every comparison and never shown to a reflection.
 """
@@ -18,7 +21,7 @@ anchors. Its doors are used as follows.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -141,17 +144,21 @@ class Bridge:
         return EvaluationBatch(rollouts, scores, list(batch), num_metric_calls=0)
 
     def _judge(self, tests: Mapping[str, Sequence[Problem]]) -> None:
-        """Who of a round's children passes: those better than their parents, by most first, at most half of them."""
+        """Who of a round's children passes: those better than their parents, by most first, then those that `_moved`;
+        at most half of them."""
         parents = {prompt.digest: prompt.text for prompt in self.ledger.scored()}
+        moved = []
         for text, problems in tests.items():
             before = self.ledger.rollouts(parents[self._prompt(text).parents[0]])
             after = self.ledger.rollouts(text)
             both = [p.id for p in problems if p.id in before and p.id in after]
             margin = sum(after[i].score - before[i].score for i in both) / len(both) if both else 0.0
             self._verdict(text, "outranked" if margin > 0 else "rejected", margin)
+            if both and margin == 0 and _moved(before.values(), [after[i] for i in both]):
+                moved.append(text)
         better = [t for t in tests if self.candidates[t].verdict == "outranked"]
         better.sort(key=lambda t: -(self.candidates[t].margin or 0.0))
-        for text in better[: passing(len(tests))]:
+        for text in [*better, *moved][: passing(len(tests))]:
             self._verdict(text, "scored")
 
     def _verdict(self, text: str, verdict: str, margin: float | None = None) -> None:
@@ -213,6 +220,8 @@ class Bridge:
         """GEPA's stop condition, asked before every round."""
         if self._fatal is not None:
             raise self._fatal
+        if self._barren:
+            self.ledger.run()  # no test for what is owed to ride along with; the next parents need its scores
         if self.round:
             self.on_round()
         return self.ended() is not None
@@ -234,6 +243,14 @@ class Bridge:
 
 
 _MISSING = Rollout(0.0, error="this rollout failed")
+
+
+def _moved(before: Iterable[Rollout], after: Iterable[Rollout]) -> bool:
+    """Do equal scores throughout hide that a child's failures are others than its parent's?"""
+    parent, child = list(before), list(after)
+    if len({r.score for r in [*parent, *child]}) > 1:
+        return False
+    return not {r.feedback for r in child} <= {r.feedback for r in parent}
 
 
 def passing(children: int) -> int:

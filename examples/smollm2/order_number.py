@@ -24,7 +24,7 @@ SEEN = (
     "I never ordered {n}.",
 )
 UNSEEN = ("Please check on {n} for me.", "The box for {n} was empty.", "Thanks, {n} came today.")
-FORM = 'Always start your reply with # and the order number. Example: "My order 5521 is wrong." -> #5521'
+FORM = 'Always start your reply with # and the order number. Example: "My order 5521 is wrong" -> #5521'
 NUMBER = "The number after # must be the order number of the message."
 _MARKED = re.compile(r"#([0-9]+)")
 

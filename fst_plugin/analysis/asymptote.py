@@ -3,7 +3,8 @@
 A is the asymptote, R0 the reward at the start, Cmid the compute at half of the rise, B its steepness; C is slow steps
 or rollouts. A and R0 enter linearly, so only (Cmid, B) are searched. The interval of A is the profile's: every A that
 the data do not reject against the best one (F test). Where that interval has no upper end, the curve has not levelled
-off and there is no asymptote to speak of: the fit is refused, with the reason.
+off and there is no asymptote to speak of: the fit is refused, with the reason. A reward that cannot pass a ceiling, as
+a share of problems solved cannot pass 1, gives the interval its upper end.
 """
 
 from __future__ import annotations
@@ -57,12 +58,12 @@ def _rise(c: float, log_midpoint: float, steepness: float) -> float:
     return 0.0 if exponent > 700 else 1 / (1 + math.exp(exponent))
 
 
-def fit(points: Sequence[tuple[float, float]], level: float = 0.95) -> Fit:
-    """Fits the curve to (C, reward) points of one arm; seeds may be pooled.
+def fit(points: Sequence[tuple[float, float]], level: float = 0.95, ceiling: float | None = None) -> Fit:
+    """Fits the curve to (C, reward) points of one arm; seeds may be pooled. ceiling: highest reward there can be.
 
     The interval treats points as independent: pooled seeds of very different heights make it too narrow. `n` of the
     asymptote is the number of points. Raises ModuleNotFoundError, with the mend, without scipy; ValueError where a
-    point is not finite or C is negative.
+    point is not finite, C is negative, or a reward is above the ceiling.
     """
     try:
         import numpy as np
@@ -71,6 +72,8 @@ def fit(points: Sequence[tuple[float, float]], level: float = 0.95) -> Fit:
         raise ModuleNotFoundError(f"the asymptote needs scipy ({error}): {EXTRA}") from error
     if not all(math.isfinite(c) and math.isfinite(r) and c >= 0 for c, r in points):
         raise ValueError("points of an asymptote fit are finite numbers with C >= 0")
+    if ceiling is not None and any(r > ceiling for _, r in points):
+        raise ValueError(f"ceiling={ceiling}: a reward of {max(r for _, r in points)} is above it; leave it out")
     n = len(points)
     distinct = {c for c, _ in points}
     if n < MIN_POINTS or len(distinct) < MIN_STEPS:
@@ -80,6 +83,8 @@ def fit(points: Sequence[tuple[float, float]], level: float = 0.95) -> Fit:
         return Fit(points=n, reason="the reward is the same everywhere: nothing rises")
     problem = _Problem(compute, reward)
     best = problem.best()
+    if ceiling is not None and best.asymptote > ceiling:
+        best = problem.best(ceiling, near=best)
     left = n - 4
     flat = float(((reward - reward.mean()) ** 2).sum())
     floor = 1e-12 * flat  # below it, residuals are rounding
@@ -90,8 +95,9 @@ def fit(points: Sequence[tuple[float, float]], level: float = 0.95) -> Fit:
         return Fit(points=n, reason="the reward falls: a curve that rises to an asymptote does not describe it")
     limit = sse * (1 + stats.f.ppf(level, 1, left) / left)
     span = float(np.ptp(reward))
-    far = float(reward.max()) + FARTHEST * span
+    far = float(reward.max()) + FARTHEST * span if ceiling is None else ceiling
     high = problem.end(best, far, limit) if best.asymptote < far else None
+    high = ceiling if high is None else high
     if high is None:
         return Fit(points=n, reason="not levelled off: the validations bear any asymptote above those reached")
     low = problem.end(best, float(reward.min()) - span, limit)

@@ -32,6 +32,9 @@ def compare(
     baseline: Baseline = None,
     source: Source = None,
     rollouts_per_step: PerStep = None,
+    ceiling: Annotated[
+        float | None, typer.Option(help="highest reward there can be (1 for accuracies): bounds the asymptotes")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="write every figure here; - for the screen")] = None,
     arms: Annotated[
         str | None,
@@ -61,7 +64,7 @@ def compare(
     if arms is not None:
         runs = _run_arms(runs, arms, seeds, jobs, out)
     try:
-        figures = comparing.compare(read_all(runs, rollouts_per_step), baseline, source)
+        figures = comparing.compare(read_all(runs, rollouts_per_step), baseline, source, ceiling)
     except RunError as error:
         _fail(str(error), 1)
     if json_file is not None and str(json_file) == "-":

@@ -42,11 +42,15 @@ def choose_baseline(runs: Sequence[Run], name: str | None = None) -> str | None:
     return plain[0] if len(plain) == 1 else None
 
 
-def compare(runs: Sequence[Run], baseline: str | None = None, source: str | None = None) -> dict[str, Any]:
-    """Every figure of every arm. source: one validated data source; None: the mean over them.
+def compare(
+    runs: Sequence[Run], baseline: str | None = None, source: str | None = None, ceiling: float | None = None
+) -> dict[str, Any]:
+    """Every figure of every arm. source: one validated data source; None: the mean over them. ceiling: highest reward
+    there can be, for the asymptotes.
 
     {"baseline", "source", "samples", "arms": {arm: {figure: interval or number, "by_seed": ..., "reasons": ...}}}; an
-    interval is {"value", "low", "high", "n"}. Raises RunError where nothing was validated or `source` is unknown.
+    interval is {"value", "low", "high", "n"}. Raises RunError where nothing was validated, `source` is unknown, or a
+    reward is above the ceiling.
     """
     known = list(dict.fromkeys(s for run in runs for s in run.sources))
     if source is not None and source not in known:
@@ -56,7 +60,7 @@ def compare(runs: Sequence[Run], baseline: str | None = None, source: str | None
         raise RunError(f"{silent[0]} has no validation in its log: set trainer.test_freq, or leave it out")
     arms = by_arm(runs)
     base = choose_baseline(runs, baseline)
-    fits = {arm: _fit(members, source) for arm, members in arms.items()}
+    fits = {arm: _fit(members, source, ceiling) for arm, members in arms.items()}
     found = {arm: _own(members, source, fits[arm]) for arm, members in arms.items()}
     for arm, members in arms.items():
         if base is not None:
@@ -157,12 +161,14 @@ def _seeds(values: Sequence[float | None]) -> Interval | None:
     return curves.bootstrap(known) if known and len(known) == len(values) else None
 
 
-def _fit(members: list[Run], source: str | None) -> asymptote.Fit | None:
+def _fit(members: list[Run], source: str | None, ceiling: float | None) -> asymptote.Fit | None:
     points = [(float(step), reward) for run in members for step, reward in run.reward(source).items()]
     try:
-        return asymptote.fit(points)
+        return asymptote.fit(points, ceiling=ceiling)
     except ModuleNotFoundError:
         return None
+    except ValueError as error:
+        raise RunError(f"{members[0].arm}: {error}") from None
 
 
 def _missing_scipy() -> str:

@@ -63,6 +63,22 @@ def test_seeds_can_be_pooled(scipy):
     assert three.n == 3 * len(STEPS)
 
 
+def test_a_ceiling_bounds_what_has_not_levelled_off(scipy):
+    rising = [(c, c / 300 + noise(c)) for c in STEPS]
+    assert fit(rising).reason.startswith("not levelled off")
+    found = fit(rising, ceiling=1.0).asymptote
+    assert found.high == 1.0 and max(r for _, r in rising) - 0.05 < found.low < found.value <= 1.0
+
+
+def test_a_ceiling_far_above_changes_nothing(scipy):
+    level = points(0.6, 0.1, 20, 4, noise=0.01)
+    free, bounded = fit(level).asymptote, fit(level, ceiling=1.0).asymptote
+    assert (bounded.value, bounded.high) == (pytest.approx(free.value), pytest.approx(free.high, abs=1e-3))
+    assert bounded.high < 1
+    with pytest.raises(ValueError, match="ceiling=0.5: a reward of 0.6.* is above it"):
+        fit(level, ceiling=0.5)
+
+
 def noise(c, seed=3):
     return random.Random(f"{seed}-{c}").gauss(0, 0.02)
 

@@ -202,6 +202,27 @@ def test_a_child_that_is_as_good_as_its_parent_is_not_scored():
     assert evolution.metrics["candidates"] == 1 == len(evolution.population)
 
 
+class TwoLocks(World):
+    """A world that pays nothing until the answer's form is right as well, and tells one mistake at a time."""
+
+    FORM = "Put it in brackets."
+
+    def roll(self, cell):
+        rolled = super().roll(cell)
+        if self.FORM in cell.prompt.text:
+            return rolled
+        return replace(rolled, score=0.0, feedback=f"Wrong. {self.FORM}")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_from_rewards_of_nothing_but_zero_the_next_mistake_is_a_step(seed):
+    world = TwoLocks(reliability=0.8, seed=seed)
+    evolution = phase(world, seed=seed)
+    assert evolution.metrics["anchor_seed"] == 0.0 and world.value(Prompt(f"{SEED}\n{world.FORM}")) == 0.0
+    assert world.FORM in evolution.population.best.text and world.value(evolution.population.best) > 0.3
+    assert world.rollouts <= 240
+
+
 def test_a_tie_leaves_the_old_prompt_in_the_lead():
     one, two = make_problems(2)
     solves = {SEED: one.id, "x": two.id}
