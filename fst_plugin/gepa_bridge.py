@@ -12,8 +12,8 @@ anchors. Its doors are used as follows.
 - Of a round's children at most half pass: those that beat their parents by most. A round is only as wide as the budget
   bears, so the budget is a hard cap.
 - Where the parent scores the same on every anchor, as it does while all rewards are 0, no test can tell a step in the
-  right direction from none. There a child that scores no worse passes too, if its feedback says what the parent's does
-  not: it met the next mistake.
+  right direction from none. Where no child is better either, those that score no worse pass if their feedback says
+  what the parent's does not: they met the next mistake.
 - Choice of parents and minibatches is a function of (seed, round, slot) and of the scores, so a phase can be repeated.
 - Failed rollouts are left out of every comparison and never shown to a reflection.
 """
@@ -144,8 +144,8 @@ class Bridge:
         return EvaluationBatch(rollouts, scores, list(batch), num_metric_calls=0)
 
     def _judge(self, tests: Mapping[str, Sequence[Problem]]) -> None:
-        """Who of a round's children passes: those better than their parents, by most first, then those that `_moved`;
-        at most half of them."""
+        """Who of a round's children passes: those better than their parents, by most first; where none is, those that
+        `_moved`. At most half of them."""
         parents = {prompt.digest: prompt.text for prompt in self.ledger.scored()}
         moved = []
         for text, problems in tests.items():
@@ -158,7 +158,7 @@ class Bridge:
                 moved.append(text)
         better = [t for t in tests if self.candidates[t].verdict == "outranked"]
         better.sort(key=lambda t: -(self.candidates[t].margin or 0.0))
-        for text in [*better, *moved][: passing(len(tests))]:
+        for text in (better or moved)[: passing(len(tests))]:
             self._verdict(text, "scored")
 
     def _verdict(self, text: str, verdict: str, margin: float | None = None) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fst_envs.tasks import task_names
-from plan import ABLATIONS, EQUAL, MEANING, PROBED, Plan, stage_tasks
+from plan import ABLATIONS, EQUAL, MEANING, PROBED, ZERO, Plan, stage_tasks
 
 from fst_plugin.analysis import attribution, compare, curves, read
 from fst_plugin.analysis.run import Run, RunError
@@ -57,7 +57,7 @@ def results(plan: Plan, rate: float, out: Path, failed: Mapping[str, str]) -> di
         found[key] = {task: _pick(figures, key) for task, figures in compared.items()}
     found["plasticity_ratio"], found["starts"] = _plasticity(plan, rate, out)
     found["continual_ratio"], found["stages"] = _continual(plan, out)
-    found["star_graph_ratio"] = {"star_graph": _star_graph(plan, rate, out), plan.zero: _zero_start(plan, out)}
+    found["star_graph_ratio"] = {"star_graph": _star_graph(plan, rate, out), ZERO: _zero_start(plan, out)}
     found["attribution"] = {plan.first: _attribution(plan, out)}
     found["arms"] = {task: figures.get("arms", {}) for task, figures in compared.items()}
     found["ablations"] = _ablations(plan, rate, out)
@@ -69,7 +69,6 @@ def results(plan: Plan, rate: float, out: Path, failed: Mapping[str, str]) -> di
         "lengths": asdict(plan.lengths),
         "extra": list(plan.extra),
         "model": plan.model,
-        "own_rate": plan.own_rate,
     }
     return found
 
@@ -132,7 +131,7 @@ def _against_rl(plan: Plan, task: str, rate: float, out: Path) -> dict[str, Any]
     if len(complete) < 2:
         asked = task in plan.compared
         return {"reason": "RL or FST is not finished with every seed" if asked else f"efficiency {NOT_ASKED}"}
-    return compare.compare(runs, "rl")
+    return compare.compare(runs, "rl", ceiling=1.0)
 
 
 def _pick(figures: Mapping[str, Any], key: str) -> Figure:
@@ -157,7 +156,7 @@ def _star_graph(plan: Plan, rate: float, out: Path) -> Figure:
 
 
 def _zero_start(plan: Plan, out: Path) -> Figure:
-    return _leaves_zero(plan, lambda arm, seed: f"{plan.zero}/{arm}_{seed}", out, "zero_start")
+    return _leaves_zero(plan, lambda arm, seed: f"{ZERO}/{arm}_{seed}", out, "zero_start")
 
 
 def _leaves_zero(plan: Plan, folder: Callable[[str, int], str], out: Path, claim: str) -> Figure:

@@ -16,7 +16,6 @@ from typing import Any
 from fst_verl.demo import Setup
 
 RULES, TRY, STAR = (f"fst_envs:fst/{name}-v0" for name in ("HouseRules", "SecondTry", "StarGraph"))
-ORDER = "order_number:smollm2/OrderNumber-v0"
 
 CLAIMS = ("efficiency", "continual", "plasticity", "equal_rate", "attribution", "zero_start", "ablations")
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)
@@ -27,8 +26,8 @@ EQUAL = "rl_equal"
 """RL at FST's own learning rate: what of FST's lead in `plasticity` and `continual` is not the rate's doing."""
 PROBED = "house_rules_places"
 """The plasticity probe's task."""
-ZERO, ZERO_LANGUAGE = "house_rules_format", "order_number"
-"""The task whose reward is 0 until the form of the answer is known, as the star graph's is; and a language model's."""
+ZERO = "house_rules_format"
+"""The task whose reward is 0 until the form of the answer is known, as the star graph's is."""
 SAVED = (
     "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]",
     "actor_rollout_ref.actor.checkpoint.load_contents=[model,optimizer,extra]",
@@ -123,7 +122,6 @@ def task_arguments(name: str, seed: int) -> tuple[str, ...]:
         ZERO: (f"data.env.id={RULES}", f"+data.env.kwargs.book={seed + 150}", "+data.env.kwargs.kinds=[codes,format]"),
         "second_try": (f"data.env.id={TRY}", f"+data.env.kwargs.book={seed + 100}", *TURNS),
         "star_graph": (f"data.env.id={STAR}", *LONG),
-        "order_number": (f"data.env.id={ORDER}", "data.env.system_prompt='Read the message.'"),
     }[name]
 
 
@@ -142,7 +140,7 @@ def _stages(seed: int, lengths: Lengths) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is asked for. model: what is trained, for the texts. own_rate: FST's learning rate."""
+    """Everything that is asked for. model: what is trained, for the texts."""
 
     seeds: Sequence[int]
     lengths: Lengths
@@ -150,9 +148,7 @@ class Plan:
     extra: tuple[str, ...] = ()
     rates: Sequence[float] = RATES
     tasks: Sequence[str] = TASKS
-    zero: str = ZERO
     model: str = "tiny policy"
-    own_rate: float = Setup.learning_rate
 
     @property
     def first(self) -> str:
@@ -174,7 +170,7 @@ class Plan:
             val_size=more.pop("val_size", self.lengths.val_size),
             val_samples=1,
             test_every=more.pop("test_every", self.lengths.test_every),
-            learning_rate=rate if arm == "rl" and rate else self.own_rate,
+            learning_rate=rate if arm == "rl" and rate else Setup.learning_rate,
             task=task,
             extra=(*own, *self.extra),
         )
@@ -203,7 +199,7 @@ class Plan:
             if {"plasticity", "equal_rate"} & {*self.claims}:
                 jobs.append(self.main_job(PROBED, "rl", seed, rate))
             if "equal_rate" in self.claims:
-                jobs += [self.main_job(self.first, "rl", seed, self.own_rate), self.continual_job(EQUAL, seed, rate)]
+                jobs += [self.main_job(self.first, "rl", seed, Setup.learning_rate), self.continual_job(EQUAL, seed, rate)]
             if "zero_start" in self.claims:
                 jobs += [self.zero_job(arm, seed, rate) for arm in ("rl", "fst")]
             if "continual" in self.claims:
@@ -214,15 +210,14 @@ class Plan:
         return jobs
 
     def zero_job(self, arm: str, seed: int, rate: float) -> Job:
-        name, task = f"{self.zero}/{arm}_{seed}", task_arguments(self.zero, seed)
-        every = self.lengths.zero_test_every
+        name, task, every = f"{ZERO}/{arm}_{seed}", task_arguments(ZERO, seed), self.lengths.zero_test_every
         return self.job(name, arm, seed, task, self.lengths.zero, rate=rate, test_every=every)
 
     def continual_job(self, arm: str, seed: int, rate: float) -> Job:
         """arm: also EQUAL."""
         steps, size = self.lengths.steps_of_stages[-1][1], self.lengths.stage_val_size
         task, name = _stages(seed, self.lengths), f"continual/{arm}_{seed}"
-        arm, rate = ("rl", self.own_rate) if arm == EQUAL else (arm, rate)
+        arm, rate = ("rl", Setup.learning_rate) if arm == EQUAL else (arm, rate)
         return self.job(name, arm, seed, task, steps, rate=rate, val_size=size)
 
     def ablation_job(self, name: str, seed: int) -> Job:
@@ -244,7 +239,7 @@ class Plan:
         the base, they are those of that family's own RL run, on the same problems. start: "base", or whose weights."""
         if start == "base":
             return self.main_job(PROBED, "rl", seed, rate)
-        arm, trained_at = {"fst": ("fst", None), "rl": ("rl", rate), EQUAL: ("rl", self.own_rate)}[start]
+        arm, trained_at = {"fst": ("fst", None), "rl": ("rl", rate), EQUAL: ("rl", Setup.learning_rate)}[start]
         weights = self.main_job(self.first, arm, seed, trained_at).name
         task, own = task_arguments(PROBED, seed), f"data.env.train_size={Setup.batch * self.lengths.main}"
         name, steps = f"plasticity/{start}_{seed}", self.lengths.probe

@@ -28,7 +28,7 @@ from pathlib import Path
 from figures import reward, write_results
 from fst_verl import demo
 from fst_verl.launch import check_jobs
-from plan import CLAIMS, QUICK, RATES, TASKS, ZERO, ZERO_LANGUAGE, Job, Lengths, Plan, with_prompt
+from plan import CLAIMS, QUICK, RATES, TASKS, Job, Lengths, Plan, with_prompt
 from rich.console import Console
 
 from fst_plugin.atomic import write_json
@@ -95,12 +95,12 @@ def perform_all(jobs: Sequence[Job], model: Path, out: Path, workers: int, run_a
 
 
 def best_rate(plan: Plan, out: Path) -> float:
-    """The learning rate at which RL's validations are best on the first task: highest peak, then highest mean.
-    FST's own where nothing was swept."""
+    """The learning rate at which RL's validations are best on the first task: highest peak, then highest mean. Setup's
+    own where nothing was swept."""
     curves = {rate: reward(out / plan.main_job(plan.first, "rl", plan.seeds[0], rate).name) for rate in plan.rates}
     known = {rate: list(curve.values()) for rate, curve in curves.items() if curve}
     if not known:
-        return plan.own_rate
+        return demo.Setup.learning_rate
     return max(known, key=lambda rate: (max(known[rate]), sum(known[rate]) / len(known[rate])))
 
 
@@ -124,28 +124,24 @@ def main(given: Sequence[str] | None = None, run_arm: RunArm = demo.run_arm) -> 
     parser.add_argument("--jobs", type=int, default=1, help="verl runs at a time; each takes about 7 GB")
     parser.add_argument("--out", type=Path, default=None, help="folder of all runs (runs/paper_claims[_quick])")
     parser.add_argument("--model", type=Path, default=None, help="a language model, which also reads the star graph")
-    parser.add_argument("--rate", type=float, default=None, help="learning rate of all arms: RL's is not swept then")
     parser.add_argument("--set", action="append", default=[], help="further verl argument, for every run")
     parser.add_argument("--plan", action="store_true", help="list the runs and start none")
     parser.add_argument("--collect", action="store_true", help="write results.json from what is finished; start none")
     args = parser.parse_args(given)
     claims = args.only or (("efficiency", "zero_start", "attribution") if args.quick else CLAIMS)
     seeds = tuple(range(args.seeds or (1 if args.quick else 3)))
-    own_rate = args.rate or demo.Setup.learning_rate
     plan = Plan(
         seeds,
         QUICK if args.quick else Lengths(),
         claims,
         tuple(args.set),
-        rates=(own_rate,) if args.quick or args.rate else RATES,
+        rates=(demo.Setup.learning_rate,) if args.quick else RATES,
         tasks=(*TASKS, "star_graph") if args.model else TASKS,
-        zero=ZERO_LANGUAGE if args.model else ZERO,
         model=args.model.name if args.model else Plan.model,
-        own_rate=own_rate,
     )
     out = (args.out or Path("runs") / ("paper_claims_quick" if args.quick else "paper_claims")).absolute()
     if args.plan:
-        rate = plan.own_rate
+        rate = demo.Setup.learning_rate
         jobs = {j.name: j for j in (*plan.sweep(), *plan.main(rate), *plan.after(rate))}.values()
         for job in jobs:
             console.print(f"{job.setup.steps:4d} steps  {job.name}", markup=False, highlight=False)

@@ -102,7 +102,8 @@ def test_every_figure_is_the_one_that_the_runs_were_made_with(done):
         assert found["steps_ratio"][task]["median"] == pytest.approx(12 / 48)
         assert found["rollouts_ratio"][task]["median"] == pytest.approx((12 * 128 + 500) / (48 * 128))
         assert 0 < found["kl_ratio_at_matched_reward"][task]["median"] < 0.2
-        assert found["asymptote_gain"][task]["median"] is None and found["asymptote_gain"][task]["reason"]
+        gain = found["asymptote_gain"][task]  # RL still rises at its end: it may go as far as the ceiling
+        assert gain["low"] <= 0.9 - 1.0 + 1e-6 < gain["high"] <= 0.9 - 0.75 + 1e-6
     plasticity = {name.split(": ")[1]: f["median"] for name, f in found["plasticity_ratio"].items()}
     assert plasticity == {
         "fst over rl": pytest.approx(1.5),
@@ -290,10 +291,8 @@ def test_every_kind_of_run_passes_the_check(claims, tmp_path, monkeypatch):
     pytest.importorskip("verl")
     from fst_verl import check
 
-    monkeypatch.syspath_prepend(FOLDER.parent / "smollm2")
-    tasks = (*claims["plan"].TASKS, "star_graph")
-    plan, other = make_plan(claims, (0,), tasks=tasks), make_plan(claims, (0,), zero="order_number")
-    jobs = {job.name: job for job in (*plan.main(3e-4), *plan.after(3e-4), *other.main(3e-4))}
+    plan = make_plan(claims, (0,), tasks=(*claims["plan"].TASKS, "star_graph"))
+    jobs = {job.name: job for job in (*plan.main(3e-4), *plan.after(3e-4))}
     chosen = (
         "continual/rl_0",
         "second_try/fst_0",
@@ -304,7 +303,6 @@ def test_every_kind_of_run_passes_the_check(claims, tmp_path, monkeypatch):
     chosen = (
         *chosen,
         "house_rules_format/rl_0",
-        "order_number/fst_0",
         "house_rules_codes/rl_lr0.0003_0",
         "plasticity/fst_0",
         "attribution/base_evolved_0",
