@@ -12,8 +12,8 @@ anchors. Its doors are used as follows.
 - Of a round's children at most half pass: those that beat their parents by most. A round is only as wide as the budget
   bears, so the budget is a hard cap.
 - Where the parent scores the same on every anchor, as it does while all rewards are 0, no test can tell a step in the
-  right direction from none. Where no child is better either, those that score no worse pass if their feedback says
-  what the parent's does not: they met the next mistake.
+  right direction from none. There, where no child is better, those that are no worse pass: scored on all anchors, some
+  may turn out better, and what they still get wrong is the next thing to learn.
 - Choice of parents and minibatches is a function of (seed, round, slot) and of the scores, so a phase can be repeated.
 - Failed rollouts are left out of every comparison and never shown to a reflection.
 """
@@ -144,21 +144,21 @@ class Bridge:
         return EvaluationBatch(rollouts, scores, list(batch), num_metric_calls=0)
 
     def _judge(self, tests: Mapping[str, Sequence[Problem]]) -> None:
-        """Who of a round's children passes: those better than their parents, by most first; where none is, those that
-        `_moved`. At most half of them."""
+        """Who of a round's children passes: those better than their parents, by most first; where none is, those that no
+        test can tell from them (`_flat`). At most half of them."""
         parents = {prompt.digest: prompt.text for prompt in self.ledger.scored()}
-        moved = []
+        equal = []
         for text, problems in tests.items():
             before = self.ledger.rollouts(parents[self._prompt(text).parents[0]])
             after = self.ledger.rollouts(text)
             both = [p.id for p in problems if p.id in before and p.id in after]
             margin = sum(after[i].score - before[i].score for i in both) / len(both) if both else 0.0
             self._verdict(text, "outranked" if margin > 0 else "rejected", margin)
-            if both and margin == 0 and _moved(before.values(), [after[i] for i in both]):
-                moved.append(text)
+            if both and _flat([*before.values(), *(after[i] for i in both)]):
+                equal.append(text)
         better = [t for t in tests if self.candidates[t].verdict == "outranked"]
         better.sort(key=lambda t: -(self.candidates[t].margin or 0.0))
-        for text in (better or moved)[: passing(len(tests))]:
+        for text in (better or equal)[: passing(len(tests))]:
             self._verdict(text, "scored")
 
     def _verdict(self, text: str, verdict: str, margin: float | None = None) -> None:
@@ -245,12 +245,9 @@ class Bridge:
 _MISSING = Rollout(0.0, error="this rollout failed")
 
 
-def _moved(before: Iterable[Rollout], after: Iterable[Rollout]) -> bool:
-    """Do equal scores throughout hide that a child's failures are others than its parent's?"""
-    parent, child = list(before), list(after)
-    if len({r.score for r in [*parent, *child]}) > 1:
-        return False
-    return not {r.feedback for r in child} <= {r.feedback for r in parent}
+def _flat(rollouts: Iterable[Rollout]) -> bool:
+    """Do all have the same score, so that they tell nothing of who is better?"""
+    return len({rollout.score for rollout in rollouts}) == 1
 
 
 def passing(children: int) -> int:

@@ -197,9 +197,21 @@ def test_a_new_prompt_leads_only_where_it_is_better():
 
 
 def test_a_child_that_is_as_good_as_its_parent_is_not_scored():
-    evolution = phase(World(luck=0.0), Scripted(lambda r: f"Variant {r.seed} {r.slot}"))
+    def evaluate(cells):
+        return [Rollout(float(c.problem.id < "8"), feedback="Wrong.") for c in cells]  # whatever the prompt says
+
+    optimizer = GEPAOptimizer(Scripted(lambda r: f"Variant {r.seed} {r.slot}"), k=4, budget=240)
+    evolution = optimizer.evolve(seed_population(), make_problems(48), evaluate, cycle=0, seed=0)
+    assert 0.0 < evolution.metrics["anchor_seed"] < 1.0
     assert evolution.metrics["proposals_accepted"] == 0 < evolution.metrics["proposals_rejected"]
     assert evolution.metrics["candidates"] == 1 == len(evolution.population)
+
+
+def test_where_nothing_scores_a_child_is_scored_on_all_anchors_and_does_not_lead():
+    world = World(luck=0.0)
+    evolution = phase(world, Scripted(lambda r: f"Variant {r.seed} {r.slot}"))
+    assert evolution.metrics["proposals_accepted"] > 0 == evolution.metrics["anchor_best"]
+    assert evolution.population.best.text == SEED and world.rollouts <= 240
 
 
 class TwoLocks(World):
@@ -215,7 +227,7 @@ class TwoLocks(World):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_from_rewards_of_nothing_but_zero_the_next_mistake_is_a_step(seed):
+def test_from_rewards_of_nothing_but_zero_one_mistake_after_another_is_mended(seed):
     world = TwoLocks(reliability=0.8, seed=seed)
     evolution = phase(world, seed=seed)
     assert evolution.metrics["anchor_seed"] == 0.0 and world.value(Prompt(f"{SEED}\n{world.FORM}")) == 0.0
