@@ -41,14 +41,14 @@ TURNS = (
 )
 LONG = ("data.max_prompt_length=768", "data.max_response_length=64", "actor_rollout_ref.rollout.max_model_len=832")
 ABLATIONS: dict[str, tuple[str, ...]] = {
-    "higher_rate": ("actor_rollout_ref.actor.optim.lr=1e-3",),
     "one_prompt": ("fst.population=1",),
     "best_only": ("fst.context.path=best_only.BestOnly",),
     "small_budget": ("fst.fast.passes=2",),
     "short_cycles": ("fst.slow_steps=3",),
-    "long_cycles": ("fst.slow_steps=12",),
     "no_free_scores": ("fst.fast.free_scores=false",),
+    "long_cycles": ("fst.slow_steps=12",),
     "adaptive": ("fst.schedule.kind=adaptive",),
+    "higher_rate": ("actor_rollout_ref.actor.optim.lr=1e-3",),
 }
 MEANING = {
     "fst": "K=4, T=6, five passes, as in the claims",

@@ -153,6 +153,26 @@ def test_the_example_passes(monkeypatch):
     assert len((ROOT / "examples" / "own_environment.py").read_text().splitlines()) <= 60
 
 
+def test_the_order_number_counts_only_where_it_alone_is_marked(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "smollm2"))
+    name = "order_number:smollm2/OrderNumber-v0"
+    report = checks.check(name)
+    assert report.ok and report.gold == 1.0 and report.overlap == 0.0, report.problems
+    env = gym.make(name)
+    question, info = env.reset(options={"index": 3, "split": "val"})
+    number = info["answer"].removeprefix("#")
+    assert number in question
+    rewards = {}
+    for text in (f"#{number} it is.", number, f"#{number}0", f"#{number} or #1234", "#1234", ""):
+        env.reset(options={"index": 3, "split": "val"})
+        _, reward, _, _, told = env.step(text)
+        assert number not in told["feedback"]
+        rewards[text] = (reward, "must be the order number" in told["feedback"])
+    right, *wrong = rewards.values()
+    assert right == (1.0, False)
+    assert wrong == [(0.0, False), (0.0, True), (0.0, True), (0.0, True), (0.0, False)]
+
+
 def test_the_docs_name_every_environment_wrapper_and_refused_task():
     text = (ROOT / "docs" / "environments.md").read_text()
     assert [name for name in (*ENVIRONMENTS, *WRAP_KEYS, *DENIED) if f"`{name}`" not in text] == []
