@@ -144,8 +144,8 @@ class Bridge:
         return EvaluationBatch(rollouts, scores, list(batch), num_metric_calls=0)
 
     def _judge(self, tests: Mapping[str, Sequence[Problem]]) -> None:
-        """Who of a round's children passes: those better than their parents, by most first; where none is, those that no
-        test can tell from them (`_flat`). At most half of them."""
+        """Who of a round's children passes: those better than their parents, by most first; where none is, those that
+        no test can tell from them (`_flat`). At most half of them."""
         parents = {prompt.digest: prompt.text for prompt in self.ledger.scored()}
         equal = []
         for text, problems in tests.items():

@@ -199,7 +199,8 @@ class Plan:
             if {"plasticity", "equal_rate"} & {*self.claims}:
                 jobs.append(self.main_job(PROBED, "rl", seed, rate))
             if "equal_rate" in self.claims:
-                jobs += [self.main_job(self.first, "rl", seed, Setup.learning_rate), self.continual_job(EQUAL, seed, rate)]
+                jobs.append(self.main_job(self.first, "rl", seed, Setup.learning_rate))
+                jobs.append(self.continual_job(EQUAL, seed, rate))
             if "zero_start" in self.claims:
                 jobs += [self.zero_job(arm, seed, rate) for arm in ("rl", "fst")]
             if "continual" in self.claims:
