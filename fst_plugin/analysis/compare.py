@@ -134,15 +134,16 @@ def _against(
         }
         for run, _ in pairs
     }
-    own["steps_to_peak"] = _seeds([math.inf if r.arm is None else r.arm for r in reached.values()])
+    rose = all(r.baseline > 0 for r in reached.values())  # else there is no peak to reach
     costs = [math.inf if r.arm is None else r.arm_cost for r in reached.values()]
-    own["rollouts_to_peak"] = _seeds(costs)
+    own["steps_to_peak"] = _seeds([math.inf if r.arm is None else r.arm for r in reached.values()]) if rose else None
+    own["rollouts_to_peak"] = _seeds(costs) if rose else None
     own["steps_ratio"] = _seeds([r.steps_ratio for r in reached.values()])
     own["rollouts_ratio"] = _seeds([r.rollouts_ratio for r in reached.values()])
     own["kl_ratio_at_matched_reward"] = _seeds([m.ratio for m in matched.values()])
-    if own["rollouts_to_peak"] is None:
+    if rose and own["rollouts_to_peak"] is None:
         reasons["rollouts"] = "rollouts are not known from the log: give --rollouts-per-step"
-    if any(r.baseline == 0 for r in reached.values()):
+    if not rose:
         reasons["steps_ratio"] = f"{baseline[0].arm} was best before its first step"
     if members is baseline:
         if any(r.at_end for r in reached.values()):

@@ -83,7 +83,10 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     peak = found["arms"][base]["peak"]
     lines.append(f"{base} reached a validation reward of {compare.text(peak, 3)} at its best.")
     for arm, figures_ in found["arms"].items():
-        if arm == base or figures_.get("steps_to_peak") is None:
+        if arm == base:
+            continue
+        if figures_.get("steps_to_peak") is None:
+            lines.append(f"{arm} reached {compare.text(figures_['peak'], 3)} at its best.")
             continue
         steps, ratio = figures_["steps_to_peak"], figures_.get("steps_ratio")
         if steps["value"] == compare.NEVER:

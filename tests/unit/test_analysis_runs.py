@@ -227,6 +227,24 @@ def test_an_arm_that_never_gets_there_says_so(runs):
     assert any("never" in cell for _, cells in compare.table(figures) for cell in cells)
 
 
+def test_a_baseline_that_never_rises_has_no_peak_to_reach(runs, tmp_path):
+    make_run(tmp_path / "rl_0", lambda step: 0.0, fast=False)
+    figures = compare.compare(read_all([str(tmp_path / "rl_0"), str(runs / "fst_0")]))
+    fst = figures["arms"]["fst"]
+    assert [fst[key] for key in ("steps_to_peak", "rollouts_to_peak", "steps_ratio")] == [None] * 3
+    assert "fst: steps ratio: rl was best before its first step" in compare.notes(figures)
+
+
+def test_a_ceiling_reaches_the_fits_and_must_not_be_below_a_reward(runs):
+    specs_, arms = specs(runs), {}
+    for ceiling in (None, 1.0):
+        arms[ceiling] = compare.compare(read_all(specs_), ceiling=ceiling)["arms"]
+    assert all(arm["asymptote"] is None or arm["asymptote"]["high"] <= 1.0 for arm in arms[1.0].values())
+    assert arms[None] != arms[1.0]
+    with pytest.raises(RunError, match="ceiling=0.01: a reward of"):
+        compare.compare(read_all(specs_), ceiling=0.01)
+
+
 def test_a_baseline_without_a_seed_in_common(runs):
     figures = compare.compare(read_all([str(runs / "rl_0"), str(runs / "fst_1")]))
     assert (

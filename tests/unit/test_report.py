@@ -318,3 +318,13 @@ def test_a_charts_names_are_drawn_as_they_are():
     ]
     assert "$\\frac{$" in figures.svg(figures.reward_by_steps(runs, None), "label")
     assert build._fill(0.0) != build._fill(1.0)
+
+
+def test_a_baseline_that_never_rose_is_no_mark_to_reach(tmp_path):
+    make_run(tmp_path / "rl_0", lambda step: 0.0, fast=False)
+    make_run(tmp_path / "fst_0", lambda step: 0.05 * step)
+    found = build.compare.compare(read_all([str(tmp_path / "rl_0"), str(tmp_path / "fst_0")]))
+    assert build.sentences(found) == [
+        "rl reached a validation reward of 0.000 at its best.",
+        "fst reached 0.600 at its best.",
+    ]
