@@ -6,7 +6,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 model=${1:-runs/smollm2}
 export PYTHONPATH="$here${PYTHONPATH:+:$PYTHONPATH}" HF_HUB_OFFLINE=1
 
-fst compare --arms fst,rl --out runs/smollm2_compare "${@:2}" \
+fst compare --arms rl,fst --out runs/smollm2_compare "${@:2}" \
   +fst=paper +fst_cpu=default +fst_env=default \
   data.env.id=order_number:smollm2/OrderNumber-v0 \
   "data.env.system_prompt='Read the message.'" \
