@@ -26,6 +26,8 @@ NO_STAR = (
     " give a language model with --model"
 )
 NOT_ASKED = "was not asked for"
+ENOUGH = 2
+"""Seeds that have to be finished for a figure, where more were asked for (ours)."""
 Figure = dict[str, Any]
 
 
@@ -87,18 +89,22 @@ def _figure(interval: curves.Interval) -> Figure:
 def _over_seeds(
     plan: Plan, folders: Callable[[int], Sequence[str]], out: Path, figure: Callable[..., float], claim: str
 ) -> Figure:
-    """Median of figure(run, run, ...) over the seeds. folders: those of the runs, by seed."""
-    values = []
+    """Median of figure(run, run, ...) over the seeds, `ENOUGH` of them at least; `missing` has the runs that others
+    lack. folders: those of the runs, by seed."""
+    values, missing = [], []
     for seed in plan.seeds:
         runs = {folder: load(out / folder, "any", seed) for folder in folders(seed)}
-        if missing := [folder for folder, run in runs.items() if run is None]:
-            asked = claim in plan.claims
-            return _missing(f"not finished: {', '.join(missing)}" if asked else f"{claim} {NOT_ASKED}")
+        if lacking := [folder for folder, run in runs.items() if run is None]:
+            missing += lacking
+            continue
         value = figure(*runs.values())
         if math.isnan(value):
             return _missing(f"no ratio: both scored 0 with seed {seed}")
         values.append(value)
-    return _figure(curves.bootstrap(values))
+    if len(values) < min(ENOUGH, len(plan.seeds)):
+        asked = claim in plan.claims
+        return _missing(f"not finished: {', '.join(missing)}" if asked else f"{claim} {NOT_ASKED}")
+    return {**_figure(curves.bootstrap(values)), "missing": missing}
 
 
 def _ratio(ours: float, theirs: float) -> float:
@@ -126,12 +132,14 @@ def _runs(plan: Plan, task: str, rate: float, out: Path) -> list[Run]:
 
 
 def _against_rl(plan: Plan, task: str, rate: float, out: Path) -> dict[str, Any]:
+    """`compare` of the seeds with which both RL and FST are finished; `missing`: the other seeds."""
     runs = _runs(plan, task, rate, out)
-    complete = [arm for arm in ("rl", "fst") if sum(r.arm == arm for r in runs) == len(plan.seeds)]
-    if len(complete) < 2:
+    both = set.intersection(*({r.seed for r in runs if r.arm == arm} for arm in ("rl", "fst")))
+    if len(both) < min(ENOUGH, len(plan.seeds)):
         asked = task in plan.compared
         return {"reason": "RL or FST is not finished with every seed" if asked else f"efficiency {NOT_ASKED}"}
-    return compare.compare(runs, "rl", ceiling=1.0)
+    found = compare.compare([r for r in runs if r.seed in both], "rl", ceiling=1.0)
+    return {**found, "missing": [f"{task}, seed {seed}" for seed in plan.seeds if seed not in both]}
 
 
 def _pick(figures: Mapping[str, Any], key: str) -> Figure:
@@ -143,7 +151,7 @@ def _pick(figures: Mapping[str, Any], key: str) -> Figure:
         name = REASONS.get(key, key)
         why = [f"{arm}: {own['reasons'][name]}" for arm, own in (("FST", fst), ("RL", rl)) if name in own["reasons"]]
         return _missing("; ".join(why) or "no figure with every seed")
-    return {"median": found["value"], "low": found["low"], "high": found["high"], "n": found["n"]}
+    return {**_renamed(found), "missing": figures["missing"]}
 
 
 def _star_graph(plan: Plan, rate: float, out: Path) -> Figure:
@@ -193,7 +201,10 @@ def _plasticity(plan: Plan, rate: float, out: Path) -> tuple[dict[str, Figure], 
 
     def over_seeds(starts: Sequence[str], figure: Callable[..., float]) -> Figure:
         claim = next((STARTS[s] for s in starts if STARTS[s] not in plan.claims), "plasticity")
-        folders = lambda seed: [plan.plasticity_job(start, seed, rate).name for start in starts]  # noqa: E731
+
+        def folders(seed: int) -> list[str]:
+            return [plan.plasticity_job(start, seed, rate).name for start in starts]
+
         return _over_seeds(plan, folders, out, figure, claim)
 
     def score(run: Run) -> float:
@@ -235,13 +246,13 @@ def _attribution(plan: Plan, out: Path) -> Figure:
     """The 2x2 over all seeds' problems, what each part adds to neither, and whether both beat each alone, and each
     alone the base. Its own figure is the cell of both."""
     counts = {cell: {"passed": 0, "of": 0} for cell in attribution.CELLS}
-    problems = plan.lengths.val_size
+    problems, missing = plan.lengths.val_size, list[str]()
     for seed in plan.seeds:
         fst = plan.main_job(plan.first, "fst", seed).name
         run, prompted = load(out / fst, "fst", seed), load(out / f"attribution/base_evolved_{seed}", "any", seed)
         if run is None or prompted is None:
-            asked = "attribution" in plan.claims
-            return _missing(f"not finished with seed {seed}" if asked else f"attribution {NOT_ASKED}")
+            missing.append(f"seed {seed}")
+            continue
         seed_prompt = run.reward(seed_prompt=True)
         shares = {
             "base/seed": seed_prompt[0],
@@ -252,11 +263,15 @@ def _attribution(plan: Plan, out: Path) -> Figure:
         own = {cell: {"passed": round(share * problems), "of": problems} for cell, share in shares.items()}
         counts = {c: {key: counts[c][key] + own[c][key] for key in ("passed", "of")} for c in attribution.CELLS}
         write_json(out / fst / read.ATTRIBUTION_FILE, own)  # fst report shows it
+    if len(plan.seeds) - len(missing) < min(ENOUGH, len(plan.seeds)):
+        asked = "attribution" in plan.claims
+        return _missing(f"not finished: {', '.join(missing)}" if asked else f"attribution {NOT_ASKED}")
     found = attribution.attribution(counts)
     cells = {cell: {**_figure(interval), "n": counts[cell]["of"]} for cell, interval in found.cells.items()}
     base, fast, slow, both = (found.cells[c].value for c in attribution.CELLS)
     return {
         **cells["trained/evolved"],
+        "missing": missing,
         "cells": cells,
         "gain": {name: _figure(getattr(found, name)) for name in ("fast", "slow", "both")},
         "interaction": found.interaction,
@@ -279,17 +294,20 @@ def _ablations(plan: Plan, rate: float, out: Path) -> dict[str, Any]:
         known[name] = [r for seed in plan.seeds if (r := load(out / f"ablations/{name}_{seed}", name, seed))]
     found: dict[str, Any] = {}
     for name, runs in known.items():
-        if len(runs) < len(plan.seeds) or len(rl) < len(plan.seeds):
-            found[name] = {"what": MEANING[name], "reason": "not finished with every seed"}
+        both = {run.seed for run in runs} & {run.seed for run in rl}
+        if len(both) < min(ENOUGH, len(plan.seeds)):
+            found[name] = {"what": MEANING[name], "reason": "not finished"}
             continue
-        arm = compare.compare([*rl, *runs], "rl")["arms"][name]
+        arm = compare.compare([run for run in (*rl, *runs) if run.seed in both], "rl")["arms"][name]
         kept = ("final", "peak", "steps_ratio", "rollouts_ratio", "fast_rollouts")
-        found[name] = {"what": MEANING[name], **{key: _renamed(arm.get(key)) for key in kept}}
+        missing = {"missing": [f"{name}, seed {seed}" for seed in plan.seeds if seed not in both]}
+        figures = {key: arm.get(key) and {**_renamed(arm[key]), **missing} for key in kept}
+        found[name] = {"what": MEANING[name], **figures}
     return found
 
 
-def _renamed(figure: Mapping[str, Any] | None) -> Figure | None:
-    return None if figure is None else {"median": figure["value"], **{k: figure[k] for k in ("low", "high", "n")}}
+def _renamed(figure: Mapping[str, Any]) -> Figure:
+    return {"median": figure["value"], **{k: figure[k] for k in ("low", "high", "n")}}
 
 
 def _rates(plan: Plan, rate: float, out: Path) -> dict[str, Any]:

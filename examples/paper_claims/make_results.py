@@ -74,7 +74,8 @@ def text(figure: Mapping[str, Any] | None, digits: int = 2) -> str:
         return _cell(figure.get("reason", "-"))
     shown = [v if isinstance(v, str) else "?" if v is None else f"{v:.{digits}f}" for v in
              (figure["median"], figure["low"], figure["high"])]  # fmt: skip
-    return shown[0] if figure["low"] is None and figure["high"] is None else f"{shown[0]} [{shown[1]}, {shown[2]}]"
+    interval = "" if figure["low"] is None and figure["high"] is None else f" [{shown[1]}, {shown[2]}]"
+    return shown[0] + interval + (f" (without {', '.join(missing)})" if (missing := figure.get("missing")) else "")
 
 
 def _asked(figure: Mapping[str, Any]) -> bool:

@@ -203,6 +203,23 @@ def test_a_run_that_fails_is_told_and_stops_no_other(claims, tmp_path):
     assert "Runs that failed" in text and "| house_rules_codes/fst_1 | verl ended with 1 |" in text
 
 
+def test_a_seed_that_is_not_finished_is_left_out_and_named(claims, tmp_path):
+    lost = ["second_try/fst_2", "continual/rl_2", "attribution/base_evolved_2", "ablations/one_prompt_2"]
+    fake, out = Fake(fails=lost), tmp_path / "claims"
+    claims["run"].run(make_plan(claims, (0, 1, 2)), Path("base"), out, 1, fake)
+    found = json.loads((out / "results.json").read_text())
+    second, whole = (found["steps_ratio"][task] for task in ("second_try", "house_rules_codes"))
+    assert (second["n"], second["missing"]) == (2, ["second_try, seed 2"]) and second["median"] == pytest.approx(0.25)
+    assert (whole["n"], whole["missing"]) == (3, [])
+    assert found["continual_ratio"]["stage_2"]["missing"] == ["continual/rl_2"]
+    both = found["attribution"]["house_rules_codes"]
+    assert both["missing"] == ["seed 2"] and both["cells"]["base/seed"]["n"] == 100
+    assert found["ablations"]["one_prompt"]["final"]["n"] == 2 and found["ablations"]["fst"]["final"]["n"] == 3
+    text = claims["make_results"].make(found)
+    assert "| second_try | 0.25 [0.25, 0.25] (without second_try, seed 2) |" in text
+    assert "| 0.90 [0.90, 0.90] (without one_prompt, seed 2) |" in text and "| house_rules_codes | 0.25 [0.25" in text
+
+
 def test_runs_that_would_mix_up_their_weights_are_refused(claims, tmp_path, monkeypatch):
     monkeypatch.setattr("fst_verl.cpu.wanted", lambda: False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -256,7 +273,7 @@ def test_the_command_runs_all_of_it(claims, tmp_path, monkeypatch):
     (out / "attribution" / "base_evolved_0" / "result.json").unlink()  # as if it had been cut off
     assert claims["run"].main([*arguments, "--only", "attribution", "--collect"], fake) == 0 and len(fake.ran) == ran
     found = json.loads((out / "results.json").read_text())
-    assert found["attribution"]["house_rules_codes"]["reason"] == "not finished with seed 0"
+    assert found["attribution"]["house_rules_codes"]["reason"] == "not finished: seed 0"
 
 
 def test_a_baseline_at_zero_makes_an_infinite_ratio(claims, tmp_path):
