@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -341,3 +342,24 @@ def test_the_identity_of_a_run_is_plain_json(claims):
     assert json.loads(json.dumps(job.identity())) == job.identity()
     other = dataclasses.replace(job, setup=dataclasses.replace(job.setup, steps=7))
     assert other.identity() != job.identity()
+
+
+def near(a, b):
+    """Equal but for what another scipy may round."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return a.keys() == b.keys() and all(near(a[key], b[key]) for key in a)
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(near, a, b))
+    if isinstance(a, float) and isinstance(b, float):
+        return a == pytest.approx(b, rel=0.02, abs=0.01)
+    return a == b
+
+
+def test_the_committed_figures_are_those_of_the_committed_logs(claims, tmp_path):
+    with tarfile.open(FOLDER / "runs.tar.gz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    committed = json.loads((FOLDER / "results.json").read_text())
+    only = [part for claim in committed["settings"]["claims"] for part in ("--only", claim)]
+    assert claims["run"].main(["--collect", "--out", str(tmp_path), *only], Fake()) == 0
+    assert near(json.loads((tmp_path / "results.json").read_text()), committed)
+    assert (FOLDER / "RESULTS.md").read_text() == claims["make_results"].make(committed)
