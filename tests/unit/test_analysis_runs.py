@@ -243,6 +243,7 @@ def test_a_ceiling_reaches_the_fits_and_must_not_be_below_a_reward(runs):
     assert arms[None] != arms[1.0]
     with pytest.raises(RunError, match="ceiling=0.01: a reward of"):
         compare.compare(read_all(specs_), ceiling=0.01)
+    assert "ceiling=0.01: a reward of" in invoke("compare", *specs_, "--ceiling", "0.01").output
 
 
 def test_a_baseline_without_a_seed_in_common(runs):

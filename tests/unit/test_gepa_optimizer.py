@@ -214,6 +214,18 @@ def test_where_nothing_scores_a_child_is_scored_on_all_anchors_and_does_not_lead
     assert evolution.population.best.text == SEED and world.rollouts <= 240
 
 
+def test_where_one_child_is_better_those_that_are_as_good_as_nothing_are_not_scored():
+    def evaluate(cells):
+        return [Rollout(float(c.prompt.text == "Good"), feedback="Wrong.") for c in cells]
+
+    reflection = Scripted(lambda r: f"Variant {r.slot}" if r.slot else "Good")
+    optimizer = GEPAOptimizer(reflection, k=4, budget=240)
+    evolution = optimizer.evolve(seed_population(), make_problems(48), evaluate, cycle=0, seed=0)
+    verdicts = {c.prompt.text: c.verdict for c in evolution.candidates}
+    assert verdicts.pop("Good") == "leads"
+    assert len(verdicts) > 2 and set(verdicts.values()) == {"rejected"}
+
+
 class TwoLocks(World):
     """A world that pays nothing until the answer's form is right as well, and tells one mistake at a time."""
 
