@@ -36,6 +36,7 @@ TABLE: dict[str, str] = {
     "load_valuehead_model": "verl.utils.model:load_valuehead_model",
     "need_critic": "verl.trainer.ppo.utils:need_critic",
     "need_reference_policy": "verl.trainer.ppo.utils:need_reference_policy",
+    "upsample_batch": "verl.trainer.ppo.padding_utils:upsample_batch_to_divisible_size",
     "validate_config": "verl.utils.config:validate_config",
 }
 

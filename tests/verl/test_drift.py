@@ -38,7 +38,8 @@ def test_drift_is_nought_at_the_start_and_grows_as_the_weights_move(launch):
     assert metrics[2]["fst/rollouts_slow_total"] == 2 * 4 * 4  # none of the drift's rollouts is among them
 
 
-def test_plain_rl_is_measured_too(launch):
+def test_plain_rl_is_measured_too_and_before_the_actor_is_updated(launch):
+    """15 rollouts of each of 4 problems are no whole mini-batch, to which verl fills up only where it updates."""
     run = launch(
         "rl",
         "+fst=default",
@@ -46,6 +47,10 @@ def test_plain_rl_is_measured_too(launch):
         "trainer.v1.trainer_mode=fst_sync",
         "algorithm.adv_estimator=probe_grpo",
         *COMMON,
+        "actor_rollout_ref.rollout.val_kwargs.n=15",
+        "actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=16",
+        "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=16",
+        "trainer.critic_warmup=1",
     ).finish()
     metrics = run.metrics()
     assert abs(metrics[0]["fst/kl_to_base"]) < NOISE and metrics[2]["fst/kl_to_base"] > 10 * NOISE
