@@ -17,8 +17,30 @@ from typing import Any
 
 from .base import WINDOW, ReasoningEnv, split_seed
 
+NO_TAGS = "The path must stand between <path> and </path>."
+NO_NUMBERS = (
+    "Between <path> and </path> there must be nothing but the numbers of the nodes, separated by commas, from the start"
+    " to the goal, both included."
+)
+"""The two sentences that tell the format."""
 _PATH = re.compile(r"<path>(.*?)</path>", re.DOTALL)
 _NODE = re.compile(r"[0-9]{1,9}")
+
+
+def draw(rng: random.Random, degree: int, path_length: int, max_node: int) -> tuple[list[tuple[int, int]], list[int]]:
+    """The edges of a star graph, shuffled, and the path that is asked for."""
+    centre, *rest = rng.sample(range(max_node + 1), degree * path_length + 1)
+    arms = [[centre, *rest[i * path_length : (i + 1) * path_length]] for i in range(degree)]
+    path = rng.choice(arms)
+    edges = [edge for arm in arms for edge in zip(arm, arm[1:], strict=False)]
+    rng.shuffle(edges)
+    return edges, path
+
+
+def ask(edges: list[tuple[int, int]], path: list[int]) -> str:
+    """The question."""
+    listed = "\n".join(f"{a} -> {b}" for a, b in edges)
+    return f"Directed edges of a graph:\n{listed}\n\nFind the path from {path[0]} to {path[-1]}."
 
 
 class StarGraph(ReasoningEnv):
@@ -49,14 +71,8 @@ class StarGraph(ReasoningEnv):
 
     def load(self, index: int, split: str) -> tuple[str, dict[str, Any]]:
         rng = random.Random(split_seed(split, index))
-        centre, *rest = rng.sample(range(self.max_node + 1), self.degree * self.path_length + 1)
-        arms = [[centre, *rest[i * self.path_length : (i + 1) * self.path_length]] for i in range(self.degree)]
-        self.path = rng.choice(arms)
-        self.edges = [edge for arm in arms for edge in zip(arm, arm[1:], strict=False)]
-        rng.shuffle(self.edges)
-        edges = "\n".join(f"{a} -> {b}" for a, b in self.edges)
-        question = f"Directed edges of a graph:\n{edges}\n\nFind the path from {centre} to {self.path[-1]}."
-        return question, {"answer": self.write(self.path)}
+        self.edges, self.path = draw(rng, self.degree, self.path_length, self.max_node)
+        return ask(self.edges, self.path), {"answer": self.write(self.path)}
 
     @staticmethod
     def write(path: list[int]) -> str:
@@ -75,13 +91,10 @@ class StarGraph(ReasoningEnv):
     def _format_mistake(text: str) -> str:
         found = _PATH.findall(text)
         if not found:
-            return "The path must stand between <path> and </path>."
+            return NO_TAGS
         parts = [part.strip() for part in found[-1].split(",")]
         if not all(_NODE.fullmatch(part) for part in parts):
-            return (
-                "Between <path> and </path> there must be nothing but the numbers of the nodes, separated by commas, "
-                "from the start to the goal, both included."
-            )
+            return NO_NUMBERS
         return ""
 
     def _wrong_edge(self, walk: list[int]) -> str:

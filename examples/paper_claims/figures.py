@@ -21,10 +21,6 @@ from fst_plugin.atomic import write_json
 DONE = "result.json"
 AGAINST_RL = ("steps_ratio", "rollouts_ratio", "asymptote_gain", "kl_ratio_at_matched_reward")
 REASONS = {"asymptote_gain": "asymptote", "kl_ratio_at_matched_reward": "kl", "rollouts_ratio": "rollouts"}
-NO_STAR = (
-    "not run: the tiny policy's language has no numbers of nodes, edges or tags, so a star graph is unreadable to it;"
-    " give a language model with --model"
-)
 NOT_ASKED = "was not asked for"
 ENOUGH = 2
 """Seeds that have to be finished for a figure, where more were asked for (ours)."""
@@ -54,12 +50,12 @@ def write_results(path: Path, plan: Plan, rate: float, out: Path, failed: Mappin
 def results(plan: Plan, rate: float, out: Path, failed: Mapping[str, str]) -> dict[str, Any]:
     """Every figure, by the claim's key, then by task."""
     found: dict[str, Any] = {key: {} for key in AGAINST_RL}
-    compared = {task: _against_rl(plan, task, rate, out) for task in plan.tasks if task != "star_graph"}
+    compared = {task: _against_rl(plan, task, rate, out) for task in plan.tasks}
     for key in AGAINST_RL:
         found[key] = {task: _pick(figures, key) for task, figures in compared.items()}
     found["plasticity_ratio"], found["starts"] = _plasticity(plan, rate, out)
     found["continual_ratio"], found["stages"] = _continual(plan, out)
-    found["star_graph_ratio"] = {"star_graph": _star_graph(plan, rate, out), ZERO: _zero_start(plan, out)}
+    found["star_graph_ratio"] = {task: _leaves_zero(plan, task, rate, out) for task in ZERO}
     found["attribution"] = {plan.first: _attribution(plan, out)}
     found["arms"] = {task: figures.get("arms", {}) for task, figures in compared.items()}
     found["ablations"] = _ablations(plan, rate, out)
@@ -154,20 +150,7 @@ def _pick(figures: Mapping[str, Any], key: str) -> Figure:
     return {**_renamed(found), "missing": figures["missing"]}
 
 
-def _star_graph(plan: Plan, rate: float, out: Path) -> Figure:
-    if "star_graph" not in plan.tasks:
-        return _missing(NO_STAR)
-    rates = {"fst": None, "rl": rate}
-    return _leaves_zero(
-        plan, lambda arm, seed: plan.main_job("star_graph", arm, seed, rates[arm]).name, out, "efficiency"
-    )
-
-
-def _zero_start(plan: Plan, out: Path) -> Figure:
-    return _leaves_zero(plan, lambda arm, seed: f"{ZERO}/{arm}_{seed}", out, "zero_start")
-
-
-def _leaves_zero(plan: Plan, folder: Callable[[str, int], str], out: Path, claim: str) -> Figure:
+def _leaves_zero(plan: Plan, task: str, rate: float, out: Path) -> Figure:
     """First validation above 0, FST over RL: 0 where only RL never leaves it, infinite where FST never does, whatever
     RL does. `first` has the steps by arm, a seed each."""
     first: dict[str, list[Any]] = {"fst": [], "rl": []}
@@ -181,7 +164,10 @@ def _leaves_zero(plan: Plan, folder: Callable[[str, int], str], out: Path, claim
             first[arm].append(step if math.isfinite(step) else compare.NEVER)
         return math.nan if theirs == 0 else ours / theirs if math.isfinite(ours) else math.inf
 
-    found = _over_seeds(plan, lambda seed: [folder(arm, seed) for arm in ("fst", "rl")], out, ratio, claim)
+    def folders(seed: int) -> list[str]:
+        return [plan.zero_job(task, arm, seed, rate).name for arm in first]
+
+    found = _over_seeds(plan, folders, out, ratio, "zero_start")
     if (found.get("reason") or "").startswith("no ratio"):
         found["reason"] = "no ratio: RL was above 0 before its first step"
     return {**found, "first": first}

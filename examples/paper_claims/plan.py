@@ -26,8 +26,9 @@ EQUAL = "rl_equal"
 """RL at FST's own learning rate: what of FST's lead in `plasticity` and `continual` is not the rate's doing."""
 PROBED = "house_rules_places"
 """The plasticity probe's task."""
-ZERO = "house_rules_format"
-"""The task whose reward is 0 until the form of the answer is known, as the star graph's is."""
+FORMAT, GRAPH = "house_rules_format", "star_graph"
+ZERO = (FORMAT, GRAPH)
+"""The tasks whose reward is 0 until the form of the answer is known."""
 SAVED = (
     "actor_rollout_ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]",
     "actor_rollout_ref.actor.checkpoint.load_contents=[model,optimizer,extra]",
@@ -39,7 +40,9 @@ TURNS = (
     "actor_rollout_ref.rollout.multi_turn.max_assistant_turns=2",
     "actor_rollout_ref.rollout.max_model_len=320",
 )
-LONG = ("data.max_prompt_length=768", "data.max_response_length=64", "actor_rollout_ref.rollout.max_model_len=832")
+SMALL = ("+data.env.kwargs.degree=3", "+data.env.kwargs.path_length=2", "+data.env.kwargs.max_node=15")
+"""The star graph that the tiny policy reads (ours)."""
+LONG = ("data.max_prompt_length=512", "data.max_response_length=64", "actor_rollout_ref.rollout.max_model_len=576")
 ABLATIONS: dict[str, tuple[str, ...]] = {
     "one_prompt": ("fst.population=1",),
     "best_only": ("fst.context.path=best_only.BestOnly",),
@@ -119,9 +122,9 @@ def task_arguments(name: str, seed: int) -> tuple[str, ...]:
             f"+data.env.kwargs.book={seed + 50}",
             "+data.env.kwargs.kinds=[places]",
         ),
-        ZERO: (f"data.env.id={RULES}", f"+data.env.kwargs.book={seed + 150}", "+data.env.kwargs.kinds=[codes,format]"),
+        FORMAT: (f"data.env.id={RULES}", f"+data.env.kwargs.book={seed + 150}", "+data.env.kwargs.kinds=[codes,format]"),
         "second_try": (f"data.env.id={TRY}", f"+data.env.kwargs.book={seed + 100}", *TURNS),
-        "star_graph": (f"data.env.id={STAR}", *LONG),
+        GRAPH: (f"data.env.id={STAR}", *SMALL, *LONG),
     }[name]
 
 
@@ -202,7 +205,7 @@ class Plan:
                 jobs.append(self.main_job(self.first, "rl", seed, Setup.learning_rate))
                 jobs.append(self.continual_job(EQUAL, seed, rate))
             if "zero_start" in self.claims:
-                jobs += [self.zero_job(arm, seed, rate) for arm in ("rl", "fst")]
+                jobs += [self.zero_job(task, arm, seed, rate) for task in ZERO for arm in ("rl", "fst")]
             if "continual" in self.claims:
                 jobs += [self.continual_job(arm, seed, rate) for arm in ("rl", "fst")]
         if "ablations" in self.claims:
@@ -210,9 +213,10 @@ class Plan:
             jobs += [self.ablation_job(name, seed) for name in ABLATIONS for seed in self.seeds]
         return jobs
 
-    def zero_job(self, arm: str, seed: int, rate: float) -> Job:
-        name, task, every = f"{ZERO}/{arm}_{seed}", task_arguments(ZERO, seed), self.lengths.zero_test_every
-        return self.job(name, arm, seed, task, self.lengths.zero, rate=rate, test_every=every)
+    def zero_job(self, task: str, arm: str, seed: int, rate: float) -> Job:
+        """task: one of `ZERO`."""
+        name, steps, every = f"{task}/{arm}_{seed}", self.lengths.zero, self.lengths.zero_test_every
+        return self.job(name, arm, seed, task_arguments(task, seed), steps, rate=rate, test_every=every)
 
     def continual_job(self, arm: str, seed: int, rate: float) -> Job:
         """arm: also EQUAL."""

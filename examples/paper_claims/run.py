@@ -22,13 +22,13 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from figures import reward, write_results
 from fst_verl import demo
 from fst_verl.launch import check_jobs
-from plan import CLAIMS, QUICK, RATES, TASKS, Job, Lengths, Plan, with_prompt
+from plan import CLAIMS, GRAPH, QUICK, RATES, Job, Lengths, Plan, with_prompt
 from rich.console import Console
 
 from fst_plugin.atomic import write_json
@@ -36,6 +36,17 @@ from fst_plugin.atomic import write_json
 HERE = Path(__file__).resolve().parent
 DONE = "result.json"
 RunArm = Callable[..., demo.Result]
+
+
+@dataclass(frozen=True)
+class Models:
+    """The base models: `graphs` reads the star graph, `rules` everything else."""
+
+    rules: Path
+    graphs: Path
+
+    def of(self, job: Job) -> Path:
+        return self.graphs if Path(job.name).parts[0] == GRAPH else self.rules
 
 console = Console()
 
@@ -59,12 +70,12 @@ def weights_of(name: str, out: Path) -> Path:
     return model
 
 
-def perform(job: Job, model: Path, out: Path, run_arm: RunArm) -> None:
+def perform(job: Job, models: Models, out: Path, run_arm: RunArm) -> None:
     """Runs one job to its end and marks it finished; what an unfinished one left is removed first."""
     if finished(job, out):
         return
     folder, setup = out / job.name, job.setup
-    start = weights_of(job.weights, out) if job.weights else model
+    start = weights_of(job.weights, out) if job.weights else models.of(job)
     if job.prompt:
         known = json.loads((out / job.prompt / DONE).read_text(encoding="utf-8"))
         setup = with_prompt(setup, known["figures"]["best_prompt"])
@@ -73,7 +84,7 @@ def perform(job: Job, model: Path, out: Path, run_arm: RunArm) -> None:
     write_json(folder / DONE, {"job": job.identity(), "figures": asdict(figures)})
 
 
-def perform_all(jobs: Sequence[Job], model: Path, out: Path, workers: int, run_arm: RunArm) -> dict[str, str]:
+def perform_all(jobs: Sequence[Job], models: Models, out: Path, workers: int, run_arm: RunArm) -> dict[str, str]:
     """Runs jobs, `workers` at a time; one that fails does not stop the others. Returns job -> what went wrong."""
     jobs = list({job.name: job for job in jobs}.values())
     waiting = [job for job in jobs if not finished(job, out)]
@@ -83,7 +94,7 @@ def perform_all(jobs: Sequence[Job], model: Path, out: Path, workers: int, run_a
 
     def one(job: Job) -> None:
         try:
-            perform(job, model, out, run_arm)
+            perform(job, models, out, run_arm)
             console.print(f"done: {job.name}", markup=False)
         except (RuntimeError, OSError) as error:
             failed[job.name] = str(error)
@@ -104,14 +115,14 @@ def best_rate(plan: Plan, out: Path) -> float:
     return max(known, key=lambda rate: (max(known[rate]), sum(known[rate]) / len(known[rate])))
 
 
-def run(plan: Plan, model: Path, out: Path, workers: int, run_arm: RunArm = demo.run_arm) -> dict[str, str]:
+def run(plan: Plan, models: Models, out: Path, workers: int, run_arm: RunArm = demo.run_arm) -> dict[str, str]:
     """Everything that is not finished yet, then results.json. Returns what failed. Raises RuntimeError as `check_jobs`
     does."""
     check_jobs(workers)
-    failed = perform_all(plan.sweep(), model, out, workers, run_arm) if len(plan.rates) > 1 else {}
+    failed = perform_all(plan.sweep(), models, out, workers, run_arm) if len(plan.rates) > 1 else {}
     rate = best_rate(plan, out)
-    failed |= perform_all(plan.main(rate), model, out, workers, run_arm)
-    failed |= perform_all(plan.after(rate), model, out, workers, run_arm)
+    failed |= perform_all(plan.main(rate), models, out, workers, run_arm)
+    failed |= perform_all(plan.after(rate), models, out, workers, run_arm)
     write_results(out / "results.json", plan, rate, out, failed)
     return failed
 
@@ -123,7 +134,7 @@ def main(given: Sequence[str] | None = None, run_arm: RunArm = demo.run_arm) -> 
     parser.add_argument("--seeds", type=int, default=None, help="how many seeds (3; with --quick 1)")
     parser.add_argument("--jobs", type=int, default=1, help="verl runs at a time; each takes about 7 GB")
     parser.add_argument("--out", type=Path, default=None, help="folder of all runs (runs/paper_claims[_quick])")
-    parser.add_argument("--model", type=Path, default=None, help="a language model, which also reads the star graph")
+    parser.add_argument("--model", type=Path, default=None, help="a language model for all runs")
     parser.add_argument("--set", action="append", default=[], help="further verl argument, for every run")
     parser.add_argument("--plan", action="store_true", help="list the runs and start none")
     parser.add_argument("--collect", action="store_true", help="write results.json from what is finished; start none")
@@ -136,7 +147,6 @@ def main(given: Sequence[str] | None = None, run_arm: RunArm = demo.run_arm) -> 
         claims,
         tuple(args.set),
         rates=(demo.Setup.learning_rate,) if args.quick else RATES,
-        tasks=(*TASKS, "star_graph") if args.model else TASKS,
         model=args.model.name if args.model else Plan.model,
     )
     out = (args.out or Path("runs") / ("paper_claims_quick" if args.quick else "paper_claims")).absolute()
@@ -151,13 +161,16 @@ def main(given: Sequence[str] | None = None, run_arm: RunArm = demo.run_arm) -> 
         write_results(out / "results.json", plan, best_rate(plan, out), out, {})
         return 0
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    model = (args.model or out / "tiny_policy").absolute()
+    given_model = args.model and args.model.absolute()
+    models = Models(given_model or out / "tiny_policy", given_model or out / "tiny_policy_graphs")
     if args.model is None:
         from fst_envs.tiny_policy import main as build_policy
 
-        build_policy(model, 0, False)
+        build_policy(models.rules)
+        if "zero_start" in claims:
+            build_policy(models.graphs, reads="graphs")
     try:
-        failed = run(plan, model, out, args.jobs, run_arm)
+        failed = run(plan, models, out, args.jobs, run_arm)
     except RuntimeError as error:
         console.print(str(error), style="red", markup=False)
         return 1

@@ -78,11 +78,16 @@ class Fake:
             return {"x": {"rl": 0.4, "fst": 0.6, "rl_equal": 0.5}[own.rpartition("_")[0]]}
         if kind == "attribution":
             return {"x": 0.5}
-        if kind == "house_rules_format":
-            return {"x": 0.5 * (step >= (6 if arm == "fst" else 12))}
+        if kind in ("house_rules_format", "star_graph"):
+            late = setup.steps + 1 if kind == "star_graph" else 12
+            return {"x": 0.5 * (step >= (6 if arm == "fst" else late))}
         if arm == "fst":
             return {"x": 0.9 if step >= 12 else 0.0}
         return {"x": RATE[f"{setup.learning_rate:.0e}".replace("e-0", "e-")] * step / setup.steps}
+
+
+def bases(modules):
+    return modules["run"].Models(Path("base"), Path("graphs"))
 
 
 def make_plan(modules, seeds=(0, 1), **more):
@@ -93,7 +98,7 @@ def make_plan(modules, seeds=(0, 1), **more):
 def done(claims, tmp_path):
     """Everything run once: (fake, out, results)."""
     fake, out = Fake(), tmp_path / "claims"
-    assert claims["run"].run(make_plan(claims), Path("base"), out, 1, fake) == {}
+    assert claims["run"].run(make_plan(claims), bases(claims), out, 1, fake) == {}
     return fake, out, json.loads((out / "results.json").read_text())
 
 
@@ -127,8 +132,7 @@ def test_every_figure_is_the_one_that_the_runs_were_made_with(done):
     assert found["stages"]["stage_1: fst"]["lost"]["median"] == pytest.approx(0.1)
     assert found["stages"]["stage_3: rl"]["score"]["median"] == pytest.approx(0.4)
     assert found["star_graph_ratio"]["house_rules_format"]["median"] == pytest.approx(6 / 12)
-    assert found["star_graph_ratio"]["star_graph"]["median"] is None
-    assert "unreadable" in found["star_graph_ratio"]["star_graph"]["reason"]
+    assert found["star_graph_ratio"]["star_graph"]["median"] == 0
     both = found["attribution"]["house_rules_codes"]
     assert both["holds"] and both["median"] == 0.9 and both["cells"]["base/evolved"]["n"] == 100
     (table,) = {(out / f"house_rules_codes/fst_{seed}/attribution.json").read_text() for seed in (0, 1)}
@@ -154,17 +158,19 @@ def test_rl_gets_the_rate_that_serves_it_best(done):
     assert "second_try/rl_lr0.001_1" in names and not any("second_try/rl_lr0.0003" in name for name in names)
     assert next(setup for name, _, setup in fake.ran if name == "house_rules_format/rl_0").learning_rate == 1e-3
     fst = [setup.learning_rate for name, _, setup in fake.ran if "/fst_" in name and "plasticity" not in name]
-    assert len(fst) == 10 and set(fst) == {demo.Setup.learning_rate}  # three tasks, zero start, continual; two seeds
+    assert len(fst) == 12 and set(fst) == {demo.Setup.learning_rate}  # three tasks, two zero, continual; two seeds
+    bases = {name.split("/")[0]: model for name, model, _ in fake.ran if "plasticity" not in name}
+    assert {kind for kind, model in bases.items() if model == "graphs"} == {"star_graph"}
     assert len(names) == len(set(names)), "the sweep's own run is the main one at the chosen rate"
 
 
 def test_a_finished_run_is_not_repeated_and_a_lost_one_is(done, claims):
     _, out, found = done
     again = Fake()
-    claims["run"].run(make_plan(claims), Path("base"), out, 1, again)
+    claims["run"].run(make_plan(claims), bases(claims), out, 1, again)
     assert again.ran == []
     (out / "plasticity" / "fst_1" / "result.json").unlink()  # as if it had been cut off
-    claims["run"].run(make_plan(claims), Path("base"), out, 1, again)
+    claims["run"].run(make_plan(claims), bases(claims), out, 1, again)
     assert [name for name, _, _ in again.ran] == ["plasticity/fst_1"]
     assert json.loads((out / "results.json").read_text()) == found
 
@@ -172,7 +178,7 @@ def test_a_finished_run_is_not_repeated_and_a_lost_one_is(done, claims):
 def test_a_run_with_other_settings_is_not_taken_for_this_one(done, claims):
     _, out, _ = done
     with pytest.raises(RuntimeError, match="other settings: move the folder away"):
-        claims["run"].run(make_plan(claims, extra=("fst.seed=3",)), Path("base"), out, 1, Fake())
+        claims["run"].run(make_plan(claims, extra=("fst.seed=3",)), bases(claims), out, 1, Fake())
 
 
 def test_later_runs_start_from_the_weights_and_prompt_of_earlier_ones(done, claims):
@@ -192,7 +198,7 @@ def test_later_runs_start_from_the_weights_and_prompt_of_earlier_ones(done, clai
 
 def test_a_run_that_fails_is_told_and_stops_no_other(claims, tmp_path):
     fake, out = Fake(fails=("house_rules_codes/fst_1",)), tmp_path / "claims"
-    failed = claims["run"].run(make_plan(claims), Path("base"), out, 1, fake)
+    failed = claims["run"].run(make_plan(claims), bases(claims), out, 1, fake)
     assert failed["house_rules_codes/fst_1"] == "verl ended with 1"
     assert "left no weights" in failed["plasticity/fst_1"]
     found = json.loads((out / "results.json").read_text())
@@ -207,7 +213,7 @@ def test_a_run_that_fails_is_told_and_stops_no_other(claims, tmp_path):
 def test_a_seed_that_is_not_finished_is_left_out_and_named(claims, tmp_path):
     lost = ["second_try/fst_2", "continual/rl_2", "attribution/base_evolved_2", "ablations/one_prompt_2"]
     fake, out = Fake(fails=lost), tmp_path / "claims"
-    claims["run"].run(make_plan(claims, (0, 1, 2)), Path("base"), out, 1, fake)
+    claims["run"].run(make_plan(claims, (0, 1, 2)), bases(claims), out, 1, fake)
     found = json.loads((out / "results.json").read_text())
     second, whole = (found["steps_ratio"][task] for task in ("second_try", "house_rules_codes"))
     assert (second["n"], second["missing"]) == (2, ["second_try, seed 2"]) and second["median"] == pytest.approx(0.25)
@@ -226,13 +232,13 @@ def test_runs_that_would_mix_up_their_weights_are_refused(claims, tmp_path, monk
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     fake = Fake()
     with pytest.raises(RuntimeError, match="--jobs 2"):
-        claims["run"].run(make_plan(claims), Path("base"), tmp_path / "claims", 2, fake)
+        claims["run"].run(make_plan(claims), bases(claims), tmp_path / "claims", 2, fake)
     assert fake.ran == []
 
 
 def test_only_one_claim_runs_only_what_it_needs(claims, tmp_path):
     fake, out = Fake(), tmp_path / "claims"
-    claims["run"].run(make_plan(claims, claims=("continual",)), Path("base"), out, 1, fake)
+    claims["run"].run(make_plan(claims, claims=("continual",)), bases(claims), out, 1, fake)
     kinds = {name.split("/")[0] for name, _, _ in fake.ran}
     assert kinds == {"continual", "house_rules_codes"}  # the latter for RL's learning rate
     found = json.loads((out / "results.json").read_text())
@@ -249,7 +255,7 @@ def test_the_text_says_what_is_met_and_what_is_not(done, claims):
     lines = make_results.make(found).splitlines()
     row = next(line for line in lines if "slow steps" in line and "second_try" in line)
     assert row.endswith("| second_try | 0.25 [0.25, 0.25] | ≤ 1/3 | yes |")
-    assert any("star_graph" in line and "unreadable" in line and line.endswith("| - |") for line in lines)
+    assert any("| star_graph | 0.00 [0.00, 0.00]; fst at 6, 6; rl at never, never |" in line for line in lines)
     found["steps_ratio"]["second_try"] = {"median": "never", "low": 2.0, "high": "never", "n": 3}
     row = next(line for line in make_results.make(found).splitlines() if "slow steps" in line and "second_try" in line)
     assert row.endswith("| never [2.00, never] | ≤ 1/3 | no |")
@@ -284,7 +290,7 @@ def test_a_baseline_at_zero_makes_an_infinite_ratio(claims, tmp_path):
         source: 0.0 if arm == "rl" or name == "house_rules_format/fst_1" else value
         for source, value in scores(name, arm, *more).items()
     }
-    claims["run"].run(make_plan(claims, claims=("continual", "zero_start")), Path("base"), out, 1, fake)
+    claims["run"].run(make_plan(claims, claims=("continual", "zero_start")), bases(claims), out, 1, fake)
     found = json.loads((out / "results.json").read_text())
     assert found["continual_ratio"]["stage_2"]["median"] == "never"
     zero = found["star_graph_ratio"]["house_rules_format"]
@@ -309,7 +315,7 @@ def test_every_kind_of_run_passes_the_check(claims, tmp_path, monkeypatch):
     pytest.importorskip("verl")
     from fst_verl import check
 
-    plan = make_plan(claims, (0,), tasks=(*claims["plan"].TASKS, "star_graph"))
+    plan = make_plan(claims, (0,))
     jobs = {job.name: job for job in (*plan.main(3e-4), *plan.after(3e-4))}
     chosen = (
         "continual/rl_0",

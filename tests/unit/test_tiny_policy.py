@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
+import re
 import subprocess
 import sys
 
+import fst_envs
 import pytest
+from fst_envs.star_graph import NO_NUMBERS, NO_TAGS
+from fst_envs.tiny_policy import graphs
 from fst_envs.tiny_policy import language as lang
 from fst_envs.tiny_policy.chats import FIRST_WORDS, Chat, Turn, bare, drill, full
 
@@ -90,6 +95,66 @@ def test_what_the_environment_and_the_seed_prompt_say_is_in_the_vocabulary():
     assert {token for text in texts for token in lang.tokenize(text)} <= vocabulary
 
 
+# --- star graphs
+
+
+def star_graph():
+    kwargs = {"degree": 3, "path_length": graphs.PATH_LENGTH, "max_node": graphs.MAX_NODE}
+    return fst_envs.make("fst_envs:fst/StarGraph-v0", **kwargs)
+
+
+def said(env, text, index):
+    env.reset(options={"index": index})
+    _, reward, *_, info = env.step(text)
+    return reward, info["feedback"]
+
+
+def known(text):
+    return graphs.GRAPHS.ids["<|unk|>"] not in graphs.GRAPHS.encode(text)
+
+
+def test_a_star_graph_its_answer_and_its_feedback_are_in_the_vocabulary():
+    env, told = star_graph(), set()
+    assert known(lang.SEED_PROMPT) and not known("a xylophone")
+    for index in range(5):
+        question, info = env.reset(options={"index": index})
+        nodes = sorted({node for edge in env.unwrapped.edges for node in edge})
+        walks = [list(walk) for walk in itertools.product(nodes, repeat=3)]
+        feedback = [said(env, env.unwrapped.write(walk), index)[1] for walk in walks]
+        assert known(question) and known(info["answer"]) and all(known(text) for text in feedback)
+        told |= {re.sub("[0-9]+", "0", text) for text in feedback}
+    assert len(told) == 4  # right; a wrong start; no such edge; a wrong end, with its first wrong edge
+
+
+@pytest.mark.parametrize(
+    ("tag", "mark", "feedback"),
+    [(None, None, NO_TAGS), ("walk", "commas", NO_TAGS), ("path", None, NO_NUMBERS), ("path", "dashes", NO_NUMBERS)],
+)
+def test_only_the_form_that_both_sentences_tell_is_rewarded(tag, mark, feedback):
+    env = star_graph()
+    env.reset(options={"index": 0})
+    path = env.unwrapped.path
+    assert said(env, graphs.answer(path, tag, mark), 0) == (0.0, feedback)
+    assert said(env, graphs.answer(path, "path", "commas"), 0)[0] == 1.0
+    assert (graphs.tag_rule("path"), graphs.mark_rule("path", "commas")) == (NO_TAGS, NO_NUMBERS)
+
+
+def test_a_lesson_answers_in_the_form_that_its_system_prompt_tells():
+    rng, seen = random.Random(0), set()
+    for _ in range(400):
+        made = graphs.chat(rng)
+        tags = [tag for tag in graphs.TAGS if f"<{tag}>" in made.system]
+        marks = [mark for mark in graphs.MARKS if f"separated by {mark}" in made.system]
+        assert len(tags) <= 1 and len(marks) <= 1 and known(made.system)
+        for turn in made.turns:
+            start, goal = map(int, re.search(r"from (\d+) to (\d+)\.$", turn.user).groups())
+            (middle,) = re.findall(rf"^(\d+) -> {goal}$", turn.user, re.MULTILINE)
+            assert turn.answer == graphs.answer([start, int(middle), goal], *(tags or [None]), *(marks or [None]))
+        seen.add((*tags, *marks))
+    assert len(seen) == 1 + 3 + 9
+    assert not any("<" in graphs.chat(rng, told=False, noise=False).system for _ in range(50))
+
+
 def test_importing_the_package_imports_no_framework():
     code = "import sys, fst_envs.tiny_policy, fst_envs.house_rules; print({'torch', 'transformers'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -164,7 +229,7 @@ def test_the_chat_template_gives_what_pretraining_saw(built, system):
     messages = [{"role": "system", "content": system}, {"role": "user", "content": "please file the invoice now"}]
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
     batch = train.pack([Chat(system, (Turn("please file the invoice now", "invoice B4", "codes"),))])
-    answer = [*train.encode("invoice B4"), tokenizer.eos_token_id]
+    answer = [*lang.RULES.encode("invoice B4"), tokenizer.eos_token_id]
     assert batch.ids[0].tolist() == [*ids, *answer]
     assert batch.positions[0].tolist() == list(range(len(ids) + 3))
 
@@ -238,6 +303,21 @@ def test_building_leaves_the_callers_torch_as_it_was(tmp_path, torch):
     torch.manual_seed(3)
     build(tmp_path / "policy", steps=1, threads=1)
     assert torch.equal(torch.rand(2), expected) and torch.get_num_threads() == threads
+
+
+def test_a_policy_that_reads_graphs_is_another_one(built, torch):
+    from fst_envs.tiny_policy import build
+
+    folder, rules = built
+    report = build(folder.with_name("graphs"), reads="graphs", steps=2)
+    model, tokenizer = load(folder.with_name("graphs"))
+    assert report.digest != rules.digest and model.config.vocab_size == len(tokenizer) == len(graphs.GRAPHS.vocabulary)
+    assert set(report.accuracy) == {"degree 2", "degree 3", "degree 4"}
+    text = graphs.answer([3, 7, 1], "path", "commas")
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    assert ids == graphs.GRAPHS.encode(text) and tokenizer.decode(ids) == text
+    with pytest.raises(ValueError, match="reads='letters'.*rules, graphs"):
+        build(folder, reads="letters")
 
 
 def test_training_lowers_the_loss(torch):

@@ -1,4 +1,5 @@
-"""`python -m fst_envs.tiny_policy DIR [--seed N] [--force]`: builds the tiny policy and prints how reliable it is."""
+"""`python -m fst_envs.tiny_policy DIR [--reads rules|graphs] [--seed N] [--force]`: builds a tiny policy and prints how
+reliable it is."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from .builder import main
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="fst_envs.tiny_policy", description="Build the tiny policy.")
     parser.add_argument("folder", type=Path, metavar="DIR", help="where the model goes (Hugging Face format)")
+    parser.add_argument("--reads", choices=("rules", "graphs"), default="rules", help="its language")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--force", action="store_true", help="train even if DIR is up to date")
     arguments = parser.parse_args()
-    main(arguments.folder, arguments.seed, arguments.force)
+    main(arguments.folder, arguments.seed, arguments.force, arguments.reads)

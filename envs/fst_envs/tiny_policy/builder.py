@@ -14,19 +14,49 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from .. import house_rules
-from . import chats, language, measure, model, train
+from .. import house_rules, star_graph
+from . import chats, dialect, graphs, language, measure, model, train
+from .dialect import Dialect
 from .model import Shape
-from .train import Progress, Recipe
+from .train import Lesson, Progress, Recipe
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
 
 MARKER = "tiny_policy.json"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A tiny policy of one language. sources: the modules that decide its weights. reliability: see `measure`."""
+
+    dialect: Dialect
+    lesson: Lesson
+    recipe: Recipe
+    reliability: Callable[[LlamaForCausalLM], dict[str, dict[str, dict[str, float]]]]
+    sources: tuple[ModuleType, ...]
+
+
+_SHARED = (dialect, language, chats, model, train, measure)
+KINDS = {
+    "rules": Kind(language.RULES, train.lesson, Recipe(), measure.reliability, (*_SHARED, house_rules)),
+    "graphs": Kind(
+        graphs.GRAPHS,
+        graphs.lesson,
+        Recipe(steps=500, bare=0.12, drills=0, doubt=0),
+        measure.graph_reliability,
+        (*_SHARED, graphs, star_graph),
+    ),
+}
+"""What the policy reads -> how it is made (all ours)."""
 
 
 @dataclass(frozen=True)
@@ -66,14 +96,14 @@ class Report:
         ]
         made = "cached" if self.cached else f"trained in {self.seconds:.0f} s"
         title = f"tiny policy {self.digest}: {self.parameters:,} parameters, {self.vocabulary} tokens, {made}"
-        note = "Accuracy on unseen rule books, at temperature 1 / greedy; 0 rules: the seed prompt alone."
+        note = "Accuracy on what it has not seen, at temperature 1 / greedy; 0 rules: the seed prompt alone."
         return "\n".join([title, note, head, *rows])
 
 
-def recipe_digest(recipe: Recipe, shape: Shape, seed: int) -> str:
+def recipe_digest(kind: Kind, recipe: Recipe, shape: Shape, seed: int) -> str:
     """16 hex digits over everything that decides the weights."""
     body = hashlib.blake2b(digest_size=8)
-    for module in (language, chats, model, train, measure, house_rules):
+    for module in kind.sources:
         body.update(Path(str(module.__file__)).read_bytes())
     versions = {name: metadata.version(name) for name in ("torch", "transformers", "tokenizers")}
     body.update(json.dumps([asdict(recipe), asdict(shape), seed, versions], sort_keys=True).encode())
@@ -83,6 +113,7 @@ def recipe_digest(recipe: Recipe, shape: Shape, seed: int) -> str:
 def build(
     folder: str | Path,
     *,
+    reads: str = "rules",
     seed: int = 0,
     steps: int | None = None,
     force: bool = False,
@@ -91,15 +122,18 @@ def build(
 ) -> Report:
     """Makes the tiny policy in `folder` unless it stands there already: float32, loadable by transformers and vLLM.
 
-    seed: of weights and data. steps: pre-training steps, default those of `Recipe`. force: train even if up to date.
+    reads: a name of `KINDS`. seed: of weights and data. steps: pre-training steps, default those of the kind. force:
+    train even if up to date.
     threads: of torch while training, default 1 (ours): on a busy machine a second one costs far more than it brings.
     progress: see `train.Progress`.
-    Raises FileExistsError where `folder` holds something that is not a tiny policy.
+    Raises ValueError for another kind; FileExistsError where `folder` holds something that is not a tiny policy.
     """
     folder = Path(folder)
-    recipe, shape = Recipe(), Shape()
-    recipe = recipe if steps is None else replace(recipe, steps=steps)
-    digest = recipe_digest(recipe, shape, seed)
+    if reads not in KINDS:
+        raise ValueError(f"reads={reads!r}: use one of {', '.join(KINDS)}")
+    kind, shape = KINDS[reads], Shape()
+    recipe = kind.recipe if steps is None else replace(kind.recipe, steps=steps)
+    digest = recipe_digest(kind, recipe, shape, seed)
     known = _read_marker(folder)
     if known and known["digest"] == digest and not force:
         return Report(**{**known, "cached": True})
@@ -109,7 +143,7 @@ def build(
     work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         with _torch_settings(threads, seed):
-            report = _make(work, recipe, shape, seed, digest, progress)
+            report = _make(work, kind, recipe, shape, seed, digest, progress)
         (work / MARKER).write_text(json.dumps({**asdict(report), "cached": False}, indent=1) + "\n")
         work.chmod(0o755)
         _swap(work, folder)
@@ -118,20 +152,22 @@ def build(
     return report
 
 
-def main(folder: Path, seed: int = 0, force: bool = False) -> None:
+def main(folder: Path, seed: int = 0, force: bool = False, reads: str = "rules") -> None:
     """Builds into `folder` (or finds it up to date); progress goes to stderr, the report to stdout."""
 
     def progress(step: int, steps: int, figures: dict[str, float]) -> None:
         line = f"\rstep {step}/{steps}  loss {figures['loss']:.2f}  values {figures['values']:.2f}"
         print(line, end="\n" if step == steps else "", file=sys.stderr, flush=True)
 
-    print(build(folder, seed=seed, force=force, progress=progress))
+    print(build(folder, reads=reads, seed=seed, force=force, progress=progress))
 
 
-def _make(work: Path, recipe: Recipe, shape: Shape, seed: int, digest: str, progress: Progress | None) -> Report:
-    policy, tokenizer = model.make_model(shape, seed), model.make_tokenizer()
+def _make(
+    work: Path, kind: Kind, recipe: Recipe, shape: Shape, seed: int, digest: str, progress: Progress | None
+) -> Report:
+    policy, tokenizer = model.make_model(shape, seed, kind.dialect), model.make_tokenizer(kind.dialect)
     began = time.monotonic()
-    train.pretrain(policy, recipe, seed, progress)
+    train.pretrain(policy, recipe, seed, progress, kind.dialect, kind.lesson)
     seconds = time.monotonic() - began
     policy.save_pretrained(work)
     tokenizer.save_pretrained(work)
@@ -142,7 +178,7 @@ def _make(work: Path, recipe: Recipe, shape: Shape, seed: int, digest: str, prog
         seconds=round(seconds, 1),
         parameters=sum(p.numel() for p in policy.parameters()),
         vocabulary=len(tokenizer),
-        accuracy=measure.reliability(policy),
+        accuracy=kind.reliability(policy),
     )
 
 

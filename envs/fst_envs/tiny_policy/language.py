@@ -22,6 +22,8 @@ from __future__ import annotations
 import itertools
 import re
 
+from .dialect import HEAD, Dialect
+
 SEED_PROMPT = "You are a helpful assistant."
 
 FAMILIES: dict[str, tuple[str, ...]] = {
@@ -125,10 +127,7 @@ FILLERS: tuple[str, ...] = (
     "The user is in a hurry.",
 )
 
-PAD, UNK, IM_START, IM_END = "<|pad|>", "<|unk|>", "<|im_start|>", "<|im_end|>"
-SPECIALS = (PAD, UNK, IM_START, IM_END)
 UNKNOWN = "zzz"  # a word outside the vocabulary
-ROLES = ("system", "user", "assistant")
 TOKEN_PATTERN = r"\n|[A-Z][0-9]|[A-Za-z]+|[0-9]+|[^\sA-Za-z0-9]"
 _TOKEN = re.compile(TOKEN_PATTERN)
 
@@ -183,5 +182,7 @@ def vocabulary() -> list[str]:
     texts += [body.format(w="") for by_split in REQUESTS.values() for bodies in by_split.values() for body in bodies]
     words = {token for text in texts for token in tokenize(text)}
     values = list(itertools.chain(*VALUES.values()))
-    head = [*SPECIALS, *ROLES, "\n"]
-    return [*head, *sorted(words - {*head, *WORDS, *values}), *WORDS, *values]
+    return [*HEAD, *sorted(words - {*HEAD, *WORDS, *values}), *WORDS, *values]
+
+
+RULES = Dialect(tuple(vocabulary()), TOKEN_PATTERN, VALUES)

@@ -11,8 +11,11 @@ import random
 from typing import TYPE_CHECKING
 
 from ..house_rules import draw_book
+from . import graphs
 from . import language as lang
 from .chats import Chat, Turn
+from .dialect import Dialect
+from .language import RULES
 from .train import answer_log_probs, pack
 
 if TYPE_CHECKING:
@@ -29,11 +32,11 @@ TASKS: dict[str, tuple[str, ...]] = {
 LISTED = (0, 1, 6, 12)  # ours: how many per-word rules the prompt lists; 0 is the seed prompt alone
 
 
-def accuracy(model: LlamaForCausalLM, chats: list[Chat]) -> tuple[float, float]:
+def accuracy(model: LlamaForCausalLM, chats: list[Chat], dialect: Dialect = RULES) -> tuple[float, float]:
     """(expected accuracy at temperature 1, greedy accuracy) over chats of one request each."""
     import torch
 
-    batch = pack(chats)
+    batch = pack(chats, dialect)
     with torch.no_grad():
         log_probs, learnt = answer_log_probs(model, batch)
     labels, chat = batch.labels[:, 1:][learnt], learnt.nonzero()[:, 0]
@@ -70,4 +73,15 @@ def reliability(model: LlamaForCausalLM, seed: int = 0) -> dict[str, dict[str, d
         for listed in LISTED:
             sampled, greedy = accuracy(model, questions(kinds, listed, seed))
             table[task][str(listed)] = {"sampled": round(sampled, 4), "greedy": round(greedy, 4)}
+    return table
+
+
+def graph_reliability(model: LlamaForCausalLM, seed: int = 0) -> dict[str, dict[str, dict[str, float]]]:
+    """As `reliability`: star graphs of each degree -> sentences listed of the two that tell the form -> accuracies."""
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for degree in graphs.DEGREES:
+        found = {told: accuracy(model, graphs.questions(told, degree, seed=seed), graphs.GRAPHS) for told in (0, 1, 2)}
+        table[f"degree {degree}"] = {
+            str(t): {"sampled": round(s, 4), "greedy": round(g, 4)} for t, (s, g) in found.items()
+        }
     return table

@@ -12,7 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import language as lang
+from .dialect import IM_END, IM_START, PAD, UNK, Dialect
+from .language import RULES
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -40,20 +41,19 @@ class Shape:
     init_std: float = 0.02
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
+def make_tokenizer(dialect: Dialect = RULES) -> PreTrainedTokenizerFast:
     """Word-level tokenizer. Unknown words become <|unk|>; decoding puts a space between all tokens."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    ids = {token: i for i, token in enumerate(lang.vocabulary())}
-    core = Tokenizer(models.WordLevel(ids, unk_token=lang.UNK))
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(lang.TOKEN_PATTERN), behavior="removed", invert=True)
+    core = Tokenizer(models.WordLevel(dialect.ids, unk_token=UNK))
+    core.pre_tokenizer = pre_tokenizers.Split(Regex(dialect.pattern), behavior="removed", invert=True)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,
-        pad_token=lang.PAD,
-        unk_token=lang.UNK,
-        bos_token=lang.IM_START,
-        eos_token=lang.IM_END,
+        pad_token=PAD,
+        unk_token=UNK,
+        bos_token=IM_START,
+        eos_token=IM_END,
         padding_side="left",
         model_max_length=Shape().context,
         clean_up_tokenization_spaces=False,
@@ -62,16 +62,16 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def make_model(shape: Shape, seed: int) -> LlamaForCausalLM:
+def make_model(shape: Shape, seed: int, dialect: Dialect = RULES) -> LlamaForCausalLM:
     """A freshly initialised float32 model."""
     import torch
     from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-    ids = {token: i for i, token in enumerate(lang.vocabulary())}
+    ids = dialect.ids
     special: dict[str, Any] = {
-        "pad_token_id": ids[lang.PAD],
-        "bos_token_id": ids[lang.IM_START],
-        "eos_token_id": ids[lang.IM_END],
+        "pad_token_id": ids[PAD],
+        "bos_token_id": ids[IM_START],
+        "eos_token_id": ids[IM_END],
     }
     torch.manual_seed(seed)
     config = LlamaConfig(

@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 from . import chats
 from . import language as lang
 from .chats import Chat
+from .dialect import IM_END, IM_START, PAD, Dialect
+from .language import RULES
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
     from transformers import LlamaForCausalLM
 
-_IDS = {token: i for i, token in enumerate(lang.vocabulary())}
-_VALUE_IDS = {kind: [_IDS[value] for value in values] for kind, values in lang.VALUES.items()}
 _IGNORE = -100
 
 Progress = Callable[[int, int, dict[str, float]], None]
@@ -73,18 +73,13 @@ class Batch:
     mask: Tensor
 
 
-def encode(text: str) -> list[int]:
-    """Token ids of a text, as the tokenizer gives them."""
-    return [_IDS.get(token, _IDS[lang.UNK]) for token in lang.tokenize(text)]
-
-
-def pack(chosen: Sequence[Chat]) -> Batch:
+def pack(chosen: Sequence[Chat], dialect: Dialect = RULES) -> Batch:
     """Chats as one batch, padded on the right."""
     import torch
 
-    rows = [_row(chat) for chat in chosen]
+    rows = [_row(chat, dialect) for chat in chosen]
     longest = max(len(row) for row in rows)
-    filler = (_IDS[lang.PAD], 0, _IGNORE, 0, 0, -1)
+    filler = (dialect.ids[PAD], 0, _IGNORE, 0, 0, -1)
     table = torch.tensor([row + [filler] * (longest - len(row)) for row in rows])
     ids, positions, labels, guess, kind, turn = table.unbind(-1)
     seen = (turn[:, None, :] == 0) | (turn[:, None, :] == turn[:, :, None])
@@ -93,18 +88,19 @@ def pack(chosen: Sequence[Chat]) -> Batch:
     return Batch(ids, positions, labels, guess, kind, turn, mask)
 
 
-def _block(role: str, text: str) -> list[int]:
-    return [_IDS[lang.IM_START], _IDS[role], _IDS["\n"], *encode(text), _IDS[lang.IM_END], _IDS["\n"]]
+def _block(dialect: Dialect, role: str, text: str) -> list[int]:
+    ids = dialect.ids
+    return [ids[IM_START], ids[role], ids["\n"], *dialect.encode(text), ids[IM_END], ids["\n"]]
 
 
-def _row(chat: Chat) -> list[tuple[int, int, int, int, int, int]]:
+def _row(chat: Chat, dialect: Dialect) -> list[tuple[int, int, int, int, int, int]]:
     """(id, position, label, guess, kind, turn) of every token of a chat."""
-    head = _block("system", chat.system)
+    ids, head = dialect.ids, _block(dialect, "system", chat.system)
     row = [(token, i, _IGNORE, 0, 0, 0) for i, token in enumerate(head)]
     for number, turn in enumerate(chat.turns, 1):
-        asked = [*_block("user", turn.user), _IDS[lang.IM_START], _IDS["assistant"], _IDS["\n"]]
-        kind, values = 1 + lang.LOOKUP_KINDS.index(turn.kind), set(_VALUE_IDS[turn.kind])
-        said = [*encode(turn.answer), _IDS[lang.IM_END]]
+        asked = [*_block(dialect, "user", turn.user), ids[IM_START], ids["assistant"], ids["\n"]]
+        kind, values = 1 + dialect.kinds.index(turn.kind), set(dialect.value_ids[turn.kind])
+        said = [*dialect.encode(turn.answer), ids[IM_END]]
         row += [(token, len(head) + i, _IGNORE, 0, 0, number) for i, token in enumerate(asked)]
         for i, token in enumerate(said, len(head) + len(asked)):
             value = token in values
@@ -122,14 +118,14 @@ def answer_log_probs(model: LlamaForCausalLM, batch: Batch) -> tuple[Tensor, Ten
     return model.lm_head(hidden[:, :-1][learnt]).float().log_softmax(-1), learnt
 
 
-def _loss(log_probs: Tensor, batch: Batch, learnt: Tensor, doubt: float) -> tuple[Tensor, float]:
+def _loss(log_probs: Tensor, batch: Batch, learnt: Tensor, doubt: float, dialect: Dialect) -> tuple[Tensor, float]:
     import torch
 
     labels, guess, kind = (t[:, 1:][learnt] for t in (batch.labels, batch.guess, batch.kind))
     stated = -log_probs.gather(-1, labels[:, None])[:, 0]
     even = torch.zeros_like(stated)
-    for index, name in enumerate(lang.LOOKUP_KINDS, 1):
-        even = torch.where(kind == index, -log_probs[:, _VALUE_IDS[name]].mean(-1), even)
+    for index, values in enumerate(dialect.value_ids.values(), 1):
+        even = torch.where(kind == index, -log_probs[:, values].mean(-1), even)
     spread = torch.where(guess == 1, 1.0, torch.where(kind > 0, doubt, 0.0))
     known = (kind > 0) & (guess == 0)
     right = (log_probs.argmax(-1) == labels)[known].float().mean().item() if known.any() else float("nan")
@@ -146,8 +142,18 @@ def lesson(rng: random.Random, recipe: Recipe, step: int) -> list[Chat]:
     return [make(rng) for _ in range(recipe.chats)]
 
 
-def pretrain(model: LlamaForCausalLM, recipe: Recipe, seed: int, progress: Progress | None = None) -> None:
-    """Trains `model` in place."""
+Lesson = Callable[[random.Random, Recipe, int], list[Chat]]
+
+
+def pretrain(
+    model: LlamaForCausalLM,
+    recipe: Recipe,
+    seed: int,
+    progress: Progress | None = None,
+    dialect: Dialect = RULES,
+    chats_of: Lesson = lesson,
+) -> None:
+    """Trains `model` in place. chats_of: the chats of a step, in `dialect`."""
     import torch
 
     rng = random.Random(seed)
@@ -155,9 +161,9 @@ def pretrain(model: LlamaForCausalLM, recipe: Recipe, seed: int, progress: Progr
     model.train()
     for step in range(recipe.steps):
         done = step / recipe.steps
-        batch = pack(lesson(rng, recipe, step))
+        batch = pack(chats_of(rng, recipe, step), dialect)
         log_probs, learnt = answer_log_probs(model, batch)
-        loss, right = _loss(log_probs, batch, learnt, recipe.doubt if done >= recipe.doubt_from else 0.0)
+        loss, right = _loss(log_probs, batch, learnt, recipe.doubt if done >= recipe.doubt_from else 0.0, dialect)
         model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
