@@ -122,7 +122,11 @@ def task_arguments(name: str, seed: int) -> tuple[str, ...]:
             f"+data.env.kwargs.book={seed + 50}",
             "+data.env.kwargs.kinds=[places]",
         ),
-        FORMAT: (f"data.env.id={RULES}", f"+data.env.kwargs.book={seed + 150}", "+data.env.kwargs.kinds=[codes,format]"),
+        FORMAT: (
+            f"data.env.id={RULES}",
+            f"+data.env.kwargs.book={seed + 150}",
+            "+data.env.kwargs.kinds=[codes,format]",
+        ),
         "second_try": (f"data.env.id={TRY}", f"+data.env.kwargs.book={seed + 100}", *TURNS),
         GRAPH: (f"data.env.id={STAR}", *SMALL, *LONG),
     }[name]

@@ -48,6 +48,7 @@ class Models:
     def of(self, job: Job) -> Path:
         return self.graphs if Path(job.name).parts[0] == GRAPH else self.rules
 
+
 console = Console()
 
 
