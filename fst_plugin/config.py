@@ -188,6 +188,11 @@ class FSTConfig(_Strict):
         " of each; needs actor.use_kl_loss=true (paper §evaluation; off: ours)",
     )
     seed: int = Field(0, description="of everything random in the fast phase (ours)")
+    tasks: list[dict[str, Any]] | None = Field(
+        None,
+        description="continual run: environments with the RL step from which each is trained on, the same as"
+        " data.env.tasks (paper §continual; null: ours)",
+    )
     schedule: ScheduleConfig = ScheduleConfig()
     context: ContextConfig = ContextConfig()
     fast: FastPhaseConfig = FastPhaseConfig()

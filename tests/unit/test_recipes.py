@@ -128,7 +128,7 @@ def test_the_environment_reads_a_users_file(task, tmp_path):
 
     if task in ("math", "continual"):
         pytest.importorskip("math_verify")
-    node = OmegaConf.to_container(check.compose(with_files(task, users_files(task, tmp_path))).data.env)
+    node = OmegaConf.to_container(check.compose(with_files(task, users_files(task, tmp_path))).data.env, resolve=True)
     for stage in node["tasks"] or [node]:
         env = make(stage["id"], **stage["kwargs"])
         question, info = env.reset(options={"index": 0, "split": "train"})
