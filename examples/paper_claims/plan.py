@@ -20,6 +20,8 @@ RULES, TRY, STAR = (f"fst_envs:fst/{name}-v0" for name in ("HouseRules", "Second
 CLAIMS = ("efficiency", "continual", "plasticity", "equal_rate", "attribution", "zero_start", "ablations")
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 """Learning rates that RL is tried at (ours), on the first task. FST and prompts alone run at Setup's own."""
+QUICK_RATE = 1e-3
+"""RL's without a sweep: the one that the sweep in RESULTS.md chose."""
 TASKS = ("house_rules_codes", "house_rules_places", "second_try")
 """The first is that of RL's sweep, ablations, attribution, and the weights that the plasticity probe starts from."""
 EQUAL = "rl_equal"

@@ -1,7 +1,7 @@
 """The paper's claims, side by side on one machine: every run through verl, then results.json.
 
     python examples/paper_claims/run.py                 # three seeds; hours on 2 cores
-    python examples/paper_claims/run.py --quick         # one seed, short runs; efficiency, zero start and 2x2; no sweep
+    python examples/paper_claims/run.py --quick         # one seed, short runs; two tasks, zero start, 2x2; no sweep
     python examples/paper_claims/run.py --only continual --jobs 2
     python examples/paper_claims/run.py --plan          # what would be run; starts nothing
     python examples/paper_claims/run.py --collect       # results.json from what is finished; starts nothing
@@ -28,7 +28,7 @@ from pathlib import Path
 from figures import reward, write_results
 from fst_verl import demo
 from fst_verl.launch import check_jobs
-from plan import CLAIMS, GRAPH, QUICK, RATES, Job, Lengths, Plan, with_prompt
+from plan import CLAIMS, GRAPH, QUICK, QUICK_RATE, RATES, TASKS, Job, Lengths, Plan, with_prompt
 from rich.console import Console
 
 from fst_plugin.atomic import write_json
@@ -107,8 +107,10 @@ def perform_all(jobs: Sequence[Job], models: Models, out: Path, workers: int, ru
 
 
 def best_rate(plan: Plan, out: Path) -> float:
-    """The learning rate at which RL's validations are best on the first task: highest peak, then highest mean. Setup's
-    own where nothing was swept."""
+    """The learning rate at which RL's validations are best on the first task: highest peak, then highest mean. The
+    only one, where there is no sweep; Setup's own where none was tried."""
+    if len(plan.rates) == 1:
+        return plan.rates[0]
     curves = {rate: reward(out / plan.main_job(plan.first, "rl", plan.seeds[0], rate).name) for rate in plan.rates}
     known = {rate: list(curve.values()) for rate, curve in curves.items() if curve}
     if not known:
@@ -130,7 +132,7 @@ def run(plan: Plan, models: Models, out: Path, workers: int, run_arm: RunArm = d
 
 def main(given: Sequence[str] | None = None, run_arm: RunArm = demo.run_arm) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="one seed, short runs, efficiency, zero start, 2x2 only")
+    parser.add_argument("--quick", action="store_true", help="one seed, short runs, two tasks, zero start, 2x2 only")
     parser.add_argument("--only", choices=CLAIMS, action="append", help="this claim alone; may be given several times")
     parser.add_argument("--seeds", type=int, default=None, help="how many seeds (3; with --quick 1)")
     parser.add_argument("--jobs", type=int, default=1, help="verl runs at a time; each takes about 7 GB")
@@ -147,12 +149,13 @@ def main(given: Sequence[str] | None = None, run_arm: RunArm = demo.run_arm) -> 
         QUICK if args.quick else Lengths(),
         claims,
         tuple(args.set),
-        rates=(demo.Setup.learning_rate,) if args.quick else RATES,
+        rates=(QUICK_RATE,) if args.quick else RATES,
+        tasks=TASKS[:2] if args.quick else TASKS,
         model=args.model.name if args.model else Plan.model,
     )
     out = (args.out or Path("runs") / ("paper_claims_quick" if args.quick else "paper_claims")).absolute()
     if args.plan:
-        rate = demo.Setup.learning_rate
+        rate = best_rate(plan, out)
         jobs = {j.name: j for j in (*plan.sweep(), *plan.main(rate), *plan.after(rate))}.values()
         for job in jobs:
             console.print(f"{job.setup.steps:4d} steps  {job.name}", markup=False, highlight=False)

@@ -272,6 +272,7 @@ def test_the_command_runs_all_of_it(claims, tmp_path, monkeypatch):
     fake.scores = lambda name, arm, setup, step: {"x": 0.5}
     assert claims["run"].main([*arguments, "--only", "attribution"], fake) == 0
     assert {name.split("/")[0] for name, _, _ in fake.ran} == {"attribution", "house_rules_codes"}
+    assert "house_rules_codes/rl_lr0.001_0" in {name for name, _, _ in fake.ran}, "unswept, RL gets the best known rate"
     assert claims["make_results"].main([str(out / "results.json"), "-o", str(tmp_path / "R.md")]) == 0
     assert (tmp_path / "R.md").read_text().startswith("# Results")
     assert claims["run"].main(["--plan"]) == 0
