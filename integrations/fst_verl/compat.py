@@ -63,6 +63,14 @@ TRAINER_METHODS = (
     "_add_batch_to_generate",
 )
 
+TRAINER_CALLS = (
+    # methods of a running trainer that are called from outside
+    "_balance_batch",
+    "_compute_old_log_prob",
+    "_compute_ref_log_prob",
+    "_compute_reward_colocate",
+)
+
 TRAINER_ATTRIBUTES = (
     # attributes of a running trainer that are read
     "config",
@@ -74,6 +82,11 @@ TRAINER_ATTRIBUTES = (
     "val_dataloader",
     "replay_buffer",
     "agent_loop_manager",
+    "checkpoint_manager",
+    "reward_loop_manager",
+    "total_training_steps",
+    "trainer_mode",
+    "use_reference_policy",
 )
 
 

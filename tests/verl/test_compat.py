@@ -1,5 +1,7 @@
 """Every verl name that is used exists in the verl that is installed."""
 
+import ast
+import importlib
 import importlib.metadata
 import inspect
 import subprocess
@@ -30,9 +32,27 @@ def test_a_missing_name_is_told_with_the_supported_versions(monkeypatch):
 @pytest.mark.parametrize("base", ["PPOTrainerSync", "PPOTrainerColocateAsync"])
 def test_the_trainers_have_the_methods_that_ours_extend(base):
     cls = compat.resolve(base)
-    assert [m for m in compat.TRAINER_METHODS if not hasattr(cls, m)] == []
+    assert [m for m in (*compat.TRAINER_METHODS, *compat.TRAINER_CALLS) if not hasattr(cls, m)] == []
     source = "".join(inspect.getsource(c) for c in cls.__mro__ if c is not object)
     assert [a for a in compat.TRAINER_ATTRIBUTES if f"self.{a}" not in source] == []
+
+
+@pytest.mark.parametrize("module", ["drift", "bridge"])
+def test_nothing_else_of_a_running_trainer_is_used(module):
+    source = inspect.getsource(importlib.import_module(f"fst_verl.{module}"))
+    trainers = [
+        n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Attribute) and "trainer" in names_of(n.value)
+    ]
+    used = {node.attr for node in trainers}
+    assert len(used) > 5 and used <= {*compat.TRAINER_CALLS, *compat.TRAINER_ATTRIBUTES}
+
+
+def names_of(node):
+    """`trainer` and `self.trainer`, but not `config.trainer`."""
+    if isinstance(node, ast.Name):
+        return {node.id}
+    own = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+    return {node.attr} if own else set()
 
 
 def test_ours_overrides_nothing_else():
