@@ -68,7 +68,7 @@ def _gaps(trainer: Any, batch: Any, arm_of: Mapping[str, str]) -> list[tuple[str
     """(arm, log p - log p_ref of each sampled token) for every trajectory of the batch."""
     import transfer_queue as tq
 
-    step, servers, worker = trainer.global_steps, trainer.checkpoint_manager, trainer.config.actor_rollout_ref
+    step, servers, config = trainer.global_steps, trainer.checkpoint_manager, trainer.config.actor_rollout_ref
     uids = list(batch["uid"])
     tag = {"is_prompt": True, "status": "pending", "global_steps": step}
     tq.kv_batch_put(keys=uids, partition_id=PARTITION, tags=[dict(tag) for _ in uids])
@@ -81,7 +81,7 @@ def _gaps(trainer: Any, batch: Any, arm_of: Mapping[str, str]) -> list[tuple[str
         servers.abort_replicas()
     servers.sleep_replicas()
     # verl fills up to whole mini-batches only at steps that update the actor; its forward passes need them at all steps
-    whole = worker.actor.ppo_mini_batch_size * worker.rollout.n
+    whole = config.actor.ppo_mini_batch_size * config.rollout.n
     done = names.upsample_batch(done, whole, trainer.tokenizer.eos_token_id)
     done = trainer._balance_batch(done, metrics={})
     done = trainer._compute_ref_log_prob(trainer._compute_old_log_prob(done, metrics={}), metrics={})
