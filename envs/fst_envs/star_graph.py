@@ -23,6 +23,11 @@ NO_NUMBERS = (
     " to the goal, both included."
 )
 """The two sentences that tell the format."""
+WRONG_START = "The path must begin at the start {a}, but it begins at {b}."
+NO_EDGE = "The path goes from {a} to {b}, but the graph has no edge {a} -> {b}."
+WRONG_END = "The path must end at the goal {a}, but it ends at {b}: work backwards from {a}."
+WRONG_EDGE = "The first wrong edge is {a} -> {b}."
+"""What is said of a walk that is none."""
 _PATH = re.compile(r"<path>(.*?)</path>", re.DOTALL)
 _NODE = re.compile(r"[0-9]{1,9}")
 
@@ -100,14 +105,12 @@ class StarGraph(ReasoningEnv):
     def _wrong_edge(self, walk: list[int]) -> str:
         edges, start, goal = set(self.edges), self.path[0], self.path[-1]
         if walk[0] != start:
-            return f"The path must begin at the start {start}, but it begins at {walk[0]}."
+            return WRONG_START.format(a=start, b=walk[0])
         for a, b in zip(walk, walk[1:], strict=False):
             if (a, b) not in edges:
-                return f"The path goes from {a} to {b}, but the graph has no edge {a} -> {b}."
+                return NO_EDGE.format(a=a, b=b)
         if walk[-1] != goal:
             wrong = next(((a, b) for a, b in zip(walk, walk[1:], strict=False) if b not in self.path), None)
-            leads = f" The first wrong edge is {wrong[0]} -> {wrong[1]}." if wrong else ""
-            return (
-                f"The path must end at the goal {goal}, but it ends at {walk[-1]}: work backwards from {goal}.{leads}"
-            )
+            said = [WRONG_END.format(a=goal, b=walk[-1])]
+            return " ".join(said + ([WRONG_EDGE.format(a=wrong[0], b=wrong[1])] if wrong else []))
         return ""

@@ -294,6 +294,16 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, torch):
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
+def test_the_command_tells_what_cannot_be_built(tmp_path, torch):
+    from fst_plugin.cli import app
+    from typer.testing import CliRunner
+
+    (tmp_path / "thesis.txt").write_text("years of work")
+    for arguments, text in ((["--reads", "letters"], "use one of rules, graphs"), ([], "holds no tiny policy")):
+        result = CliRunner().invoke(app, ["tiny-policy", str(tmp_path), *arguments], env={"COLUMNS": "200"})
+        assert result.exit_code == 1 and text in result.output
+
+
 def test_building_leaves_the_callers_torch_as_it_was(tmp_path, torch):
     from fst_envs.tiny_policy import build
 

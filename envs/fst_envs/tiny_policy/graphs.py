@@ -15,7 +15,7 @@ import random
 import re
 from typing import TYPE_CHECKING
 
-from ..star_graph import NO_NUMBERS, NO_TAGS, ask, draw
+from ..star_graph import NO_EDGE, NO_NUMBERS, NO_TAGS, WRONG_EDGE, WRONG_END, WRONG_START, ask, draw
 from . import language as lang
 from .chats import Chat, Turn
 from .dialect import HEAD, Dialect
@@ -30,12 +30,7 @@ TAGS = ("path", "walk", "route")
 MARKS = {"commas": ",", "dashes": "-", "stars": "*"}
 UNASKED = "then"
 KIND = "nodes"
-BAD_WALKS = (
-    "The path must begin at the start {a}, but it begins at {b}.",
-    "The path goes from {a} to {b}, but the graph has no edge {a} -> {b}.",
-    "The path must end at the goal {a}, but it ends at {b}: work backwards from {a}.",
-    "The first wrong edge is {a} -> {b}.",
-)
+BAD_WALKS = (WRONG_START, NO_EDGE, WRONG_END, WRONG_EDGE)
 """What else the feedback says: true of one graph only, so that a system prompt with it holds nothing to follow."""
 
 
