@@ -295,8 +295,9 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, torch):
 
 
 def test_the_command_tells_what_cannot_be_built(tmp_path, torch):
-    from fst_plugin.cli import app
     from typer.testing import CliRunner
+
+    from fst_plugin.cli import app
 
     (tmp_path / "thesis.txt").write_text("years of work")
     for arguments, text in ((["--reads", "letters"], "use one of rules, graphs"), ([], "holds no tiny policy")):
