@@ -30,7 +30,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join([*sys.path[:2], os.environ.get("PYTHO
 
 import gymnasium as gym  # noqa: E402
 from fst_envs import EnvironmentFault, make  # noqa: E402
-from fst_envs.episode import BlockingEpisode, Episode, play, run  # noqa: E402
+from fst_envs.episodes.episode import BlockingEpisode, Episode, play, run  # noqa: E402
 
 EPISODES = 60  # ours, per environment; a slow one stops after SECONDS
 SECONDS = 5.0  # ours, per environment and way of calling

@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 from rule_world import World
 
-from fst_plugin.gepa_optimizer import GEPAOptimizer
-from fst_plugin.plan import lay_out
+from fst_plugin.evolve.budget import lay_out
+from fst_plugin.evolve.optimizer import GEPAOptimizer
 from fst_plugin.reflection import OfflineReflection
 from fst_plugin.rollouts import Cell, Rollout
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from rule_world import SEED_TEXT, World, seed_prompt
 
-from fst_plugin.gepa_optimizer import GEPAOptimizer
+from fst_plugin.evolve.optimizer import GEPAOptimizer
 from fst_plugin.prompts import Population, Prompt
 from fst_plugin.reflection import OfflineReflection
 from fst_plugin.reflection.base import ReflectionRequest

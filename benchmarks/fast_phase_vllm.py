@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fst_plugin.gepa_optimizer import GEPAOptimizer
+from fst_plugin.evolve.optimizer import GEPAOptimizer
 from fst_plugin.optimizer import Evolution
 from fst_plugin.reflection import OfflineReflection
 from fst_plugin.rollouts import Cell, Rollout
@@ -62,8 +62,8 @@ class Measured:
 
 def measure(model: Path = Path("runs/benchmarks/tiny_policy"), budget: int = 960) -> dict[str, Any]:
     """One launch of verl on the demo's task. Trains the tiny policy first where it is missing."""
-    from fst_envs.tiny_policy import main as build_policy
-    from fst_verl.demo import Setup, arguments
+    from fst_verl.experiments.demo import Setup, arguments
+    from tiny_policy import main as build_policy
 
     build_policy(model.absolute(), 0, False)
     with tempfile.TemporaryDirectory() as folder:

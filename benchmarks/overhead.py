@@ -50,8 +50,8 @@ class Measured:
 
 
 def run(arm: str, steps: int, model: Path) -> Measured:
-    from fst_verl.demo import Setup, arguments
-    from fst_verl.launch import METRICS_FILE, launch
+    from fst_verl.experiments.demo import Setup, arguments
+    from fst_verl.experiments.launch import METRICS_FILE, launch
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=22)
     parser.add_argument("--model", type=Path, default=Path("runs/benchmarks/tiny_policy"))
     given = parser.parse_args()
-    from fst_envs.tiny_policy import main as build_policy
+    from tiny_policy import main as build_policy
 
     model = given.model.absolute()
     build_policy(model, 0, False)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from fst_envs.cli import app as environments
-from fst_envs.cli import visible
+from fst_envs.commands import app as environments
+from fst_envs.commands import visible
 from rich.console import Console
 from rich.table import Table
 
-from .analysis import cli as analysis
+from .analysis import commands as analysis
 
 app = typer.Typer(
     help="Fast-Slow Training: evolved prompts beside RL.", no_args_is_help=True, pretty_exceptions_show_locals=False
@@ -79,8 +79,8 @@ def prompts(
     everything: Annotated[bool, typer.Option("--all", help="also the prompts that were not carried on")] = False,
 ) -> None:
     """Lists the prompts of a run with their lineage and scores."""
-    from . import lineage
-    from .cycle_record import diff as text_diff
+    from .record import lineage
+    from .record.cycles import diff as text_diff
 
     try:
         if best:
@@ -120,7 +120,7 @@ def probe(
     Takes the arguments of `python -m verl.trainer.main_ppo ... +fst=default`.
     """
     try:
-        from fst_verl import probe as probing
+        from fst_verl.experiments import probe as probing
     except ImportError as error:
         console.print(f"[red]fst probe needs verl ({error}): pip install 'fst-plugin\\[verl]'[/red]")
         raise typer.Exit(2) from None
@@ -132,7 +132,7 @@ def probe(
     console.print(probing.table(found))
     console.print(found.verdict(), markup=False)
     if json_file:
-        from .atomic import write_json
+        from .record.atomic import write_json
 
         write_json(json_file, found.to_json())
 
@@ -145,7 +145,7 @@ def tiny_policy(
     force: Annotated[bool, typer.Option(help="train again even where the same model stands already")] = False,
 ) -> None:
     """Trains a tiny policy (a few minutes on CPU) and prints how reliably it follows what its prompt says."""
-    from fst_envs.tiny_policy import main
+    from tiny_policy import main
 
     try:
         main(folder, seed, force, reads)
@@ -170,9 +170,9 @@ def demo(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     try:
-        from fst_envs.tiny_policy import main as build_policy
-        from fst_verl import demo as runs
-        from fst_verl import demo_report as report
+        from fst_verl.experiments import demo as runs
+        from fst_verl.experiments import demo_report as report
+        from tiny_policy import main as build_policy
     except ImportError as error:
         console.print(f"[red]the demo needs verl on CPU ({error}): run it with make demo[/red]")
         raise typer.Exit(2) from None

@@ -14,20 +14,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from . import state as durable
-from .atomic import set_aside
 from .config import FSTConfig
-from .cycle_record import write_cycle
-from .factory import Policy, build_optimizer, build_reflection
-from .journal import Journal, JournalMismatch
+from .evolve.build import build_optimizer
 from .optimizer import Evolution
+from .policy import Policy
 from .prompts import Population, Prompt, text_digest
+from .record import state as durable
+from .record.atomic import set_aside
+from .record.cycles import write_cycle
+from .record.journal import Journal, JournalMismatch
+from .record.slow_scores import SlowScores, traces_digest
+from .record.state import State
 from .reflection.base import ReflectionRequest
+from .reflection.build import build_reflection
 from .reflection.draft import Drafted
 from .rollouts import Evaluate, Problem, Rollout, Trace
 from .schedule import Schedule
-from .slow_scores import SlowScores, traces_digest
-from .state import State
 
 NO_MATTER: dict[str, Any] = {
     "validate_seed": True,

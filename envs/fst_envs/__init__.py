@@ -14,14 +14,14 @@ from .make import TextEnv, make
 from .spaces import UnicodeText
 
 ENVIRONMENTS = {
-    "fst/HouseRules-v0": "fst_envs.house_rules:HouseRules",
-    "fst/SecondTry-v0": "fst_envs.second_try:SecondTry",
+    "fst/HouseRules-v0": "fst_envs.house.rules:HouseRules",
+    "fst/SecondTry-v0": "fst_envs.house.second_try:SecondTry",
     "fst/StarGraph-v0": "fst_envs.star_graph:StarGraph",
-    "fst/ReasoningGym-v0": "fst_envs.reasoning_gym:ReasoningGym",
-    "fst/CodeIO-v0": "fst_envs.paper_tasks:CodeIO",
-    "fst/HoVer-v0": "fst_envs.paper_tasks:HoVer",
-    "fst/Polaris-v0": "fst_envs.paper_tasks:Polaris",
-    "fst/Physics-v0": "fst_envs.paper_tasks:Physics",
+    "fst/ReasoningGym-v0": "fst_envs.reasoning.env:ReasoningGym",
+    "fst/CodeIO-v0": "fst_envs.files.paper_tasks:CodeIO",
+    "fst/HoVer-v0": "fst_envs.files.paper_tasks:HoVer",
+    "fst/Polaris-v0": "fst_envs.files.paper_tasks:Polaris",
+    "fst/Physics-v0": "fst_envs.files.paper_tasks:Physics",
     "fst/Gem-v0": "fst_envs.adapters.gem:Gem",
     "fst/TextArena-v0": "fst_envs.adapters.textarena:TextArena",
     "fst/OpenEnv-v0": "fst_envs.adapters.openenv:OpenEnv",

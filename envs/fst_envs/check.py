@@ -28,7 +28,7 @@ from gymnasium.utils.env_checker import check_env
 
 from . import ENVIRONMENTS
 from .base import SPLITS, EnvironmentFault, ReasoningEnv
-from .episode import BlockingEpisode, run
+from .episodes.episode import BlockingEpisode, run
 from .make import make
 
 INSTANCES = 8  # ours: per split
@@ -119,7 +119,7 @@ def targets() -> list[tuple[str, dict[str, Any]]]:
     found: list[tuple[str, dict[str, Any]]] = []
     for name in ENVIRONMENTS:
         if name == "fst/ReasoningGym-v0":
-            from .reasoning_gym import EAGER, tasks
+            from .reasoning.env import EAGER, tasks
 
             if importlib.util.find_spec("reasoning_gym") is not None:
                 found += [(f"fst_envs:{name}", {"task": t} | ({"size": 500} if t in EAGER else {})) for t in tasks()]
@@ -130,7 +130,7 @@ def targets() -> list[tuple[str, dict[str, Any]]]:
 
 def left_out() -> dict[str, str]:
     """Name -> why `check_all` does not check it."""
-    from .reasoning_gym import DENIED
+    from .reasoning.env import DENIED
 
     found = {name: f"needs {what}" for name, what in NEED_ARGUMENTS.items() if name in ENVIRONMENTS}
     if importlib.util.find_spec("reasoning_gym") is None:

@@ -12,8 +12,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from fst_envs.base import EnvironmentFault
-from fst_envs.episode import BlockingEpisode, run
+from .base import EnvironmentFault
+from .episodes.episode import BlockingEpisode, run
 
 
 def score(

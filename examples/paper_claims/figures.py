@@ -11,12 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fst_envs.tasks import task_names
+from fst_envs.task_schedule import task_names
 from plan import ABLATIONS, EQUAL, MEANING, PROBED, ZERO, Plan, stage_tasks
 
 from fst_plugin.analysis import attribution, compare, curves, read
 from fst_plugin.analysis.run import Run, RunError
-from fst_plugin.atomic import write_json
+from fst_plugin.record.atomic import write_json
 
 DONE = "result.json"
 AGAINST_RL = ("steps_ratio", "rollouts_ratio", "asymptote_gain", "kl_ratio_at_matched_reward")

@@ -14,7 +14,7 @@ from typing import Any
 
 from figures import NOT_ASKED
 
-from fst_plugin.atomic import write_text
+from fst_plugin.record.atomic import write_text
 
 NEVER = "never"
 """Infinity in results.json: of steps, never reached; of scores, those of RL are 0."""

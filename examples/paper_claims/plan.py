@@ -1,8 +1,9 @@
-"""What is run: every run is a `Job`, plain data, and one `python -m verl.trainer.main_ppo` through `fst_verl.demo`.
+"""What is run: every run is a `Job`, plain data, and one `python -m verl.trainer.main_ppo` through
+`fst_verl.experiments.demo`.
 
 Jobs come in three waves, since a later one needs what an earlier one found: `sweep` (RL's learning rate), `main` (all
 arms at RL's best rate, continual runs, ablations), `after` (runs that start from trained weights or prompts).
-Settings that differ from the paper's are those of `fst_verl.demo.Setup`, and the lengths below (ours).
+Settings that differ from the paper's are those of `fst_verl.experiments.demo.Setup`, and the lengths below (ours).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from fst_verl.demo import Setup
+from fst_verl.experiments.demo import Setup
 
 RULES, TRY, STAR = (f"fst_envs:fst/{name}-v0" for name in ("HouseRules", "SecondTry", "StarGraph"))
 

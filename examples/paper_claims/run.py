@@ -26,12 +26,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from figures import reward, write_results
-from fst_verl import demo
-from fst_verl.launch import check_jobs
+from fst_verl.experiments import demo
+from fst_verl.experiments.launch import check_jobs
 from plan import CLAIMS, GRAPH, QUICK, QUICK_RATE, RATES, TASKS, Job, Lengths, Plan, with_prompt
 from rich.console import Console
 
-from fst_plugin.atomic import write_json
+from fst_plugin.record.atomic import write_json
 
 HERE = Path(__file__).resolve().parent
 DONE = "result.json"
@@ -168,7 +168,7 @@ def main(given: Sequence[str] | None = None, run_arm: RunArm = demo.run_arm) -> 
     given_model = args.model and args.model.absolute()
     models = Models(given_model or out / "tiny_policy", given_model or out / "tiny_policy_graphs")
     if args.model is None:
-        from fst_envs.tiny_policy import main as build_policy
+        from tiny_policy import main as build_policy
 
         build_policy(models.rules)
         if "zero_start" in claims:

@@ -12,8 +12,8 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from . import asymptote, curves
+from .costs import Ledger, ledger
 from .curves import Interval
-from .ledger import Ledger, ledger
 from .run import Run, RunError
 
 NEVER = "never"

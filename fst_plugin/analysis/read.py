@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..cycle_record import CANDIDATES_FILE, LEDGER_FILE
-from ..journal import CALLS_FILE, EVOLUTION_FILE, IDENTITY_FILE
 from ..prompts import Population, Prompt
-from ..state import STATE_FILE
+from ..record.cycles import CANDIDATES_FILE, LEDGER_FILE
+from ..record.journal import CALLS_FILE, EVOLUTION_FILE, IDENTITY_FILE
+from ..record.state import STATE_FILE
 from .run import Cycle, Run, RunError, Step
 
 ATTRIBUTION_FILE = "attribution.json"

@@ -13,9 +13,8 @@ from fst_plugin.config import FSTConfig, Problem
 from fst_plugin.imports import load
 from fst_plugin.prompts import text_digest
 
-from .compat import names
+from .compat import MODES, names
 from .dataset import config_problems
-from .hydra_door import MODES
 
 SHORTEST_PROBLEM = 16
 """Tokens that are left for the problem itself at the very least (ours)."""

@@ -8,6 +8,9 @@ from typing import Any
 
 SUPPORTED = ("0.9.0", "0.9.1")
 
+MODES = {"sync": "fst_sync", "colocate_async": "fst_colocate_async"}
+"""verl's trainer mode -> ours that wraps it."""
+
 TABLE: dict[str, str] = {
     # name here -> module:attribute in verl, or a module
     "PPOTrainerSync": "verl.trainer.ppo.v1:PPOTrainerSync",

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from .observations import Neutral
+from .episodes.neutral import Neutral
 
 EPISODE_LOOP = "fst_episode"
 """Agent loop that plays multi-turn rows."""
@@ -20,8 +20,8 @@ class EnvDataset(Dataset):
     The two splits share no problem. `data.env.system_prompt`, where set, stands before every problem. With
     `data.env.multi_turn` the rows are played as episodes by the agent loop `fst_episode`, which brings the reward
     along. With `data.env.tasks` the rows of several environments stand in the order of a schedule (see
-    `fst_envs.tasks`), and verl must not shuffle them. Questions are sent as they are, save that nothing in them acts
-    as a control token of `tokenizer`. Raises ValueError where the split is not one of the two, an
+    `fst_envs.task_schedule`), and verl must not shuffle them. Questions are sent as they are, save that nothing in them
+    acts as a control token of `tokenizer`. Raises ValueError where the split is not one of the two, an
     episode's settings are not valid, or a schedule cannot be kept.
     """
 
@@ -76,7 +76,7 @@ def _single(env: Mapping[Any, Any]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _scheduled(env: Mapping[Any, Any], config: Any) -> dict[str, list[dict[str, Any]]]:
-    from fst_envs import tasks
+    from fst_envs import task_schedule as tasks
 
     return tasks.load(tasks.stages(env["tasks"], config.train_batch_size, env["train_size"]), env["val_size"])
 
@@ -86,7 +86,7 @@ def schedule_problems(env: Mapping[Any, Any], data: Any, steps: int | None = Non
 
     env: `data.env` as plain data. data: the `data` node. steps: RL steps of the run, where known.
     """
-    from fst_envs import tasks
+    from fst_envs import task_schedule as tasks
 
     batch, size = int(data.train_batch_size), int(env["train_size"])
     found = [(f"data.env.tasks{place}", message) for place, message in tasks.problems(env["tasks"], batch, size)]
@@ -127,7 +127,7 @@ def config_problems(config: Any) -> list[tuple[str, str]]:
 
 def _check_episode(env: Mapping[Any, Any]) -> None:
     """Raises ValueError, in the driver and once, for what would fail every single episode later."""
-    from fst_envs.episode import Episode
+    from fst_envs.episodes.episode import Episode
 
     for task in env.get("tasks") or [env]:
         try:

@@ -16,8 +16,8 @@ import numpy as np
 
 from .agent_loop import CONTEXT_LOOP
 from .assignment import COLUMN, row_column
-from .bridge import PARTITION
 from .compat import names
+from .fast_rollouts import PARTITION
 from .validation import BEST, SEED
 
 KEYS = {BEST: "fst/kl_to_base", SEED: "fst/kl_to_base_seed_prompt"}

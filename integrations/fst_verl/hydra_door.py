@@ -12,8 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fst_plugin.config import ConfigError
 
-MODES = {"sync": "fst_sync", "colocate_async": "fst_colocate_async"}
-"""verl's trainer mode -> ours that wraps it."""
+from .compat import MODES
 
 
 class FSTSearchPath(SearchPathPlugin):

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fst_plugin.atomic import sync_folder
+from fst_plugin.record.atomic import sync_folder
 from fst_plugin.rollouts import Problem
 
-from . import rows
+from . import batches as rows
 
 
 class LookAhead:

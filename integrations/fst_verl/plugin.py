@@ -19,7 +19,7 @@ from .compat import module_of
 PARTS = {
     # module whose import is awaited: our modules, which register what they hold
     "hydra": ("hydra_door",),
-    module_of("register_agent_loop"): ("agent_loop", "episode_loop"),
+    module_of("register_agent_loop"): ("agent_loop", "episodes.agent_loop"),
     module_of("register_adv_est"): ("loss",),
     module_of("register_trainer"): ("trainer",),
 }
@@ -28,7 +28,7 @@ PARTS = {
 def _load() -> None:
     from wrapt import register_post_import_hook
 
-    from . import cpu
+    from .cpu import platform as cpu
 
     if cpu.wanted():
         _told(cpu.activate)

@@ -17,21 +17,23 @@ from uuid import uuid4
 
 from omegaconf import DictConfig, open_dict
 
-from fst_plugin import state as durable
-from fst_plugin.atomic import set_aside
 from fst_plugin.config import TASK_AGNOSTIC_SEED, ConfigError
-from fst_plugin.factory import Policy
 from fst_plugin.fast_weights import FastWeights
+from fst_plugin.policy import Policy
 from fst_plugin.prompts import Prompt, text_digest
+from fst_plugin.record import state as durable
+from fst_plugin.record.atomic import set_aside
+from fst_plugin.record.slow_scores import SlowScores
 from fst_plugin.rollouts import Problem, Rollout, problem_id
-from fst_plugin.slow_scores import SlowScores
 
-from . import check, drift, episode_metrics, rows, tables
+from . import batches as rows
+from . import check, drift
+from . import wandb_tables as tables
 from .agent_loop import CONTEXT_LOOP
 from .assignment import COLUMN, row_column
-from .bridge import Bridge
-from .compat import names
-from .hydra_door import MODES
+from .compat import MODES, names
+from .episodes import metrics as episode_metrics
+from .fast_rollouts import Bridge
 from .lookahead import LookAhead
 from .validation import BEST, SEED, PairedLoader, relabel
 

@@ -7,8 +7,8 @@ import json
 
 from fst_envs import ENVIRONMENTS
 from fst_envs.check import NEED_ARGUMENTS, targets
-from fst_envs.cli import app
-from fst_envs.reasoning_gym import DENIED
+from fst_envs.commands import app
+from fst_envs.reasoning.env import DENIED
 from typer.testing import CliRunner
 
 

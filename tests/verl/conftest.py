@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
+RUNS = Path(__file__).parent / "runs"
+PROBES = RUNS / "probes"
 TIMEOUT_S = 900
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -20,7 +21,7 @@ TEMPLATE = (
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if HERE in item.path.parents:
+        if RUNS in item.path.parents:
             item.add_marker(pytest.mark.verl)
 
 
@@ -111,7 +112,7 @@ class Launch:
             "actor_rollout_ref.rollout.max_num_batched_tokens": 1024,
             "actor_rollout_ref.rollout.agent.agent_loop_config_path": world / "loops.yaml",
             "actor_rollout_ref.rollout.agent.default_agent_loop": "recording",
-            "reward.custom_reward_function.path": HERE / "probe_reward.py",
+            "reward.custom_reward_function.path": PROBES / "probe_reward.py",
             "trainer.logger": "[console,file]",
             "trainer.val_before_train": "false",
             "trainer.test_freq": -1,
@@ -123,7 +124,7 @@ class Launch:
         self.metrics_file = out / f"metrics_{time.monotonic_ns()}.jsonl"
         self.environment = {
             **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONPATH": os.pathsep.join([str(PROBES), os.environ.get("PYTHONPATH", "")]),
             "VERL_USE_EXTERNAL_MODULES": "probe",
             "VERL_FILE_LOGGER_PATH": str(self.metrics_file),
             "PROBE_DIR": str(out),

@@ -37,7 +37,7 @@ def test_the_trainers_have_the_methods_that_ours_extend(base):
     assert [a for a in compat.TRAINER_ATTRIBUTES if f"self.{a}" not in source] == []
 
 
-@pytest.mark.parametrize("module", ["drift", "bridge"])
+@pytest.mark.parametrize("module", ["drift", "fast_rollouts"])
 def test_nothing_else_of_a_running_trainer_is_used(module):
     source = inspect.getsource(importlib.import_module(f"fst_verl.{module}"))
     trainers = [

@@ -9,7 +9,8 @@ import pytest
 pytest.importorskip("verl")
 
 import torch  # noqa: E402
-from fst_verl import drift, rows  # noqa: E402
+from fst_verl import batches as rows
+from fst_verl import drift  # noqa: E402
 from fst_verl.agent_loop import CONTEXT_LOOP  # noqa: E402
 from fst_verl.compat import names  # noqa: E402
 from fst_verl.validation import BEST, SEED, PairedLoader  # noqa: E402

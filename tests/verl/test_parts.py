@@ -5,9 +5,9 @@ import pytest
 pytest.importorskip("verl")
 
 import numpy as np  # noqa: E402
-from fst_verl import rows  # noqa: E402
-from fst_verl.bridge import Bridge  # noqa: E402
+from fst_verl import batches as rows  # noqa: E402
 from fst_verl.compat import names  # noqa: E402
+from fst_verl.fast_rollouts import Bridge  # noqa: E402
 from fst_verl.lookahead import LookAhead  # noqa: E402
 
 from fst_plugin import Cell, Prompt  # noqa: E402

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..base import EnvironmentFault
-from ..data_files import FileEnv, Record, Source
+from ..files.data_files import FileEnv, Record, Source
 from ..make import made_feedback
 from .common import USES_GLOBAL_RNG, library, seed_global
 

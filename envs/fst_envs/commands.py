@@ -1,0 +1,233 @@
+"""The `fst env` commands, also `python -m fst_envs.commands`: list, show, check, play and export environments.
+
+What an environment says is shown as data: no markup is read in it, and control characters are written out.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import unicodedata
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+app = typer.Typer(help="Text environments: look at them, check them, play them.", no_args_is_help=True)
+console = Console()
+_errors = Console(stderr=True)
+
+Kwargs = Annotated[str, typer.Option("--kwargs", help="arguments of the environment, JSON: '{\"degree\": 3}'")]
+Split = Annotated[str, typer.Option(help="train, val, test or anchor")]
+EnvId = Annotated[str, typer.Argument(metavar="ID", help="module:namespace/Name-v0, or an own one: fst/StarGraph-v0")]
+
+EXTRAS = {  # id -> (extra that brings its library, module of the library)
+    "fst/ReasoningGym-v0": ("reasoning-gym", "reasoning_gym"),
+    "fst/Gem-v0": ("gem", "gem"),
+    "fst/TextArena-v0": ("textarena", "textarena"),
+    "fst/OpenEnv-v0": ("openenv", "openenv"),
+    "fst/SkyRLGym-v0": ("skyrl-gym", "skyrl_gym"),
+    "fst/Polaris-v0": ("math", "math_verify"),
+    "fst/Physics-v0": ("math", "math_verify"),
+}
+
+
+def visible(text: str) -> str:
+    """A text as it may be shown: control, format and surrogate characters but the line feed are written as escapes."""
+    return "".join(c if c == "\n" or unicodedata.category(c)[0] != "C" else ascii(c)[1:-1] for c in text)
+
+
+def _say(label: str, text: Any, style: str = "bold") -> None:
+    shown = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False, default=str)
+    if label:
+        console.print(Text(visible(label), style=style), end=" ")
+    console.print(visible(shown), markup=False, highlight=False, soft_wrap=True)
+
+
+def _fail(message: str) -> typer.Exit:
+    _errors.print(visible(message), style="red", markup=False, highlight=False, soft_wrap=True)
+    return typer.Exit(1)
+
+
+def _full(env_id: str) -> str:
+    from . import ENVIRONMENTS
+
+    return f"fst_envs:{env_id}" if env_id in ENVIRONMENTS else env_id
+
+
+def _kwargs(text: str) -> dict[str, Any]:
+    try:
+        kwargs = json.loads(text)
+    except ValueError as e:
+        raise _fail(f"--kwargs {text!r} is not JSON: {e}") from None
+    if not isinstance(kwargs, dict):
+        raise _fail(f"--kwargs {text!r} must be a JSON object, such as '{{\"degree\": 3}}'")
+    return kwargs
+
+
+def _make(env_id: str, kwargs: str) -> Any:
+    from .make import make
+
+    try:
+        return make(_full(env_id), **_kwargs(kwargs))
+    except typer.Exit:
+        raise
+    except Exception as e:
+        raise _fail(f"{env_id}: {e}") from None
+
+
+@app.command("list")
+def list_() -> None:
+    """Lists the own environments and adapters, and whether what they need is installed."""
+    from . import ENVIRONMENTS
+
+    table = Table("id", "what", "extra", "installed")
+    for name, entry_point in ENVIRONMENTS.items():
+        extra, module = EXTRAS.get(name, ("", ""))
+        there = "" if not module else "yes" if importlib.util.find_spec(module) else "no"
+        table.add_row(name, escape(_what(entry_point, list(ENVIRONMENTS.values()))), extra, there)
+    console.print(table)
+
+
+def _what(entry_point: str, all_: list[str]) -> str:
+    """The first line that a module, or one of its several environments, says of itself."""
+    module, _, name = entry_point.partition(":")
+    found: Any = importlib.import_module(module)
+    if sum(other.startswith(f"{module}:") for other in all_) > 1:
+        found = getattr(found, name)
+    return (found.__doc__ or "").strip().partition("\n")[0].partition(": `")[0]
+
+
+@app.command()
+def show(
+    env_id: EnvId,
+    index: Annotated[int, typer.Option(help="which instance")] = 0,
+    split: Split = "train",
+    kwargs: Kwargs = "{}",
+) -> None:
+    """Shows one instance: what it asks, and what else is known of it."""
+    env = _make(env_id, kwargs)
+    try:
+        question, info = env.reset(options={"index": index, "split": split})
+    except Exception as e:
+        raise _fail(f"{env_id}: {e}") from None
+    finally:
+        env.close()
+    for key, value in info.items():
+        _say(f"{key}:", value)
+    console.print()
+    _say("", question)
+
+
+@app.command()
+def play(
+    env_id: EnvId,
+    index: Annotated[int, typer.Option(help="which instance")] = 0,
+    split: Split = "train",
+    kwargs: Kwargs = "{}",
+) -> None:
+    """Plays an episode by hand: one line is one answer (\\n in it is a line break); Ctrl-D ends it."""
+    env = _make(env_id, kwargs)
+    try:
+        observation, _ = env.reset(options={"index": index, "split": split})
+        done = False
+        while not done:
+            _say("", observation)
+            try:
+                text = console.input("[bold green]> [/bold green]")
+            except (EOFError, KeyboardInterrupt):
+                break
+            observation, reward, terminated, truncated, info = env.step(text.replace("\\n", "\n"))
+            _say("reward", f"{reward:g}")
+            _say("feedback", info["feedback"])
+            done = terminated or truncated
+    except typer.Exit:
+        raise
+    except Exception as e:
+        raise _fail(f"{env_id}: {e}") from None
+    finally:
+        env.close()
+
+
+@app.command()
+def check(
+    env_id: Annotated[str, typer.Argument(metavar="[ID]", help="an environment; or --all")] = "",
+    all_: Annotated[bool, typer.Option("--all", help="every own environment and reasoning-gym task")] = False,
+    kwargs: Kwargs = "{}",
+    instances: Annotated[int, typer.Option(help="instances per split")] = 8,
+    jobs: Annotated[int, typer.Option(help="processes, with --all")] = 2,
+    json_file: Annotated[Path | None, typer.Option("--json", help="also write what was found to this file")] = None,
+) -> None:
+    """Checks whether an environment is fit to train on; exit status 1 where one is not."""
+    from . import check as checks
+
+    if all_ == bool(env_id):
+        raise _fail("name one environment, or give --all")
+    if all_:
+        found = []
+        for report in checks.check_all(jobs=jobs, instances=instances):
+            found.append(report)
+            if not report.ok:
+                _tell(report)
+    else:
+        found = [checks.check(_full(env_id), _kwargs(kwargs), instances=instances)]
+    left_out = checks.left_out() if all_ else {}
+    table = Table("environment", "", "reset ms", "step ms", "MB", "gold", "overlap", "feedback")
+    for report in found:
+        memory = "" if report.memory_mb is None else f"{report.memory_mb:.0f}"
+        numbers = (f"{report.reset_ms:.2f}", f"{report.step_ms:.2f}", memory, f"{report.gold:.0%}")
+        verdict = "[green]ok" if report.ok else "[red]no"
+        table.add_row(escape(report.name), verdict, *numbers, f"{report.overlap:.0%}", report.feedback)
+    console.print(table)
+    for report in found:
+        if not all_ or not report.ok:
+            _tell(report)
+    for name, reason in left_out.items():
+        _say(f"not checked: {name}:", reason, "dim")
+    bad = sum(not report.ok for report in found)
+    console.print(f"{len(found)} checked, {bad} with problems, {sum(r.seconds for r in found):.0f} s of checking")
+    if json_file is not None:
+        data = {"ok": not bad, "environments": [r.as_dict() for r in found], "not_checked": left_out}
+        json_file.write_text(json.dumps(data, indent=1) + "\n")
+    raise typer.Exit(1 if bad else 0)
+
+
+def _tell(report: Any) -> None:
+    for problem in report.problems:
+        _say(f"{escape(report.name)}:", problem, "red")
+    for note in report.notes:
+        _say(f"{escape(report.name)}:", note, "dim")
+
+
+@app.command()
+def export(
+    env_id: EnvId,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="ends in .parquet or .jsonl")],
+    n: Annotated[int, typer.Option(min=1, help="rows")] = 1000,
+    split: Split = "train",
+    start: Annotated[int, typer.Option(help="first index")] = 0,
+    repeat: Annotated[bool, typer.Option(help="allow one question several times")] = False,
+    kwargs: Kwargs = "{}",
+) -> None:
+    """Writes rows in verl's schema, for `data.train_files` (its reward function: fst_envs/score.py compute_score)."""
+    from .export import ENDINGS, write_rows
+    from .instances import rows
+
+    arguments = _kwargs(kwargs)
+    if file.suffix not in ENDINGS:
+        raise _fail(f"{file}: a file of rows ends in {' or '.join(ENDINGS)}")
+    try:
+        data = rows(_full(env_id), arguments, split, n, start=start, repeat=repeat)
+        write_rows(data, file)
+    except Exception as e:
+        raise _fail(f"{env_id}: {e}") from None
+    console.print(f"{len(data)} rows of {escape(env_id)} {split} in {escape(str(file))}")
+
+
+if __name__ == "__main__":
+    app()

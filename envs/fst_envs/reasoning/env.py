@@ -1,0 +1,181 @@
+"""All tasks of the reasoning-gym library by one id, single turn.
+
+`gymnasium.make("fst_envs:fst/ReasoningGym-v0", task="path_star", config={"degree": 10})`. The library is an optional
+dependency and runs in a child process (see `reasoning_gym_child` for why). What this adapter settles:
+
+- the library seeds an item by seed + index, so that neighbouring seeds share nearly all items: every split has its own
+  far window (tasks with few distinct items still repeat over splits: de-duplicate by `task_id`);
+- answers stand in the last <answer>...</answer>, else in the last \\boxed{...}; only feedback says so, unless `hint`;
+- many scorers pay parts for a substring: rewards are 0 or 1 unless `binary` is False;
+- `codeio` answers are compared as JSON values, not as text;
+- tasks whose scorer can't be trusted are refused (`DENIED`).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from gymnasium.error import DependencyNotInstalled
+
+from ..answers import HINT, NO_ANSWER, find_answer, first_difference, read_json, short
+from ..base import EnvironmentFault, ReasoningEnv, split_seed
+from ..episodes.child import Child, ChildDied, ChildTimeout
+
+logger = logging.getLogger(__name__)
+
+DENIED: Mapping[str, str] = {
+    "game_of_life_halting": "its scorer pays the full reward for any answer",
+    "puzzle24": "its scorer takes any four numbers that make 24, whatever the question gives",
+    "composite": "it mixes other tasks: make one environment per task",
+}
+EAGER: Mapping[str, int] = {"acre": 20_000, "gsm_symbolic": 20_000, "list_functions": 20_000, "word_ladder": 20_000}
+"""Tasks whose dataset takes time and memory in proportion to its size, and the largest size they get (ours)."""
+MAX_SIZE = 2**25  # ours: leaves room in a split's window for the seeds of items that take another's place
+
+LOAD_TIMEOUT = 60.0  # ours, seconds: the slowest datasets take a few
+SCORE_TIMEOUT = 10.0  # ours, seconds: the slowest scorers take well under one
+
+_child = Child("fst_envs.reasoning.child")
+
+
+def tasks() -> list[str]:
+    """The names of all tasks that can be played. Raises DependencyNotInstalled without the library."""
+    _require_library()
+    return [name for name in _ask({"op": "tasks"}, LOAD_TIMEOUT)["tasks"] if name not in DENIED]
+
+
+class ReasoningGym(ReasoningEnv):
+    """One task of reasoning-gym; single turn.
+
+    task: the library's name of it.
+    config: the task's own settings, in the library's words; "seed" and "size" are the environment's.
+    split, size: as in `ReasoningEnv`; default size 10,000 (ours); at most 2**25, some tasks less (see `EAGER`). `acre`
+        makes other items for another size.
+    binary: reward 1.0 for a full score, else 0.0; default True (ours). False: the library's score, within 0..1.
+    hint: say in the question where the answer must stand; default False (ours): only feedback says it.
+    show_answer: quote a correct answer in the feedback of a wrong one; default True (ours).
+
+    Raises DependencyNotInstalled without the library, ValueError for a task or config that cannot be played.
+    """
+
+    private_answers = True
+
+    def __init__(
+        self,
+        task: str,
+        config: Mapping[str, Any] | None = None,
+        split: str = "train",
+        size: int = 10_000,
+        binary: bool = True,
+        hint: bool = False,
+        show_answer: bool = True,
+    ):
+        super().__init__(split=split, size=size)
+        self.task, self.config = task, dict(config or {})
+        self.binary, self.hint, self.show_answer = binary, hint, show_answer
+        self._request: dict[str, Any] = {}
+        self._answer: str | None = None
+        self._check()
+
+    def _check(self) -> None:
+        if self.task in DENIED:
+            raise ValueError(f"task={self.task!r} is refused: {DENIED[self.task]}")
+        limit = EAGER.get(self.task, MAX_SIZE)
+        if self.size > limit:
+            raise ValueError(f"size={self.size}: {self.task} takes a size of at most {limit}")
+        for key in ("seed", "size"):
+            if key in self.config:
+                raise ValueError(f"config[{key!r}] is the environment's own: leave it out (size is an argument)")
+        known = tasks()
+        if self.task not in known:
+            raise ValueError(f"task={self.task!r} is none of reasoning-gym's: {', '.join(known)}")
+        problem = _ask({"op": "check", **self._where(self.split)}, LOAD_TIMEOUT).get("error")
+        if problem:
+            raise ValueError(f"reasoning-gym refuses config={self.config} for task={self.task!r}: {problem}")
+
+    def _where(self, split: str) -> dict[str, Any]:
+        return {"task": self.task, "config": self.config, "seed": split_seed(split, 0), "size": self.size}
+
+    def load(self, index: int, split: str) -> tuple[str, dict[str, Any]]:
+        self._request = {**self._where(split), "index": index}
+        item = _ask({"op": "load", **self._request}, LOAD_TIMEOUT)
+        if "error" in item:
+            raise EnvironmentFault(f"reasoning-gym could not build {item['error']}")
+        self._answer = item["answer"]
+        question = item["question"].strip() + (HINT if self.hint else "")
+        return question, {"source": f"reasoning_gym/{self.task}", "answer": self._answer}
+
+    def respond(self, text: str) -> tuple[str, float, bool, str]:
+        answer = find_answer(text)
+        if answer is None:
+            return "", 0.0, True, NO_ANSWER
+        score, remark = self._score(answer)
+        if score >= 1.0:
+            return "", 1.0, True, "Correct."
+        feedback = f"Incorrect. The answer was {short(answer, 200)}." + (f" {remark}" if remark else "")
+        if self.show_answer and self._answer:
+            feedback += f" A correct answer is {short(self._answer, 300)}."
+        return "", 0.0 if self.binary else score, True, feedback
+
+    def _score(self, answer: str) -> tuple[float, str]:
+        if self.task == "codeio" and self._answer is not None:
+            difference = _difference(self._answer, answer)
+            if not difference:
+                return 1.0, ""
+            if self.binary:
+                return 0.0, difference
+        try:
+            result = _ask({"op": "score", **self._request, "text": answer}, SCORE_TIMEOUT)
+        except ChildTimeout:
+            return 0.0, "It took too much time or memory to check."
+        if "error" in result:
+            raise EnvironmentFault(f"reasoning-gym could not build {result['error']}")
+        if "raised" in result:
+            logger.debug("reasoning-gym could not check an answer to %s: %s", self.task, result["raised"])
+            return 0.0, "It could not be checked."
+        refused = result.get("refused")
+        return min(1.0, max(0.0, result["score"])), f"An answer here holds {refused}." if refused else ""
+
+
+def _require_library() -> None:
+    if importlib.util.find_spec("reasoning_gym") is None:
+        raise DependencyNotInstalled("fst/ReasoningGym-v0 needs reasoning-gym: pip install 'fst-plugin[reasoning-gym]'")
+
+
+def _difference(expected: str, given: str) -> str | None:
+    """Where two JSON texts first differ, None where they do not."""
+    try:
+        wanted = read_json(expected)
+    except ValueError:  # the library also writes NaN
+        return None if expected.strip() == given.strip() else "It differs from the expected text."
+    try:
+        return first_difference(wanted, read_json(given))
+    except ValueError as e:
+        return f"It is not a JSON value: {e}."
+
+
+def _ask(request: dict[str, Any], timeout: float) -> dict[str, Any]:
+    """Asks the child; where it died, once more with a fresh one. What goes wrong is a fault, unless a score was asked.
+
+    Then a timeout is raised as ChildTimeout, and so is a second death where the child lives on a harmless request: it
+    is the answer that kills it.
+    """
+    try:
+        for _ in range(2):
+            try:
+                return _child.ask(request, timeout)
+            except ChildDied:
+                continue
+        if request["op"] == "score":
+            _child.ask({"op": "tasks"}, LOAD_TIMEOUT)
+            raise ChildTimeout("the process of reasoning-gym died of an answer twice")
+        raise EnvironmentFault(f"the process of reasoning-gym died twice over {request['op']}")
+    except ChildTimeout as e:
+        if request["op"] == "score":
+            raise
+        raise EnvironmentFault(f"reasoning-gym took longer than {timeout:g} s for {request}") from e
+    except ChildDied as e:
+        raise EnvironmentFault(f"the process of reasoning-gym died twice, and on a harmless request: {e}") from e

@@ -1,0 +1,140 @@
+"""`fst report` and `fst compare`, to be mounted on the `fst` command: `register(app)`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from . import EXTRA
+
+Runs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="RUN...",
+        help="[NAME=]PATH[,PATH]: a run's folder, or its log and its checkpoint folder; NAME is <arm>_<seed>",
+    ),
+]
+Baseline = Annotated[str | None, typer.Option(help="arm to compare with; rl, or the one arm without fast weights")]
+Source = Annotated[str | None, typer.Option(help="one validated data source; else the mean over them")]
+PerStep = Annotated[
+    int | None, typer.Option(min=1, help="slow rollouts a step (batch x G), where the log does not tell")
+]
+
+
+def compare(
+    runs: Runs,
+    baseline: Baseline = None,
+    source: Source = None,
+    rollouts_per_step: PerStep = None,
+    ceiling: Annotated[
+        float | None, typer.Option(help="highest reward there can be (1 for accuracies): bounds the asymptotes")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write every figure here; - for the screen")] = None,
+    arms: Annotated[
+        str | None,
+        typer.Option(
+            help="run these first (rl, gepa, fst, comma-separated); RUN... are then a verl command's arguments"
+        ),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="with --arms: how many seeds; {seed} in an argument stands for it")
+    ] = 1,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="with --arms: verl runs at a time; on GPUs within one Ray cluster")
+    ] = 1,
+    out: Annotated[Path, typer.Option(help="with --arms: folder of the runs")] = Path("runs/compare"),
+) -> None:
+    """Compares finished or running runs in one table: reward, steps and rollouts to peak, drift, cost.
+
+    With --arms, runs the arms first, each with every seed, from one verl command:
+
+        fst compare --arms rl,gepa,fst --seeds 3 <all your verl arguments>
+    """
+    from . import compare as comparing
+    from .read import read_all
+    from .run import RunError
+
+    console = Console()
+    if arms is not None:
+        runs = _run_arms(runs, arms, seeds, jobs, out)
+    try:
+        figures = comparing.compare(read_all(runs, rollouts_per_step), baseline, source, ceiling)
+    except RunError as error:
+        _fail(str(error), 1)
+    if json_file is not None and str(json_file) == "-":
+        typer.echo(json.dumps(figures, indent=2, allow_nan=False))
+        return
+    table = Table(title=Text(f"compared with {figures['baseline'] or 'nothing'}"))
+    table.add_column("figure")
+    for arm, found in figures["arms"].items():
+        table.add_column(Text(f"{arm} ({len(found['seeds'])})"), justify="right")
+    for label, cells in comparing.table(figures):
+        table.add_row(label, *map(Text, cells))
+    console.print(table)
+    for line in comparing.notes(figures):
+        console.print(Text(line))
+    if json_file is not None:
+        from ..record.atomic import write_json
+
+        write_json(json_file, figures)
+
+
+def _run_arms(arguments: list[str], arms: str, seeds: int, jobs: int, out: Path) -> list[str]:
+    """Runs what is not finished; returns all runs as `compare` takes them."""
+    try:
+        from fst_verl.experiments.comparison import Comparison
+    except ImportError as error:
+        _fail(f"fst compare --arms needs verl ({error}): pip install 'fst-plugin[verl]'", 2)
+    console = Console(stderr=True)
+    try:
+        comparison = Comparison.of(arguments, arms, seeds, out)
+        with console.status("") as status:
+            return comparison.run(jobs, lambda arm, seed, step: status.update(f"{arm}_{seed}: step {step}"))
+    except (RuntimeError, ValueError) as error:
+        _fail(str(error), 1)
+
+
+def report(
+    runs: Runs,
+    out: Annotated[Path, typer.Option("-o", "--out", help="the page")] = Path("report.html"),
+    pictures: Annotated[Path | None, typer.Option(help="folder for the charts as PNG files")] = None,
+    baseline: Baseline = None,
+    source: Source = None,
+    rollouts_per_step: PerStep = None,
+    title: Annotated[str, typer.Option(help="heading of the page")] = "Fast-Slow Training: report",
+) -> None:
+    """Writes one self-contained page on one or more runs: curves, prompts and where they came from, costs."""
+    from .read import read_all
+    from .run import RunError
+
+    try:
+        from .report import write
+    except ModuleNotFoundError as error:
+        _fail(f"fst report needs {error.name}: {EXTRA}", 2)
+    try:
+        files = write(out, read_all(runs, rollouts_per_step), baseline, source, title, pictures)
+    except RunError as error:
+        _fail(str(error), 1)
+    except ModuleNotFoundError as error:
+        _fail(f"fst report needs {error.name}: {EXTRA}", 2)
+    Console().print(Text("wrote " + ", ".join(map(str, files))))
+
+
+def register(app: typer.Typer) -> None:
+    """Adds both commands to a typer app."""
+    app.command()(report)
+    app.command()(compare)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    Console(stderr=True).print(Text(message, style="red"))
+    raise typer.Exit(code)
+
+
+__all__ = ["compare", "register", "report"]

@@ -1,0 +1,179 @@
+"""Where a run's prompts came from: a tree that can be drawn, what each changed, and which problems it holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from ...evolve.selection import frontier
+from ...prompts import Prompt
+from ..run import Run
+
+MAX_WORDS = 4000
+"""Beyond so many words on either side, a block is shown as replaced whole: comparing words takes the product (ours)."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One prompt in the tree. column, row: its place, in units. prompt: None where only its digest was recorded.
+
+    verdict: what became of it: "population now", "carried on once", or its phase's own word.
+    """
+
+    digest: str
+    column: int
+    row: float
+    prompt: Prompt | None
+    verdict: str
+    parents: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tree:
+    """nodes: parents before children. edges: (parent, child, is the child's first parent)."""
+
+    nodes: tuple[Node, ...]
+    edges: tuple[tuple[str, str, bool], ...]
+
+    @property
+    def columns(self) -> int:
+        return 1 + max((node.column for node in self.nodes), default=0)
+
+    @property
+    def rows(self) -> float:
+        return 1 + max((node.row for node in self.nodes), default=0.0)
+
+
+def tree(run: Run) -> Tree:
+    """The lineage of every prompt that a run recorded. A node stands one column right of its furthest parent; first
+    parents make it a tree, further ones are extra edges. Prompts that refer to each other in a ring cannot be: a
+    prompt's parents are older."""
+    prompts = run.prompts()
+    parents: dict[str, tuple[str, ...]] = {d: tuple(dict.fromkeys(p.parents)) for d, p in prompts.items()}
+    for known in list(parents.values()):
+        for digest in known:
+            parents.setdefault(digest, ())
+    order = _parents_first(parents)
+    column: dict[str, int] = {}
+    children: dict[str, list[str]] = {digest: [] for digest in order}
+    for digest in order:
+        column[digest] = 1 + max((column[p] for p in parents[digest] if p in column), default=-1)
+        if parents[digest]:
+            children[parents[digest][0]].append(digest)
+    row: dict[str, float] = {}
+    next_row = 0
+    stack = [(digest, False) for digest in reversed([d for d in order if not parents[d]])]
+    while stack:  # leaves from top to bottom, parents at the middle of their children
+        digest, seen = stack.pop()
+        below = children[digest]
+        if seen and below:
+            row[digest] = (row[below[0]] + row[below[-1]]) / 2
+        elif seen:
+            row[digest], next_row = float(next_row), next_row + 1
+        else:
+            stack += [(digest, True), *((child, False) for child in reversed(below))]
+    verdicts = _verdicts(run)
+    nodes = tuple(
+        Node(
+            d,
+            column[d],
+            row[d],
+            prompts.get(d),
+            verdicts.get(d, "seed prompt" if d == run.seed_digest else ""),
+            parents[d],
+        )
+        for d in order
+    )
+    edges = tuple((p, d, i == 0) for d in order for i, p in enumerate(parents[d]))
+    return Tree(nodes, edges)
+
+
+def _parents_first(parents: Mapping[str, Sequence[str]]) -> list[str]:
+    """Digests so that parents precede children; raises ValueError where that cannot be."""
+    order: list[str] = []
+    left = dict(parents)
+    done: set[str] = set()
+    while left:
+        ready = [d for d, above in left.items() if done.issuperset(above)]
+        if not ready:
+            raise ValueError(f"prompts {sorted(left)} are each other's parents: the record was edited")
+        for digest in ready:
+            del left[digest]
+        done.update(ready)
+        order += ready
+    return order
+
+
+def _verdicts(run: Run) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for cycle in run.cycles:
+        found |= cycle.verdicts
+    for cycle in run.cycles:
+        found |= dict.fromkeys((p.digest for p in cycle.population), "carried on once")
+    found |= dict.fromkeys((p.digest for p in run.population), "population now")
+    return found
+
+
+def difference(old: str, new: str) -> list[tuple[str, str]]:
+    """What was done to a text, as pieces in order: ("same" | "added" | "removed", piece). The pieces of the first and
+    second kind make the new text, those of the first and third the old one. Lines first, then words within lines."""
+    pieces: list[tuple[str, str]] = []
+    a, b = (re.findall(r"\n|[^\n]+", text) for text in (old, new))
+    for tag, i, j, k, m in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
+        before, after = "".join(a[i:j]), "".join(b[k:m])
+        if tag == "equal":
+            pieces.append(("same", after))
+        elif tag == "replace":
+            pieces += _words(before, after)
+        else:
+            pieces.append(("removed", before) if before else ("added", after))
+    whole: list[tuple[str, str]] = []
+    for kind, piece in pieces:
+        if whole and whole[-1][0] == kind:
+            whole[-1] = (kind, whole[-1][1] + piece)
+        elif piece:
+            whole.append((kind, piece))
+    return whole
+
+
+def _words(old: str, new: str) -> list[tuple[str, str]]:
+    a, b = re.findall(r"\s+|\S+", old), re.findall(r"\s+|\S+", new)
+    matcher = SequenceMatcher(None, a, b, autojunk=False)
+    if max(len(a), len(b)) > MAX_WORDS or matcher.ratio() < 0.5:  # another text: words in common are chance
+        return [("removed", old), ("added", new)]
+    pieces = []
+    for tag, i, j, k, m in matcher.get_opcodes():
+        if tag == "equal":
+            pieces.append(("same", "".join(b[k:m])))
+        else:
+            pieces += [("removed", "".join(a[i:j])), ("added", "".join(b[k:m]))]
+    return pieces
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Who is best on which problem. rows: one a prompt, by rank; a score each problem, None where it has none.
+    problems: ids, from the one that most prompts fail to the one that most pass. held: per prompt, how many problems it
+    is (among) the best on."""
+
+    problems: tuple[str, ...]
+    rows: tuple[tuple[float | None, ...], ...]
+    held: tuple[int, ...]
+
+
+def frontiers(prompts: Sequence[Prompt]) -> Frontier:
+    """The per-problem frontier of a population on the problems that any of its prompts was scored on."""
+    holders = frontier(prompts)
+    means: dict[str, list[float]] = {problem: [] for problem in holders}
+    for prompt in prompts:
+        for problem, score in prompt.scores.items():
+            means[problem].append(score.mean)
+    problems = tuple(sorted(means, key=lambda p: (sum(means[p]) / len(means[p]), p)))
+    rows = tuple(tuple(p.scores[q].mean if q in p.scores else None for q in problems) for p in prompts)
+    held = tuple(sum(i in indices for indices in holders.values()) for i in range(len(prompts)))
+    return Frontier(problems, rows, held)
+
+
+__all__ = ["Frontier", "Node", "Tree", "difference", "frontiers", "tree"]

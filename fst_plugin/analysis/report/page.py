@@ -1,0 +1,335 @@
+"""What the page says, as plain data, and the writing of it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from ... import __version__
+from ...prompts import text_digest
+from ...record.atomic import write_text
+from ...reflection.text import redact
+from .. import attribution, compare
+from ..costs import ledger
+from ..run import Run, RunError
+from . import charts as figures
+from . import lineage as family
+
+SECRET_WORDS = ("api_key", "apikey", "token", "secret", "password", "credential")
+"""Config keys that end in one of these are shown as ***."""
+COLUMN, ROW = 108, 40
+"""Size of the tree's cells, in SVG units (ours)."""
+
+
+def write(
+    out: Path,
+    runs: Sequence[Run],
+    baseline: str | None = None,
+    source: str | None = None,
+    title: str = "Fast-Slow Training: report",
+    pictures: Path | None = None,
+) -> list[Path]:
+    """Writes the page, and its charts as PNG files where a folder is given; returns what was written.
+
+    Raises RunError where a run has nothing to show, or its record was edited.
+    """
+    found = compare.compare(runs, baseline, source)
+    drawn = _charts(runs, source)
+    members = [_run(run, i, drawn) for i, run in enumerate(runs)]
+    script = _part("report.js")
+    page = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            title=title,
+            version=__version__,
+            runs=members,
+            arms=list(found["arms"]),
+            sentences=sentences(found),
+            table=compare.table(found),
+            notes=compare.notes(found),
+            charts=[_chart(c) for c in drawn[:3]],
+            attributions=[_attribution(run) for run in runs if run.attribution],
+            samples=found["samples"],
+            style=Markup(_part("report.css")),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        )
+    )
+    write_text(out, page)
+    written = [out]
+    for chart in drawn if pictures is not None else ():
+        if chart["figure"] is not None:
+            assert pictures is not None
+            figures.png(chart["figure"], pictures / f"{chart['name']}.png")
+            written.append(pictures / f"{chart['name']}.png")
+    return written
+
+
+def sentences(found: Mapping[str, Any]) -> list[str]:
+    """The comparison in words, one sentence an arm and figure; nothing that the figures do not say."""
+    base = found["baseline"]
+    if base is None:
+        return []
+    lines = []
+    peak = found["arms"][base]["peak"]
+    lines.append(f"{base} reached a validation reward of {compare.text(peak, 3)} at its best.")
+    for arm, figures_ in found["arms"].items():
+        if arm == base:
+            continue
+        if figures_.get("steps_to_peak") is None:
+            lines.append(f"{arm} reached {compare.text(figures_['peak'], 3)} at its best.")
+            continue
+        steps, ratio = figures_["steps_to_peak"], figures_.get("steps_ratio")
+        if steps["value"] == compare.NEVER:
+            lines.append(f"{arm} did not reach that within its run.")
+            continue
+        line = f"{arm} reached it after {compare.text(steps, 0)} RL steps"
+        if ratio is not None:
+            line += f", {compare.text(ratio, 2)} of {base}'s"
+        rollouts = figures_.get("rollouts_ratio")
+        if rollouts is not None:
+            line += f"; counting every rollout, slow and fast, {compare.text(rollouts, 2)} of {base}'s"
+        drift = figures_.get("kl_ratio_at_matched_reward")
+        if drift is not None:
+            line += f"; at equal reward its weights had moved {compare.text(drift, 2)} as far (KL)"
+        lines.append(line + ".")
+    return lines
+
+
+# -------------------------------------------------------------------------------------------------------------- parts
+
+
+def _charts(runs: Sequence[Run], source: str | None) -> list[dict[str, Any]]:
+    """The page's three charts, then one heat map for each run with a population."""
+    drawn = [
+        {
+            "name": "reward_by_steps",
+            "title": "Reward against RL steps",
+            "how": "Higher is better; further left is sooner. One line a run, one colour an arm; dashed: the same under"
+            " the first prompt.",
+            "figure": figures.reward_by_steps(runs, source),
+            "missing": "",
+        },
+        {
+            "name": "reward_by_rollouts",
+            "title": "Reward against rollouts in all",
+            "how": "The same with every rollout counted, those of prompt evolution too: the honest price.",
+            "figure": figures.reward_by_rollouts(runs, source),
+            "missing": "A run's log does not tell its rollouts: give --rollouts-per-step.",
+        },
+        {
+            "name": "reward_by_kl",
+            "title": "Reward against drift",
+            "how": "How far the weights moved from where they began. Left and high is best: much learnt, little moved.",
+            "figure": figures.reward_by_kl(runs, source),
+            "missing": "No run logged its KL: actor_rollout_ref.actor.use_kl_loss=true logs it.",
+        },
+    ]
+    for i, run in enumerate(runs):
+        if any(p.scores for p in run.population):
+            figure = figures.heat_map(family.frontiers(run.population))
+            drawn.append(
+                {
+                    "name": f"frontier_{i}",
+                    "title": "Who is best on which problem",
+                    "how": f"Rewards of the prompts of {run.name} on its last anchor problems; grey: not scored.",
+                    "figure": figure,
+                    "missing": "",
+                }
+            )
+    return drawn
+
+
+def _chart(chart: Mapping[str, Any]) -> dict[str, Any]:
+    drawn = chart["figure"]
+    return {**chart, "svg": Markup(figures.svg(drawn, chart["title"])) if drawn is not None else None}
+
+
+def _run(run: Run, index: int, drawn: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    heat = next((c for c in drawn if c["name"] == f"frontier_{index}"), None)
+    return {
+        "id": f"run-{index}",
+        "name": run.name,
+        "arm": run.arm,
+        "seed": run.seed,
+        "last_step": run.steps[-1].step,
+        "tree": _tree(run, index),
+        "heat": _chart(heat) if heat else None,
+        "cycles": [_cycle(cycle) for cycle in run.cycles],
+        "ledger": _ledger(run),
+        "overrides": [_one_secret_less(o) for o in run.overrides],
+        "config": json.dumps(without_secrets(run.config), indent=1, default=str, ensure_ascii=False)
+        if run.config
+        else "",
+    }
+
+
+def _tree(run: Run, index: int) -> dict[str, Any] | None:
+    try:
+        found = family.tree(run)
+    except ValueError as error:
+        raise RunError(f"{run.where}: {error}") from error
+    if not found.nodes:
+        return None
+    places = {n.digest: (34 + n.column * COLUMN, 26 + n.row * ROW) for n in found.nodes}
+    known = {n.digest: n.prompt for n in found.nodes}
+    margins = {digest: margin for cycle in run.cycles for digest, margin in cycle.margins.items()}
+    ranks = {p.digest: rank for rank, p in enumerate(run.population)}
+    nodes: list[dict[str, Any]] = []
+    for node in found.nodes:
+        prompt = node.prompt
+        parent = next((known[p] for p in node.parents if known.get(p)), None)
+        score = prompt.mean_score if prompt and prompt.scores else None
+        facts = [f"score {score:.3f} on {len(prompt.scores)} problems"] if prompt and score is not None else []
+        facts += [f"made in cycle {prompt.cycle} ({prompt.origin})"] if prompt else []
+        facts += [node.verdict] if node.verdict else []
+        facts += [f"{margins[node.digest]:+.2f} against its parent on its test"] if node.digest in margins else []
+        nodes.append(
+            {
+                "id": _id(index, node.digest),
+                "digest": node.digest,
+                "x": places[node.digest][0],
+                "y": places[node.digest][1],
+                "rank": ranks.get(node.digest),
+                "cycle": prompt.cycle if prompt else -1,
+                "verdict": node.verdict,
+                "facts": facts,
+                "text": prompt.text if prompt else None,
+                "score": score,
+                "fill": "#ffffff" if score is None else _fill(score),
+                "parents": [(p, _id(index, p)) for p in node.parents],
+                "compared_with": parent.digest if parent else None,
+                "difference": family.difference(parent.text, prompt.text) if parent and prompt else None,
+            }
+        )
+    nodes.sort(key=lambda n: (n["rank"] is None, n["rank"] or 0, -n["cycle"]))
+    return {
+        "nodes": nodes,
+        "edges": [(*places[a], *places[b], first) for a, b, first in found.edges],
+        "width": 34 + found.columns * COLUMN,
+        "height": 52 + (found.rows - 1) * ROW,
+        "selected": nodes[0]["id"],
+    }
+
+
+def _id(index: int, digest: str) -> str:
+    """An element's id; whatever a record has for a digest, only letters and digits reach the page's ids."""
+    plain = digest if digest.isalnum() and digest.isascii() else text_digest(digest)
+    return f"run-{index}-prompt-{plain}"
+
+
+def _fill(score: float) -> str:
+    """From pale to dark blue as a score goes from 0 to 1; dark enough to tell, light enough for dark text beside it."""
+    share = min(1.0, max(0.0, score))
+    start, end = (232, 238, 247), (18, 78, 150)
+    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(start, end, strict=True))
+
+
+def _cycle(cycle: Any) -> dict[str, Any]:
+    return {
+        "number": cycle.number,
+        "finished": cycle.finished,
+        "rollouts": cycle.rollouts,
+        "reflections": cycle.reflections,
+        "prompts": len(cycle.population),
+        "candidates": len(cycle.candidates) or cycle.metrics.get("candidates"),
+        "best": cycle.metrics.get("anchor_best"),
+        "warnings": cycle.warnings,
+        "evidence": _evidence(cycle.evidence),
+    }
+
+
+def _evidence(evidence: Mapping[str, Any]) -> str:
+    """The comparison that decided a cycle's lead, in words; empty where none was made."""
+    if not evidence:
+        return ""
+    error = evidence.get("error")
+    spread = "" if error is None else f" ± {error:.3f}"
+    outcome = "took the lead" if evidence["adopted"] else "did not take the lead"
+    return f"{evidence['challenger']} {outcome}: {evidence['margin']:+.3f}{spread} on {evidence['problems']} held out"
+
+
+def _ledger(run: Run) -> dict[str, Any]:
+    book = ledger(run)
+    totals = [
+        ("slow rollouts", book.sum("slow_rollouts")),
+        ("fast rollouts", book.sum("fast_rollouts")),
+        ("tokens generated, slow rollouts", book.sum("tokens_slow")),
+        ("tokens generated, fast rollouts", book.sum("tokens_fast")),
+        ("reflection calls", book.sum("reflection_calls")),
+        ("reflection tokens", book.sum("reflection_tokens")),
+        *((f"seconds: {phase}", seconds) for phase, seconds in book.seconds().items()),
+    ]
+    return {
+        "before": book.before,
+        "totals": [(name, total, *book.per(total).values()) for name, total in totals],
+        "rows": [asdict(row) for row in book.rows],
+        "phases": list(book.seconds()),
+    }
+
+
+def _attribution(run: Run) -> dict[str, Any]:
+    try:
+        found = attribution.attribution(run.attribution)
+    except ValueError as error:
+        raise RunError(f"{run.where}: attribution.json: {error}") from error
+    return {
+        "name": run.name,
+        "cells": {cell: {**asdict(share), "counts": found.counts[cell]} for cell, share in found.cells.items()},
+        "gains": [("prompt alone", found.fast), ("weights alone", found.slow), ("both", found.both)],
+        "interaction": found.interaction,
+    }
+
+
+def without_secrets(value: Any) -> Any:
+    """A config with everything that its key or its shape marks as secret replaced by ***."""
+    if isinstance(value, Mapping):
+        return {k: "***" if v is not None and _is_secret(str(k), v) else without_secrets(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_secrets(v) for v in value]
+    return redact(value, limit=2000) if isinstance(value, str) and "\n" not in value else value
+
+
+def _is_secret(key: str, value: Any) -> bool:
+    return isinstance(value, str) and key.lower().endswith(SECRET_WORDS)
+
+
+def _one_secret_less(override: str) -> str:
+    key, mark, value = override.partition("=")
+    return f"{key}=***" if mark and _is_secret(key, value) else redact(override, limit=2000)
+
+
+# -------------------------------------------------------------------------------------------------------------- page
+
+
+def _environment() -> jinja2.Environment:
+    found = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_part),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters["figure"] = _figure
+    return found
+
+
+def _part(name: str) -> str:
+    return resources.files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _figure(value: Any, digits: int = 0) -> str:
+    return "not recorded" if value is None else f"{round(value, digits) + 0.0:,.{digits}f}"  # + 0.0: no "-0"
+
+
+__all__ = ["sentences", "without_secrets", "write"]

@@ -1,0 +1,333 @@
+"""What `gepa.optimize` calls back: our side of its public protocols.
+
+GEPA (gepa 0.1.4) owns the loop: propose from parents, test each child on a minibatch, score those that pass on all
+anchors. Its doors are used as follows.
+
+- Warm start: GEPA takes one seed candidate. In its first round `Tasks` hands it one carried prompt per task; the
+  "reflection" on such a task is that prompt, verbatim, and its score was paid before, in one batch with the seed's.
+- A parent's minibatch costs nothing: its rollouts on the anchors are known, and so are, from the slow phase, those of
+  carried prompts on many other problems. Reflection reads them. A child's test is part of its score if it passes.
+- GEPA's scoring of a child on all anchors only marks it: the rollouts go out with the next round's tests, in one batch.
+  Until then it is known by its test.
+- Of a round's children at most half pass: those that beat their parents by most. A round is only as wide as the budget
+  bears, so the budget is a hard cap.
+- Where the parent scores the same on every anchor, as it does while all rewards are 0, no test can tell a step in the
+  right direction from none. There, where no child is better, those that are no worse pass: scored on all anchors, some
+  may turn out better, and what they still get wrong is the next thing to learn.
+- Choice of parents and minibatches is a function of (seed, round, slot) and of the scores, so a phase can be repeated.
+- Failed rollouts are left out of every comparison and never shown to a reflection.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gepa.core.adapter import EvaluationBatch
+from gepa.proposer.reflective_mutation.reflection_lm import ReflectionProposal
+from gepa.strategies.proposal_sampling import ProposalTask
+
+from ..optimizer import Candidate
+from ..prompts import Prompt
+from ..rollouts import Problem, Rollout
+from .proposer import Proposer, Records
+from .scoreboard import Ledger
+from .selection import frontier
+
+COMPONENT = "system_prompt"
+MAX_BARREN_ROUNDS = 5
+"""Rounds in a row without any child worth a rollout that end a phase (ours)."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A training example of GEPA's: a problem that a child is tested on beside its parent."""
+
+    problem: Problem
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A validation example of GEPA's: a problem that prompts are scored on."""
+
+    problem: Problem
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Stands for a prompt of the old population on its way into GEPA's pool."""
+
+    text: str
+
+
+Reflected = tuple[ReflectionProposal, "Bridge"]
+
+
+class Bridge:
+    """GEPA's adapter, reflection, acceptance criterion and stop condition over one ledger and one proposer.
+
+    carried: the old population. learning: problems to learn from: the anchors and others with known rollouts. reserve:
+    rollouts to leave for what comes after. records: most rollouts shown to a reflection. patience: rounds without a new
+    best anchor score that end the phase, None: no such end. on_round: called before every round but the first, and
+    after the last.
+    """
+
+    propose_new_texts = None  # GEPA: proposals come from the reflection strategy
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        proposer: Proposer,
+        carried: Sequence[Prompt],
+        *,
+        learning: Sequence[Problem],
+        reserve: int,
+        records: int,
+        perfect_score: float,
+        max_failed_rounds: int,
+        patience: int | None = None,
+        on_round: Callable[[], None] = lambda: None,
+    ):
+        self.ledger = ledger
+        self.proposer = proposer
+        self.carried = list(carried)
+        self.learning = list(learning)
+        self.reserve = reserve
+        self.records = records
+        self.perfect_score = perfect_score
+        self.max_failed_rounds = max_failed_rounds
+        self.patience = patience
+        self.on_round = on_round
+        self.round = 0
+        self.exhausted = False
+        self.candidates: dict[str, Candidate] = {}
+        self._barren = 0
+        self._best, self._best_round = float("-inf"), 0
+        self._fatal: Exception | None = None
+        for prompt in carried:
+            proposer.know(prompt.text)
+
+    # Adapter
+
+    def evaluate(self, batch: list[Any], candidate: dict[str, str], capture_traces: bool = False) -> EvaluationBatch:
+        """GEPA scores its seed with this, before anything else: the moment to score the whole old population."""
+        self.ledger.score(self.carried)
+        return self.batch_evaluate([(candidate, batch)])[0]
+
+    def batch_evaluate(self, items: list[tuple[dict[str, str], list[Any]]]) -> list[EvaluationBatch]:
+        texts = [candidate[COMPONENT] for candidate, _ in items]
+        to_score = [t for t, (_, batch) in zip(texts, items, strict=True) if isinstance(batch[0], Anchor)]
+        self.ledger.score([self._prompt(text) for text in to_score if not self.ledger.is_scored(text)], later=True)
+        tests = {
+            text: [example.problem for example in batch]
+            for text, (_, batch) in zip(texts, items, strict=True)
+            if isinstance(batch[0], Trial) and not self.ledger.is_scored(text)
+        }
+        if tests:
+            self.ledger.run([(self._prompt(text), problems) for text, problems in tests.items()])
+            self._judge(tests)
+        return [self._answer(text, batch) for text, (_, batch) in zip(texts, items, strict=True)]
+
+    def _prompt(self, text: str) -> Prompt:
+        return self.candidates[text].prompt
+
+    def _answer(self, text: str, batch: Sequence[Any]) -> EvaluationBatch:
+        if isinstance(batch[0], Carried):
+            return EvaluationBatch(list(batch), [1.0] * len(batch), list(batch), num_metric_calls=0)
+        known = self.ledger.rollouts(text)
+        rollouts = [known.get(example.problem.id, _MISSING) for example in batch]
+        valid = [r.score for r in rollouts if r.error is None]
+        mean = sum(valid) / len(valid) if valid else 0.0  # GEPA wants a number for every cell; this one moves no mean
+        scores = [mean if r.error is not None else r.score for r in rollouts]
+        return EvaluationBatch(rollouts, scores, list(batch), num_metric_calls=0)
+
+    def _judge(self, tests: Mapping[str, Sequence[Problem]]) -> None:
+        """Who of a round's children passes: those better than their parents, by most first; where none is, those that
+        no test can tell from them (`_flat`). At most half of them."""
+        parents = {prompt.digest: prompt.text for prompt in self.ledger.scored()}
+        equal = []
+        for text, problems in tests.items():
+            before = self.ledger.rollouts(parents[self._prompt(text).parents[0]])
+            after = self.ledger.rollouts(text)
+            both = [p.id for p in problems if p.id in before and p.id in after]
+            margin = sum(after[i].score - before[i].score for i in both) / len(both) if both else 0.0
+            self._verdict(text, "outranked" if margin > 0 else "rejected", margin)
+            if both and _flat([*before.values(), *(after[i] for i in both)]):
+                equal.append(text)
+        better = [t for t in tests if self.candidates[t].verdict == "outranked"]
+        better.sort(key=lambda t: -(self.candidates[t].margin or 0.0))
+        for text in (better or equal)[: passing(len(tests))]:
+            self._verdict(text, "scored")
+
+    def _verdict(self, text: str, verdict: str, margin: float | None = None) -> None:
+        old = self.candidates[text]
+        self.candidates[text] = replace(old, verdict=verdict, margin=old.margin if margin is None else margin)
+
+    def make_reflective_dataset(
+        self, candidate: dict[str, str], eval_batch: EvaluationBatch, components_to_update: list[str]
+    ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        return {name: [{"seen": seen} for seen in eval_batch.trajectories or ()] for name in components_to_update}
+
+    # Reflection
+
+    def reflect(self, candidate: dict[str, str], dataset: Any, components: list[str]) -> Reflected:
+        return self.reflect_many([(candidate, dataset, components)])[0]
+
+    def reflect_many(self, jobs: list[tuple[dict[str, str], Any, list[str]]]) -> list[Reflected]:
+        """Texts for all jobs of a round; an empty proposal where a job comes to nothing, which costs no rollout."""
+        seen = [[record["seen"] for record in dataset[COMPONENT]] for _, dataset, _ in jobs]
+        if all(isinstance(s[0], Carried) for s in seen):
+            return [(ReflectionProposal({COMPONENT: s[0].text}), self) for s in seen]
+        parents = [
+            (self.ledger.prompt(candidate[COMPONENT]), self._records(candidate[COMPONENT], s, slot))
+            for slot, ((candidate, _, _), s) in enumerate(zip(jobs, seen, strict=True))
+        ]
+        try:
+            children = self.proposer.propose(self.round, parents)
+        except Exception as error:  # GEPA would swallow it; `__call__` raises it
+            self._fatal = error
+            children = [None] * len(jobs)
+        self._barren = 0 if any(children) else self._barren + 1
+        for child, (_, records) in zip(children, parents, strict=True):
+            if child is not None:
+                shown = tuple((problem.id, rollout) for problem, rollout in records)
+                self.candidates[child.text] = Candidate(child, "rejected", None, shown)
+        return [(ReflectionProposal({COMPONENT: c.text} if c is not None else {}), self) for c in children]
+
+    def _records(self, parent: str, tested: Sequence[Trial], slot: int) -> Records:
+        """How the parent did on the minibatch, then other failures of it, anchors or not, all paid for already."""
+        known = self.ledger.rollouts(parent)
+        first = [(t.problem, known[t.problem.id]) for t in tested if t.problem.id in known]
+        have = {problem.id for problem, _ in first}
+        others = [
+            (problem, known[problem.id])
+            for problem in self.learning
+            if problem.id not in have and problem.id in known and known[problem.id].score < self.perfect_score
+        ]
+        random.Random(f"records-{self.proposer.seed}-{self.round}-{slot}").shuffle(others)
+        failed = [pair for pair in first if pair[1].score < self.perfect_score]
+        return tuple([*failed, *others, *(pair for pair in first if pair not in failed)][: self.records])
+
+    # Acceptance and end
+
+    def should_accept(self, proposal: Any, state: Any) -> bool:
+        text = proposal.candidate[COMPONENT]
+        return text not in self.candidates or self.candidates[text].verdict == "scored"
+
+    def __call__(self, state: Any) -> bool:
+        """GEPA's stop condition, asked before every round."""
+        if self._fatal is not None:
+            raise self._fatal
+        if self._barren:
+            self.ledger.run()  # no test for what is owed to ride along with; the next parents need its scores
+        if self.round:
+            self.on_round()
+        return self.ended() is not None
+
+    def ended(self) -> str | None:
+        """Why no further round begins; None where one does."""
+        best = self.ledger.best()
+        if best > self._best:
+            self._best, self._best_round = best, self.round
+        if self.exhausted:
+            return "the budget is spent, or nothing is left to learn"
+        if self.proposer.failed_rounds >= self.max_failed_rounds:
+            return f"{self.proposer.failed_rounds} rounds of reflection in a row failed"
+        if self._barren >= MAX_BARREN_ROUNDS:
+            return f"{self._barren} rounds in a row brought no usable prompt"
+        if self.patience is not None and self.round - self._best_round >= self.patience:
+            return f"the best anchor score has not moved for {self.patience} rounds"
+        return None
+
+
+_MISSING = Rollout(0.0, error="this rollout failed")
+
+
+def _flat(rollouts: Iterable[Rollout]) -> bool:
+    """Do all have the same score, so that they tell nothing of who is better?"""
+    return len({rollout.score for rollout in rollouts}) == 1
+
+
+def passing(children: int) -> int:
+    """How many of a round's children may pass their test."""
+    return -(-children // 2)
+
+
+class Tasks:
+    """GEPA's sampling strategy, and its parent and minibatch choice in one: see the module's docstring."""
+
+    def __init__(self, bridge: Bridge, *, test: int, proposals: int, seed: int):
+        self._bridge = bridge
+        self._test_size = min(test, len(bridge.ledger.anchors))
+        self._proposals = proposals
+        self._seed = seed
+        self._warm = len(bridge.carried) < 2
+
+    def affordable(self) -> int:
+        """How many children the rest of the budget bears, where as many pass as may."""
+        more = len(self._bridge.ledger.anchors) - self._test_size
+        for children in range(self._proposals, 0, -1):
+            if children * self._test_size + passing(children) * more <= self._bridge.ledger.left - self._bridge.reserve:
+                return children
+        return 0
+
+    def sample_tasks(self, state: Any, selector: Any, sampler: Any, trainset: Any) -> list[ProposalTask]:
+        index = {candidate[COMPONENT]: i for i, candidate in enumerate(state.program_candidates)}
+        if not self._warm:
+            self._warm = True
+            seed = state.program_candidates[0]
+            others = [prompt.text for prompt in self._bridge.carried[1:]]
+            return [ProposalTask(0, seed, [f"carried-{i}"], [Carried(text)]) for i, text in enumerate(others)]
+        self._bridge.round += 1
+        parents = self._parents()
+        tasks = []
+        for slot in range(self.affordable() if parents else 0):
+            rng = random.Random(f"task-{self._seed}-{self._bridge.round}-{slot}")
+            parent = rng.choices(parents, weights=[w for _, w in parents])[0][0]
+            ids = self._test(parent, rng)
+            tasks.append(ProposalTask(index[parent], {COMPONENT: parent}, ids, trainset.fetch(ids)))
+        self._bridge.exhausted = not tasks
+        return tasks
+
+    def _parents(self) -> list[tuple[str, int]]:
+        """Texts and weights: the prompts of the frontier that hold no mere part of what another holds and that have
+        failures to learn from, weighted by how many problems they hold (GEPA's rule)."""
+        scored = self._bridge.ledger.scored()
+        held: dict[int, set[str]] = {}
+        for problem, holders in frontier(scored).items():
+            for i in holders:
+                held.setdefault(i, set()).add(problem)
+        kept = [i for i in held if not any(held[i] < held[other] for other in held)] or list(range(len(scored)))
+        able = [i for i in sorted(kept) if self._failures(scored[i])]
+        return [(scored[i].text, len(held.get(i, ())) or 1) for i in able]
+
+    def _failures(self, prompt: Prompt) -> list[str]:
+        return [problem for problem, score in prompt.scores.items() if score.mean < self._bridge.perfect_score]
+
+    def _test(self, parent: str, rng: random.Random) -> list[int]:
+        """Positions of anchors: a failure of the parent first, then any others."""
+        known = self._bridge.ledger.rollouts(parent)
+        position = {problem.id: i for i, problem in enumerate(self._bridge.ledger.anchors)}
+        failure = rng.choice(self._failures(self._bridge.ledger.prompt(parent)))
+        others = [problem for problem in position if problem in known and problem != failure]
+        chosen = [failure, *rng.sample(others, min(len(others), self._test_size - 1))]
+        return [position[problem] for problem in chosen]
+
+
+class Silent:
+    """GEPA's logger, saying nothing."""
+
+    def log(self, message: str) -> None:
+        return None
+
+
+class Unused:
+    """Stands where GEPA asks for a parent selector and a batch sampler; `Tasks` decides both."""
+
+    def select_candidate_idx(self, state: Any) -> int:
+        raise NotImplementedError
+
+    def next_minibatch_ids(self, loader: Any, state: Any) -> list[int]:
+        raise NotImplementedError

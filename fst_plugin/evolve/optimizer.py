@@ -1,0 +1,373 @@
+"""The shipped prompt optimizer: GEPA, warm-started with the whole population, within a hard budget of rollouts.
+
+One phase: the carried prompts' scores come from the slow phase, or are made in one batch; then, round after round, a
+reflection proposes children from what their parents got wrong, each child is tested beside its parent, and the better
+half is scored on all anchors. The K prompts to carry on are chosen among old and new by the same scores. At the end the
+best new prompt meets the best old one on problems that no reflection saw; it takes the lead only if it wins there.
+
+Invariants: at most `budget` rollouts, whatever happens. The first prompt of the outcome is new only with evidence. A
+reflection that fails ends the phase with what there is, at worst the old population; a rollout engine that fails raises
+RolloutsFailed. The outcome is a function of (population, problems, traces, seed) and of the answers of `evaluate` and
+the reflection.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..optimizer import Candidate, Evidence, Evolution
+from ..prompts import Population, Prompt
+from ..reflection.base import Reflection
+from ..rollouts import Evaluate, Problem, Rollout, Trace
+from .budget import MIN_ANCHORS, Plan, lay_out
+from .progress import Status
+from .proposer import MAX_TOKENS, Proposer, estimate_tokens
+from .scoreboard import Ledger, RolloutsFailed
+from .selection import select
+
+MIN_DIFFERENCES = 3
+"""Held-out problems on which two prompts must differ for the comparison to count at all (ours)."""
+
+
+class GEPAOptimizer:
+    """A `PromptOptimizer` on gepa 0.1.4.
+
+    reflection: proposes prompts. k: K, prompts to carry on (paper: 4 or 8). budget: most rollouts of a phase (paper:
+    960, five passes over 192 anchors). new_candidates: the anchors are cut to a seeded part so that so many new prompts
+    can be scored on all of them (12, ours): five passes over all of them with K = 4 carried prompts would leave room
+    for one. rounds: in how many they are made (3, ours). proposals: children at a time, where not as `rounds` has it.
+    minibatch: least problems that a child is tested on (3, ours; GEPA's own default). width: rollouts that the engine
+    runs at a time; tests are made as wide where the budget bears it (256, ours). records: most rollouts shown to one
+    reflection (12, ours). confidence: how many standard errors the best new prompt must be ahead on problems that no
+    reflection saw, to lead (1.0, ours). patience: rounds without a new best anchor score that end a phase (None: none
+    does, ours). perfect_score: a rollout that reaches it has nothing to teach (1.0, ours). max_tokens, count_tokens:
+    cap of a prompt, in the policy's tokens (1024 and a token per four bytes, ours). special_tokens: of the policy's
+    tokenizer; no new prompt holds one. max_reflection_failures: rounds in a row without an answer that end a phase (3,
+    ours). log: where lines for people go. status: told where the phase stands, after every round.
+    """
+
+    def __init__(
+        self,
+        reflection: Reflection,
+        *,
+        k: int,
+        budget: int,
+        new_candidates: int = 12,
+        rounds: int = 3,
+        proposals: int | None = None,
+        minibatch: int = 3,
+        width: int = 256,
+        records: int = 12,
+        confidence: float = 1.0,
+        patience: int | None = None,
+        perfect_score: float = 1.0,
+        max_tokens: int = MAX_TOKENS,
+        count_tokens: Callable[[str], int] | None = None,
+        special_tokens: Sequence[str] = (),
+        max_reflection_failures: int = 3,
+        log: Callable[[str], None] | None = None,
+        status: Callable[[Status], None] | None = None,
+    ):
+        counts = {"k": k, "minibatch": minibatch, "proposals": proposals, "rounds": rounds, "records": records}
+        counts |= {"new_candidates": new_candidates, "max_reflection_failures": max_reflection_failures}
+        counts |= {"width": width, "max_tokens": max_tokens, "patience": patience}
+        for name, value in counts.items():
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value}: must be at least 1")
+        self.reflection = reflection
+        self.k = k
+        self.budget = budget
+        self.minibatch = minibatch
+        self.proposals = proposals
+        self.width = width
+        self.records = records
+        self.new_candidates = new_candidates
+        self.rounds = rounds
+        self.confidence = confidence
+        self.patience = patience
+        self.perfect_score = perfect_score
+        self.max_tokens = max_tokens
+        self.count_tokens = count_tokens or estimate_tokens
+        self.special_tokens = tuple(special_tokens)
+        self.max_reflection_failures = max_reflection_failures
+        self.log = log or (lambda line: None)
+        self.status = status or (lambda status: None)
+
+    def evolve(
+        self,
+        population: Population,
+        problems: Sequence[Problem],
+        evaluate: Evaluate,
+        *,
+        cycle: int,
+        seed: int,
+        traces: Sequence[Trace] = (),
+    ) -> Evolution:
+        """See `PromptOptimizer.evolve`. `problems` that repeat count once. Where enough traces (16, or as many as
+        `problems`; ours) know every carried prompt, their problems are the anchors, and `problems` are only held out;
+        else `problems` are both. Raises RolloutsFailed where the rollout engine does not deliver, ValueError without
+        problems."""
+        phase = _Phase(self, population, problems, evaluate, cycle, seed, traces)
+        return phase.run()
+
+
+class _Phase:
+    """One run of `GEPAOptimizer.evolve`."""
+
+    def __init__(
+        self,
+        settings: GEPAOptimizer,
+        population: Population,
+        problems: Sequence[Problem],
+        evaluate: Evaluate,
+        cycle: int,
+        seed: int,
+        traces: Sequence[Trace],
+    ):
+        distinct = {problem.id: problem for problem in problems}
+        if not distinct:
+            raise ValueError("a fast phase needs at least one anchor problem")
+        self.settings, self.population, self.cycle, self.seed = settings, population, cycle, seed
+        carried = {prompt.digest: prompt.text for prompt in population.prompts}
+        whole = {t.problem.id: t for t in traces if carried.keys() <= t.rollouts.keys()}
+        free = len(whole) >= min(MIN_ANCHORS, len(distinct))
+        self.fresh_carried = 0 if free else len(population)
+        pool = [t.problem for t in whole.values()] if free else list(distinct.values())
+        traced = {t.problem.id for t in traces} if free else set()
+        unseen = [p for p in distinct.values() if p.id not in traced]
+        shared = not free or 3 * len(unseen) < len(distinct)  # where the data repeats itself, a part of it is held out
+        held_out = pool if shared else unseen
+        self.plan = lay_out(
+            settings.budget,
+            fresh_carried=self.fresh_carried,
+            anchor_pool=len(pool),
+            held_out_pool=len(held_out),
+            shared=shared,
+            proposals=settings.proposals,
+            new_candidates=settings.new_candidates,
+            width=settings.width,
+            min_test=settings.minibatch,
+            rounds=settings.rounds,
+        )
+        chosen = self.plan or Plan(0, 0, 0, 0)
+        anchors = _sample(pool, chosen.anchors, f"anchors-{seed}")
+        anchor_ids = {a.id for a in anchors}
+        self.held_out = [p for p in held_out if p.id not in anchor_ids]
+        random.Random(f"evidence-{seed}").shuffle(self.held_out)
+        if shared:
+            self.held_out = self.held_out[: max(chosen.evidence, len(self.held_out) // 2)]
+        never = {p.id for p in self.held_out}
+        known: dict[str, dict[str, Rollout]] = {}
+        for trace in traces if free else ():
+            for digest in carried.keys() & trace.rollouts.keys():
+                if trace.problem.id not in never:  # what is held out is rolled out anew, for both sides alike
+                    known.setdefault(carried[digest], {})[trace.problem.id] = trace.rollouts[digest]
+        self.ledger = Ledger(evaluate, anchors, settings.budget, known)
+        others = [t.problem for t in traces if t.problem.id not in anchor_ids | never] if free else []
+        self.learning = [*anchors, *others]
+        self.proposer = Proposer(
+            settings.reflection,
+            cycle,
+            seed,
+            settings.max_tokens,
+            settings.count_tokens,
+            settings.special_tokens,
+            private=[*self.learning, *self.held_out],
+        )
+        self.candidates: dict[str, Candidate] = {}
+        self.evidence: Evidence | None = None
+        self.warnings: list[str] = []
+
+    def run(self) -> Evolution:
+        if self.plan is None:
+            least = self.fresh_carried + 1
+            self.warnings.append(
+                f"a budget of {self.settings.budget} rollouts is too small: {len(self.population)} prompts need {least}"
+            )
+            return self._outcome(self.population.prompts)
+        free = "known from the slow phase" if not self.fresh_carried else "scored anew"
+        self.settings.log(
+            f"fast phase {self.cycle}: {len(self.population)} prompts {free}, {len(self.ledger.anchors)} anchors,"
+            f" {self.plan.evidence} or more held out, at most {self.settings.budget} rollouts;"
+            f" reflection: {self.settings.reflection.describe()}"
+        )
+        try:
+            self._search(self.plan)
+            prompts = self._rank()
+        except BaseException:
+            self._tell("failed")
+            raise
+        self._tell("done")
+        return self._outcome(prompts)
+
+    def _search(self, plan: Plan) -> None:
+        """Runs GEPA; what it found is in the ledger and in `candidates`."""
+        import gepa
+
+        from .gepa_adapter import COMPONENT, Anchor, Bridge, Silent, Tasks, Trial, Unused
+
+        bridge: Any = Bridge(
+            self.ledger,
+            self.proposer,
+            self.population.prompts,
+            learning=self.learning,
+            reserve=2 * plan.evidence,
+            records=self.settings.records,
+            perfect_score=self.settings.perfect_score,
+            max_failed_rounds=self.settings.max_reflection_failures,
+            patience=self.settings.patience,
+            on_round=lambda: self._tell("searching"),
+        )
+        self.candidates = bridge.candidates
+        trials: list[Any] = [Trial(problem) for problem in self.ledger.anchors]
+        anchors: list[Any] = [Anchor(problem) for problem in self.ledger.anchors]
+        gepa.optimize(
+            {COMPONENT: self.population.best.text},
+            trainset=trials,
+            valset=anchors,
+            adapter=bridge,
+            reflection_strategy=bridge,
+            sampling_strategy=Tasks(bridge, test=plan.test, proposals=plan.proposals, seed=self.seed),
+            candidate_selection_strategy=Unused(),
+            batch_sampler=Unused(),
+            acceptance_criterion=bridge,
+            stop_callbacks=[bridge],
+            skip_perfect_score=False,
+            track_best_outputs=False,
+            logger=Silent(),
+            seed=self.seed,
+        )
+        self.ledger.run()
+        self.settings.log(f"fast phase {self.cycle}: search ended: {bridge.ended()}")
+
+    def _rank(self) -> tuple[Prompt, ...]:
+        """The K to carry on, best first. A new prompt of which half the rollouts failed is not considered."""
+        old = {prompt.text for prompt in self.population.prompts}
+        anchors = len(self.ledger.anchors)
+        fit = [p for p in self.ledger.scored() if p.text in old or 2 * len(p.scores) >= anchors]
+        picked = select(fit, self.settings.k)
+        incumbent = select([p for p in fit if p.text in old], 1)[0]
+        ahead = [p for p in picked if p.text not in old and _beats(p, incumbent)]
+        lead = ahead[0] if ahead and self._compare(ahead[0], incumbent) else incumbent
+        rest = [p for p in picked if p.text != lead.text]
+        chosen = (lead, *rest[: self.settings.k - 1])
+        for prompt in chosen:
+            if prompt.text in self.candidates:
+                verdict = "leads" if prompt is lead else "carried"
+                self.candidates[prompt.text] = replace(self.candidates[prompt.text], verdict=verdict)
+        return chosen
+
+    def _compare(self, challenger: Prompt, incumbent: Prompt) -> bool:
+        """Does the challenger win on the problems held out? They take what is left of the budget. Recorded as
+        `evidence`."""
+        problems = self.held_out[: self.ledger.left // 2]
+        if self.plan is None or not self.plan.evidence:
+            self.warnings.append("too few problems to hold any out: no new prompt can take the lead")
+            return False
+        self._tell("comparing")
+        self.ledger.run([(incumbent, problems), (challenger, problems)])
+        before, after = self.ledger.rollouts(incumbent.text), self.ledger.rollouts(challenger.text)
+        pairs = [p.id for p in problems if p.id in before and p.id in after]
+        differences = [after[i].score - before[i].score for i in pairs]
+        margin = statistics.fmean(differences) if differences else 0.0
+        error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else float("inf")
+        differ = sum(d != 0 for d in differences)
+        adopted = differ >= MIN_DIFFERENCES and margin > self.settings.confidence * error + 1e-9
+        self.evidence = Evidence(challenger.digest, incumbent.digest, len(pairs), margin, error, adopted)
+        self.settings.log(
+            f"fast phase {self.cycle}: {challenger.digest} against {incumbent.digest} on {len(pairs)} problems held"
+            f" out: {margin:+.3f} ± {error:.3f}: {'leads now' if adopted else 'does not lead'}"
+        )
+        return adopted
+
+    def _tell(self, stage: str) -> None:
+        count = self._verdicts()
+        self.settings.status(
+            Status(
+                cycle=self.cycle,
+                stage=stage,
+                spent=self.ledger.spent,
+                budget=self.settings.budget,
+                candidates=len(self.candidates),
+                accepted=len(self.candidates) - count["rejected"] - count["outranked"],
+                best=self.ledger.best(),
+                reflection_calls=self.proposer.count["calls"],
+                reflection_failures=self.proposer.count["failures"],
+            )
+        )
+
+    def _verdicts(self) -> dict[str, int]:
+        found = dict.fromkeys(("rejected", "outranked", "scored", "carried", "leads"), 0)
+        for candidate in self.candidates.values():
+            found[candidate.verdict] += 1
+        return found
+
+    def _outcome(self, prompts: Sequence[Prompt]) -> Evolution:
+        ledger, count, old = self.ledger, self.proposer.count, self.population
+        warnings = self.warnings
+        if count["failures"]:
+            why = f"; the last error: {self.proposer.last_error}" if self.proposer.last_error else ""
+            warnings.append(f"{count['failures']} of {count['calls']} reflections failed{why}")
+        if self.proposer.failed_rounds >= self.settings.max_reflection_failures:
+            warnings.append(
+                f"the phase ended early: {self.proposer.failed_rounds} rounds of reflection in a row failed"
+            )
+        if count["leaks"]:
+            warnings.append(f"{count['leaks']} proposed prompts carried a problem's own answer and were refused")
+        if ledger.failed:
+            warnings.append(f"{ledger.failed} of {ledger.spent} rollouts failed and count for nothing")
+        verdicts = self._verdicts()
+        means = [prompt.mean_score for prompt in prompts]
+        known = ledger.is_scored(old.best.text)
+        metrics = {
+            "anchor_best": max(means),
+            "anchor_lead": means[0],
+            "anchor_mean": sum(means) / len(means),
+            "anchor_seed": ledger.prompt(old.best.text).mean_score if known else old.best.mean_score,
+            "anchors": len(ledger.anchors),
+            "anchors_free": 0 if self.fresh_carried else len(ledger.anchors),
+            "rollouts": ledger.spent,
+            "rollouts_failed": ledger.failed,
+            "candidates": len(ledger.scored()),
+            "candidates_new": verdicts["scored"] + verdicts["carried"] + verdicts["leads"],
+            "proposals_accepted": verdicts["scored"] + verdicts["carried"] + verdicts["leads"],
+            "proposals_rejected": verdicts["rejected"] + verdicts["outranked"],
+            "proposals_skipped": count["skipped"],
+            "proposals_skipped_long": count["long"],
+            "proposals_refused_leak": count["leaks"],
+            "reflection_calls": count["calls"],
+            "reflection_failures": count["failures"],
+            "population_size": len(prompts),
+            "lead_changed": prompts[0].text != old.best.text,
+        }
+        if self.evidence is not None:
+            metrics |= {"evidence_margin": self.evidence.margin, "evidence_problems": self.evidence.problems}
+            metrics |= {"evidence_error": self.evidence.error} if self.evidence.problems > 1 else {}
+        refused = [Candidate(prompt, "refused") for prompt in self.proposer.refused]
+        return Evolution(
+            Population(tuple(prompts)),
+            {k: float(v) for k, v in metrics.items()},
+            tuple(warnings),
+            (*self.candidates.values(), *refused),
+            self.evidence,
+        )
+
+
+def _sample(problems: Sequence[Problem], size: int, seed: str) -> list[Problem]:
+    """A seeded part of the problems, in their order; all of them where there are no more."""
+    if size >= len(problems):
+        return list(problems)
+    return [problems[i] for i in sorted(random.Random(seed).sample(range(len(problems)), size))]
+
+
+def _beats(new: Prompt, old: Prompt) -> bool:
+    """Higher mean score on the problems that both were scored on."""
+    shared = new.scores.keys() & old.scores.keys()
+    return sum(new.scores[p].mean for p in shared) > sum(old.scores[p].mean for p in shared)
+
+
+__all__ = ["GEPAOptimizer", "RolloutsFailed"]

@@ -1,0 +1,157 @@
+"""From a reflection's answers to prompts that are worth rollouts.
+
+A reflection may be down, return nonsense, a megabyte, the prompt it was given, or control tokens. What comes out here
+is clean, new, and within the cap in the policy's tokens; everything else is counted and costs no rollout. A reflection
+never breaks a phase: its exceptions are failures; only a journal that does not fit does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from ..prompts import Prompt
+from ..record.journal import JournalMismatch
+from ..reflection.base import Reflection, ReflectionRequest
+from ..reflection.text import clean, redact
+from ..rollouts import Problem, Rollout
+from .leaks import leaked
+
+Records = tuple[tuple[Problem, Rollout], ...]
+
+MAX_TOKENS = 1024
+"""Cap of a prompt where the caller sets none, in the policy's tokens (ours)."""
+
+_READ_LIMIT = 8  # an answer longer than so many times the cap in characters is not even looked at
+
+
+def estimate_tokens(text: str) -> int:
+    """Length in tokens where no tokenizer is at hand: a token per four bytes of UTF-8."""
+    return math.ceil(len(text.encode("utf-8", "surrogatepass")) / 4)
+
+
+@dataclass
+class Proposer:
+    """Asks `reflection` for prompts and vets what it says.
+
+    cycle: goes into the prompts. seed: of the phase. max_tokens, count_tokens: cap of a prompt in the policy's tokens.
+    special_tokens: of the policy's tokenizer. private: problems whose answers no prompt may carry. refused: prompts
+    that did. count: calls, failures, skipped, long, leaks. failed_rounds: rounds in a row that failed throughout.
+    last_error: of the reflection, fit to be shown.
+    """
+
+    reflection: Reflection
+    cycle: int
+    seed: int
+    max_tokens: int = MAX_TOKENS
+    count_tokens: Callable[[str], int] = estimate_tokens
+    special_tokens: Sequence[str] = ()
+    private: Sequence[Problem] = ()
+    refused: list[Prompt] = field(default_factory=list)
+    count: Counter[str] = field(default_factory=Counter)
+    failed_rounds: int = 0
+    last_error: str = ""
+    _seen: set[str] = field(default_factory=set)
+
+    def know(self, text: str) -> None:
+        """This text is no news."""
+        self._seen.add(text)
+
+    def propose(self, round_number: int, parents: Sequence[tuple[Prompt, Records]]) -> list[Prompt | None]:
+        """One new prompt per parent, in order; None where nothing usable came. All go out as one batch; what is too
+        long gets one more, to be shortened."""
+        seed = _derive(self.seed, round_number)
+        requests = [
+            ReflectionRequest(parent, records, slot, seed, self._max_chars(parent.text, records))
+            for slot, (parent, records) in enumerate(parents)
+        ]
+        answers = self._ask(requests)
+        failed = sum(answer is None for answer in answers)
+        self.failed_rounds = self.failed_rounds + 1 if failed == len(answers) else 0
+        long: dict[int, str] = {}
+        texts = [self._vet(i, answer, long) for i, answer in enumerate(answers)]
+        if long:
+            self._shorten(requests, texts, long)
+        prompts = []
+        for text, (parent, _) in zip(texts, parents, strict=True):
+            if text is not None and text in self._seen:
+                self.count["skipped"] += 1
+                text = None
+            if text is not None:
+                self._seen.add(text)
+            prompt = Prompt(text, (parent.digest,), "reflection", self.cycle) if text is not None else None
+            prompts.append(prompt and self._unless_leaked(prompt))
+        return prompts
+
+    def _unless_leaked(self, prompt: Prompt) -> Prompt | None:
+        if leaked(prompt.text, self.private) is None:
+            return prompt
+        self.count["leaks"] += 1
+        self.refused.append(prompt)
+        return None
+
+    def _ask(self, requests: Sequence[ReflectionRequest]) -> list[str | None]:
+        self.count["calls"] += len(requests)
+        try:
+            answers = list(self.reflection.propose(requests))
+            if len(answers) != len(requests):
+                raise ValueError(f"{len(answers)} answers to {len(requests)} requests")
+        except JournalMismatch:
+            raise
+        except Exception as error:
+            self.last_error = redact(f"{type(error).__name__}: {error}")
+            answers = [None] * len(requests)
+        self.count["failures"] += sum(answer is None for answer in answers)
+        return answers
+
+    def _vet(self, index: int, answer: str | None, long: dict[int, str]) -> str | None:
+        """The clean text, or None. Puts a text that is over the cap into `long`."""
+        if answer is None:
+            return None
+        if not isinstance(answer, str):
+            self.count["skipped"] += 1
+            return None
+        if len(answer) > _READ_LIMIT * 4 * self.max_tokens:
+            self.count["long"] += 1
+            return None
+        try:
+            text = clean(answer, self.special_tokens)
+        except ValueError:
+            self.count["skipped"] += 1
+            return None
+        if self.count_tokens(text) > self.max_tokens:
+            long[index] = text
+            return None
+        return text
+
+    def _shorten(self, requests: Sequence[ReflectionRequest], texts: list[str | None], long: dict[int, str]) -> None:
+        """One attempt to bring texts under the cap: the reflection is asked to improve them within fewer characters."""
+        again = []
+        for index, text in long.items():
+            fits = int(0.95 * len(text) * self.max_tokens / self.count_tokens(text))
+            old = requests[index]
+            parent = Prompt(text, (old.parent.digest,), "reflection", self.cycle)
+            again.append(ReflectionRequest(parent, old.records, old.slot, old.seed, max(1, fits)))
+        still_long: dict[int, str] = {}
+        for index, answer in zip(long, self._ask(again), strict=True):
+            texts[index] = self._vet(index, answer, still_long)
+            if answer is None:
+                self.count["long"] += 1
+        self.count["long"] += len(still_long)
+
+    def _max_chars(self, parent: str, records: Records) -> int:
+        """The cap in characters, from how many characters a token of such texts has."""
+        sample = "\n".join([parent, *(rollout.feedback for _, rollout in records)])[:20_000]
+        tokens = self.count_tokens(sample)
+        return max(1, int(self.max_tokens * (len(sample) / tokens if sample.strip() and tokens else 4.0)))
+
+
+def _derive(seed: int, number: int) -> int:
+    digest = hashlib.blake2b(f"reflection-{seed}-{number}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big")
+
+
+__all__ = ["MAX_TOKENS", "Proposer", "estimate_tokens"]

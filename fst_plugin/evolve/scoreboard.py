@@ -1,0 +1,137 @@
+"""The accounts of one fast phase: which rollouts were paid for, and what is known from them.
+
+Invariants: `spent` never exceeds `budget`, by construction (a batch that would is refused before it runs). A rollout
+that failed (`error`, or a score that is no finite number) is paid but never a score. A prompt meets a problem once in a
+phase: what is known of it, from an earlier test or from the slow phase, is not paid for again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ..prompts import Prompt, Score
+from ..rollouts import Cell, Evaluate, Problem, Rollout
+
+MAX_DEAD_BATCHES = 3
+"""Batches in a row of which every rollout failed that end a phase; the first batch ends it at once (ours)."""
+
+
+class RolloutsFailed(RuntimeError):
+    """The rollout engine does not deliver; carries its own first error."""
+
+
+class Ledger:
+    """Runs rollouts within a budget.
+
+    evaluate: runs a batch of cells. anchors: the problems that prompts are scored on, distinct. budget: most rollouts.
+    free: prompt text -> problem id -> rollout, what is known without paying.
+    """
+
+    def __init__(
+        self,
+        evaluate: Evaluate,
+        anchors: Sequence[Problem],
+        budget: int,
+        free: Mapping[str, Mapping[str, Rollout]] | None = None,
+    ):
+        self._evaluate = evaluate
+        self.anchors = list(anchors)
+        self.budget = budget
+        self.spent = 0
+        self.failed = 0
+        self._known: dict[str, dict[str, Rollout]] = {text: dict(found) for text, found in (free or {}).items()}
+        self._scored: dict[str, Prompt] = {}
+        self._owed: list[Cell] = []
+        self._first_error: str | None = None
+        self._dead_batches = 0
+        self._alive = False
+
+    @property
+    def left(self) -> int:
+        return self.budget - self.spent - len(self._owed)
+
+    def run(self, work: Sequence[tuple[Prompt, Sequence[Problem]]] = ()) -> None:
+        """Rolls every prompt out on those of its problems that it has not met, and whatever is owed, all as one batch.
+
+        Raises RolloutsFailed where the engine fails throughout (see MAX_DEAD_BATCHES), ValueError where `evaluate`
+        breaks its contract.
+        """
+        cells = self._missing(work)
+        if len(cells) > self.left:
+            raise RuntimeError(f"{len(cells)} rollouts asked for, {self.left} of the budget of {self.budget} are left")
+        cells, self._owed = [*self._owed, *cells], []
+        if not cells:
+            return
+        self.spent += len(cells)
+        rollouts = self._evaluate(cells)
+        if len(rollouts) != len(cells):
+            raise ValueError(f"evaluate returned {len(rollouts)} rollouts for {len(cells)} cells: one each, in order")
+        rollouts = [_checked(rollout) for rollout in rollouts]
+        for cell, rollout in zip(cells, rollouts, strict=True):
+            self._known.setdefault(cell.prompt.text, {})[cell.problem.id] = rollout
+        self._watch(rollouts)
+
+    def score(self, prompts: Sequence[Prompt], *, later: bool = False) -> None:
+        """Every prompt on every anchor, what is missing in one batch; later: with the next batch, so that batches are
+        few and large."""
+        work = [(prompt, self.anchors) for prompt in prompts]
+        if later:
+            self._owed += self._missing(work)
+        else:
+            self.run(work)
+        for prompt in prompts:
+            self._scored.setdefault(prompt.text, prompt)
+
+    def _missing(self, work: Sequence[tuple[Prompt, Sequence[Problem]]]) -> list[Cell]:
+        owed = {(cell.prompt.text, cell.problem.id) for cell in self._owed}
+        return [
+            Cell(prompt, problem)
+            for prompt, problems in work
+            for problem in problems
+            if problem.id not in self._known.get(prompt.text, {}) and (prompt.text, problem.id) not in owed
+        ]
+
+    def is_scored(self, text: str) -> bool:
+        return text in self._scored
+
+    def rollouts(self, text: str) -> dict[str, Rollout]:
+        """Problem id -> rollout of this prompt, anchors or not, failed ones left out."""
+        return {k: r for k, r in self._known.get(text, {}).items() if r.error is None}
+
+    def scored(self) -> list[Prompt]:
+        """All prompts scored so far, oldest first, with their scores on the anchors, as far as they are in."""
+        return [self.prompt(text) for text in self._scored]
+
+    def best(self) -> float:
+        """Highest mean score of a prompt that has met at least half of the anchors."""
+        return max((p.mean_score for p in self.scored() if 2 * len(p.scores) >= len(self.anchors)), default=0.0)
+
+    def prompt(self, text: str) -> Prompt:
+        """This scored prompt with its scores on the anchors."""
+        known = self.rollouts(text)
+        scores = {a.id: Score(known[a.id].score, known[a.id].of) for a in self.anchors if a.id in known}
+        return replace(self._scored[text], scores=scores)
+
+    def _watch(self, rollouts: Sequence[Rollout]) -> None:
+        errors = [r.error for r in rollouts if r.error is not None]
+        self.failed += len(errors)
+        if errors and self._first_error is None:
+            self._first_error = errors[0]
+        if len(errors) < len(rollouts):
+            self._alive, self._dead_batches = True, 0
+            return
+        self._dead_batches += 1
+        if not self._alive or self._dead_batches >= MAX_DEAD_BATCHES:
+            count = len(rollouts)
+            raise RolloutsFailed(f"all {count} rollouts of a batch failed; the first error: {self._first_error}")
+
+
+def _checked(rollout: Rollout) -> Rollout:
+    if rollout.error is None and not math.isfinite(rollout.score):
+        return replace(rollout, error=f"the score is {rollout.score}, not a finite number")
+    return rollout
+
+
+__all__ = ["Ledger", "RolloutsFailed"]

@@ -1,0 +1,94 @@
+"""What the slow phase has already paid for: scores and feedback of the carried prompts on the cycle's problems.
+
+Every slow step rolls each problem out G/K times under each of K prompts. The next fast phase takes these as the carried
+prompts' scores instead of making them again, and its reflections learn from their feedback. Each entry is bound to its
+prompt's digest, its problem's id and the slow step (and so the weights) that made it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ..prompts import Population, text_digest
+from ..reflection.base import RECORD_CHARS
+from ..reflection.text import shorten
+from ..rollouts import Problem, Rollout, Trace, merged
+from .atomic import write_text
+
+TRACES_FILE = "traces.jsonl"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The merged rollouts of one problem under one prompt in one slow step, done with `weights`."""
+
+    problem: str
+    prompt: str
+    step: int
+    weights: str
+    rollout: Rollout
+
+
+@dataclass
+class SlowScores:
+    """The entries of the running cycle, in the order that they were made."""
+
+    entries: list[Entry] = field(default_factory=list)
+
+    def add(self, step: int, weights: str, rollouts: Iterable[tuple[str, str, Rollout]]) -> None:
+        """rollouts: (problem id, prompt digest, rollout) of one slow step. Failed ones are left out."""
+        cells: dict[tuple[str, str], list[Rollout]] = {}
+        for problem, prompt, rollout in rollouts:
+            if rollout.error is None and math.isfinite(rollout.score):
+                cells.setdefault((problem, prompt), []).append(rollout)
+        for (problem, prompt), found in cells.items():
+            one = merged(found)
+            response, feedback = shorten(one.response, RECORD_CHARS), shorten(one.feedback, RECORD_CHARS)
+            short = Rollout(one.score, response, feedback, None, one.of)
+            self.entries.append(Entry(problem, prompt, step, weights, short))
+
+    def traces(
+        self, population: Population, problems: Sequence[Problem], *, step: int, max_age: int | None
+    ) -> list[Trace]:
+        """Per problem how the prompts of `population` did, before `step`. max_age: slow steps after which a score is
+        too stale to use; None: never within a cycle."""
+        carried = {prompt.digest for prompt in population.prompts}
+        found: dict[str, dict[str, list[Rollout]]] = {}
+        for entry in self.entries:
+            if entry.prompt in carried and (max_age is None or step - entry.step <= max_age):
+                found.setdefault(entry.problem, {}).setdefault(entry.prompt, []).append(entry.rollout)
+        by_id = {problem.id: problem for problem in problems}
+        return [
+            Trace(by_id[problem], {digest: merged(rollouts) for digest, rollouts in by_prompt.items()})
+            for problem, by_prompt in found.items()
+            if problem in by_id
+        ]
+
+    def save(self, folder: Path) -> None:
+        lines = [json.dumps(asdict(entry), ensure_ascii=True) for entry in self.entries]
+        write_text(folder / TRACES_FILE, "".join(f"{line}\n" for line in lines))
+
+    @classmethod
+    def load(cls, folder: Path) -> SlowScores:
+        """Inverse of `save`; empty where the folder has none."""
+        path = folder / TRACES_FILE
+        if not path.exists():
+            return cls()
+        entries = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            data = json.loads(line)
+            entries.append(Entry(**{**data, "rollout": Rollout(**data["rollout"])}))
+        return cls(entries)
+
+
+def traces_digest(traces: Sequence[Trace]) -> str:
+    """Names some traces by their content."""
+    data = [[t.problem.id, {k: asdict(r) for k, r in sorted(t.rollouts.items())}] for t in traces]
+    return text_digest(json.dumps(data, ensure_ascii=True))
+
+
+__all__ = ["Entry", "SlowScores", "traces_digest"]

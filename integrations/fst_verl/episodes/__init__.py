@@ -1,0 +1,7 @@
+"""Episodes of any `fst_envs` environment inside verl's rollouts.
+
+agent_loop  `fst_episode`: plays one session
+group       all sessions of a group succeed together or fail together
+metrics     figures of a step's episodes
+neutral     text of an environment in which nothing acts as a control token
+"""

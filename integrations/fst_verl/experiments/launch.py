@@ -1,0 +1,90 @@
+"""One `python -m verl.trainer.main_ppo`, run to its end in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+METRICS_FILE, LOG_FILE = "metrics.jsonl", "log.txt"
+
+
+def launch(
+    arguments: Sequence[str], out: Path, on_step: Callable[[int], None] = lambda step: None, **environment: str
+) -> None:
+    """Runs verl with these arguments; its log and its file logger's metrics land in `out`, anew.
+
+    on_step: told the last step that was logged, twice a second. environment: more of it. Raises RuntimeError, with the
+    log's end, where verl fails.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    metrics, log = out / METRICS_FILE, out / LOG_FILE
+    metrics.unlink(missing_ok=True)
+    own = {"VERL_FILE_LOGGER_PATH": str(metrics), "RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "verl.trainer.main_ppo", *arguments]
+    with open(log, "w") as file:
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **own, **environment}
+        )
+        try:
+            while process.poll() is None:
+                on_step(_last_step(metrics))
+                time.sleep(0.5)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode:
+        end = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+        raise RuntimeError(f"verl ended with {process.returncode}; {log} ends:\n{end}")
+    on_step(_last_step(metrics))
+
+
+def check_jobs(jobs: int) -> None:
+    """Raises RuntimeError where so many verl runs at a time would mix up their weights.
+
+    verl names the socket that weights travel through after the Ray job, and every local Ray cluster numbers its first
+    job alike. On CPU `cpu.own_socket` tells runs apart; jobs of one cluster have numbers of their own.
+    """
+    from ..cpu import platform as cpu
+
+    if jobs > 1 and not cpu.wanted() and not os.environ.get("RAY_ADDRESS"):
+        raise RuntimeError(
+            f"--jobs {jobs}: verl runs on one host would take each other's weights, unless they share a Ray cluster:"
+            " ray start --head, set RAY_ADDRESS to its address, and try again; or use --jobs 1"
+        )
+
+
+def run_all(calls: Sequence[Callable[[], None]], jobs: int) -> None:
+    """Makes all calls, each of which launches verl, `jobs` at a time. Once one raises no other begins; what it raised
+    is raised when those under way have ended. Raises RuntimeError as `check_jobs` does."""
+    check_jobs(jobs)
+    stopped = threading.Event()
+
+    def guarded(call: Callable[[], None]) -> None:
+        if not stopped.is_set():
+            try:
+                call()
+            except BaseException:
+                stopped.set()
+                raise
+
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            for done in [pool.submit(guarded, call) for call in calls]:
+                done.result()
+        finally:
+            stopped.set()
+
+
+def _last_step(path: Path) -> int:
+    lines = path.read_text().splitlines() if path.exists() else []
+    try:
+        return json.loads(lines[-1])["step"] if lines else 0
+    except ValueError:  # the line is being written
+        return 0

@@ -1,0 +1,485 @@
+"""The fast phase on a scripted world."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from rule_world import SEED, World, all_rules, make_problems, rule_of, seed_population
+
+from fst_plugin.evolve.optimizer import GEPAOptimizer, RolloutsFailed
+from fst_plugin.evolve.selection import frontier, select
+from fst_plugin.prompts import Population, Prompt, Score
+from fst_plugin.reflection import OfflineReflection
+from fst_plugin.rollouts import Cell, Rollout, Trace
+
+
+class Scripted:
+    """A reflection that says what it is told to. answer: of (request) -> text, None, or an exception to raise."""
+
+    def __init__(self, answer):
+        self.answer, self.requests, self.batches = answer, [], 0
+
+    def propose(self, requests):
+        self.requests += requests
+        self.batches += 1
+        answers = [self.answer(r) if callable(self.answer) else self.answer for r in requests]
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    def describe(self):
+        return "scripted"
+
+
+def phase(world, reflection=None, population=None, *, n=48, budget=240, seed=0, cycle=0, **settings):
+    optimizer = GEPAOptimizer(reflection or OfflineReflection(), **{"k": 4, "budget": budget, **settings})
+    return optimizer.evolve(population or seed_population(), make_problems(n), world, cycle=cycle, seed=seed)
+
+
+def rules_in(prompt):
+    return all_rules() & set(prompt.text.splitlines())
+
+
+def test_a_better_population_is_found():
+    world = World()
+    evolution = phase(world)
+    assert world.value(evolution.population.best) > 0.6 > 0.0 == world.value(Prompt(SEED))
+    assert evolution.metrics["anchor_best"] > evolution.metrics["anchor_seed"]
+    best = evolution.population.best
+    assert best.origin == "reflection" and best.parents and best.text.startswith(SEED)
+    assert 1 < len(evolution.population) == evolution.metrics["population_size"] <= 4
+
+
+def slow_traces(world, population, problems):
+    """Two rollouts of every carried prompt on every problem, as a slow phase leaves them."""
+    return [Trace(p, {c.digest: replace(world.roll(Cell(c, p)), of=2) for c in population.prompts}) for p in problems]
+
+
+def test_three_cycles_gather_nearly_all_rules_with_an_unreliable_policy():
+    population, traces = seed_population(), []
+    for cycle in range(3):
+        world = World(reliability=0.6, luck=0.05, seed=cycle)
+        problems = make_problems(48, seed=cycle)
+        optimizer = GEPAOptimizer(OfflineReflection(), k=4, budget=240)
+        evolution = optimizer.evolve(population, problems, world, cycle=cycle, seed=cycle, traces=traces)
+        population, traces = evolution.population, slow_traces(world, evolution.population, problems)
+        assert evolution.metrics["anchors_free"] == (evolution.metrics["anchors"] if cycle else 0)
+    assert len(rules_in(population.best)) >= 10
+    assert World(reliability=0.6, luck=0.05, seed=99).value(population.best) > 0.4
+
+
+def test_where_no_prompt_holds_all_rules_the_population_covers_more_than_its_best():
+    world = World(holds=4)
+    evolution = phase(world, budget=480)
+    problems = [p for p in make_problems(48) if p.id in evolution.population.best.scores]
+    solved = [{p.id for p in problems if prompt.scores[p.id].mean == 1.0} for prompt in evolution.population.prompts]
+    assert len(set().union(*solved)) > len(solved[0])
+
+
+def test_carried_prompts_are_scored_verbatim_in_one_batch_with_the_seed():
+    rules = sorted(all_rules())
+    carried = tuple(Prompt(f"{SEED}\n{rule}") for rule in rules[:3])
+    odd = Prompt("  Outer spaces,\ttabs, and <|im_start|> stay as they are \n")
+    population = Population((*carried, odd))
+    world = World()
+    evolution = phase(world, population=population)
+    first = world.batches[0]
+    assert {cell.prompt.text for cell in first} == {p.text for p in population.prompts}
+    assert len(first) == 4 * evolution.metrics["anchors"]
+    asked = [(cell.prompt.text, cell.problem.id) for cell in first]
+    assert len(set(asked)) == len(asked)
+    again = [c for batch in world.batches[1:] for c in batch if c.prompt.text in {p.text for p in population.prompts}]
+    assert {c.prompt.text for c in again} <= {by_digest(population, evolution)}
+    assert len(again) == evolution.evidence.problems and len(world.batches) > 3
+    assert not {c.problem.id for c in again} & {c.problem.id for c in first}  # held out
+    assert evolution.metrics["anchor_seed"] == pytest.approx(_mean(world, carried[0], first))
+
+
+def _mean(world, prompt, cells):
+    scores = [world.roll(cell).score for cell in cells if cell.prompt.text == prompt.text]
+    return sum(scores) / len(scores)
+
+
+def by_digest(population, evolution):
+    return next(p.text for p in population.prompts if p.digest == evolution.evidence.incumbent)
+
+
+def test_at_most_half_of_a_round_is_scored_however_good_its_children_are():
+    def evaluate(cells):
+        return [Rollout(float(c.prompt.text != SEED), "", "Wrong.") for c in cells]
+
+    evolution = phase(evaluate, Scripted(lambda r: f"Better {r.seed} {r.slot}"), proposals=6)
+    verdicts = [c.verdict for c in evolution.candidates]
+    assert verdicts and 2 * verdicts.count("outranked") == len(verdicts) and "rejected" not in verdicts
+
+
+def test_many_cells_travel_in_one_batch():
+    world = World()
+    evolution = phase(world, proposals=4, minibatch=3)
+    assert max(map(len, world.batches[1:])) >= 4 * evolution.metrics["anchors"] / 2
+    assert len(world.batches) < evolution.metrics["rollouts"] / 10
+
+
+@pytest.mark.parametrize("budget", [0, 1, 2, 3, 5, 6, 7, 11, 13, 24, 37, 50, 96, 97, 101, 193, 333])
+@pytest.mark.parametrize("carried", [1, 4])
+@pytest.mark.parametrize("n", [1, 2, 7, 48])
+def test_the_budget_is_never_exceeded(budget, carried, n):
+    rules = sorted(all_rules())
+    prompts = (Prompt(SEED), *(Prompt(f"{SEED}\n{rule}") for rule in rules[: carried - 1]))
+    world = World(luck=0.2)
+    evolution = phase(world, population=Population(prompts), n=n, budget=budget)
+    assert world.rollouts == evolution.metrics["rollouts"] <= budget
+    if budget < carried + 1:
+        assert evolution.population.digest == Population(prompts).digest
+        assert world.rollouts == 0 and "too small" in evolution.warnings[0]
+    else:
+        assert world.rollouts > 0 and evolution.metrics["anchors"] >= 1
+
+
+@pytest.mark.parametrize(
+    "settings", [{"minibatch": 1}, {"minibatch": 50}, {"proposals": 1}, {"proposals": 9}, {"k": 1}]
+)
+def test_the_budget_holds_under_other_settings(settings):
+    world = World(luck=0.2)
+    evolution = phase(world, budget=155, **settings)
+    assert world.rollouts == evolution.metrics["rollouts"] <= 155
+    assert len(evolution.population) <= settings.get("k", 4)
+    assert evolution.metrics["candidates"] > 1
+
+
+def test_same_seed_same_outcome_and_another_seed_another_one():
+    def run(seed):
+        world = World(luck=0.1)
+        evolution = phase(world, seed=seed)
+        return evolution, [[(c.prompt.digest, c.problem.id) for c in batch] for batch in world.batches]
+
+    first, asked = run(3)
+    again, asked_again = run(3)
+    assert asked == asked_again
+    assert first.population.to_json() == again.population.to_json() and first.metrics == again.metrics
+    assert run(4)[1] != asked
+
+
+def test_repeated_problems_count_once():
+    world = World()
+    optimizer = GEPAOptimizer(OfflineReflection(), k=4, budget=100)
+    problems = make_problems(5)
+    evolution = optimizer.evolve(seed_population(), problems * 3, world, cycle=0, seed=0)
+    assert evolution.metrics["anchors"] == 5
+    with pytest.raises(ValueError, match="anchor"):
+        optimizer.evolve(seed_population(), [], world, cycle=0, seed=0)
+
+
+def test_scores_of_the_outcome_are_those_of_this_phase():
+    world = World(luck=0.3)
+    stale = Prompt(SEED, scores={"gone": Score(1.0)})
+    evolution = phase(world, population=Population((stale,)))
+    ids = {p.id for p in make_problems(48)}
+    for prompt in evolution.population.prompts:
+        assert len(prompt.scores) == evolution.metrics["anchors"] and set(prompt.scores) <= ids
+    assert evolution.metrics["anchor_best"] == evolution.population.best.mean_score
+
+
+def test_a_new_prompt_leads_only_where_it_is_better():
+    world = World(luck=1.0)  # every prompt is perfect: nothing to learn
+    evolution = phase(world)
+    assert evolution.population.digest == seed_population().digest
+    assert evolution.metrics["reflection_calls"] == 0
+    same = World(luck=0.4)  # the reflection's prompts change nothing: by luck some pass their test
+    carried = seed_population()
+    evolution = phase(same, Scripted(lambda r: f"Variant {r.seed} {r.slot}"), carried)
+    assert evolution.metrics["proposals_rejected"] > 0 and evolution.metrics["proposals_accepted"] > 0
+    assert evolution.metrics["anchor_best"] >= evolution.metrics["anchor_seed"]
+    leader = evolution.population.best
+    assert leader.text == SEED or leader.mean_score > evolution.metrics["anchor_seed"]
+
+
+def test_a_child_that_is_as_good_as_its_parent_is_not_scored():
+    def evaluate(cells):
+        return [Rollout(float(c.problem.id < "8"), feedback="Wrong.") for c in cells]  # whatever the prompt says
+
+    optimizer = GEPAOptimizer(Scripted(lambda r: f"Variant {r.seed} {r.slot}"), k=4, budget=240)
+    evolution = optimizer.evolve(seed_population(), make_problems(48), evaluate, cycle=0, seed=0)
+    assert 0.0 < evolution.metrics["anchor_seed"] < 1.0
+    assert evolution.metrics["proposals_accepted"] == 0 < evolution.metrics["proposals_rejected"]
+    assert evolution.metrics["candidates"] == 1 == len(evolution.population)
+
+
+def test_where_nothing_scores_a_child_is_scored_on_all_anchors_and_does_not_lead():
+    world = World(luck=0.0)
+    evolution = phase(world, Scripted(lambda r: f"Variant {r.seed} {r.slot}"))
+    assert evolution.metrics["proposals_accepted"] > 0 == evolution.metrics["anchor_best"]
+    assert evolution.population.best.text == SEED and world.rollouts <= 240
+
+
+def test_where_one_child_is_better_those_that_are_as_good_as_nothing_are_not_scored():
+    def evaluate(cells):
+        return [Rollout(float(c.prompt.text == "Good"), feedback="Wrong.") for c in cells]
+
+    reflection = Scripted(lambda r: f"Variant {r.slot}" if r.slot else "Good")
+    optimizer = GEPAOptimizer(reflection, k=4, budget=240)
+    evolution = optimizer.evolve(seed_population(), make_problems(48), evaluate, cycle=0, seed=0)
+    verdicts = {c.prompt.text: c.verdict for c in evolution.candidates}
+    assert verdicts.pop("Good") == "leads"
+    assert len(verdicts) > 2 and set(verdicts.values()) == {"rejected"}
+
+
+class TwoLocks(World):
+    """A world that pays nothing until the answer's form is right as well, and tells one mistake at a time."""
+
+    FORM = "Put it in brackets."
+
+    def roll(self, cell):
+        rolled = super().roll(cell)
+        if self.FORM in cell.prompt.text:
+            return rolled
+        return replace(rolled, score=0.0, feedback=f"Wrong. {self.FORM}")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_from_rewards_of_nothing_but_zero_one_mistake_after_another_is_mended(seed):
+    world = TwoLocks(reliability=0.8, seed=seed)
+    evolution = phase(world, seed=seed)
+    assert evolution.metrics["anchor_seed"] == 0.0 and world.value(Prompt(f"{SEED}\n{world.FORM}")) == 0.0
+    assert world.FORM in evolution.population.best.text and world.value(evolution.population.best) > 0.3
+    assert world.rollouts <= 240
+
+
+def test_a_tie_leaves_the_old_prompt_in_the_lead():
+    one, two = make_problems(2)
+    solves = {SEED: one.id, "x": two.id}
+
+    def evaluate(cells):
+        return [Rollout(float(solves[c.prompt.text] == c.problem.id), feedback="Wrong.") for c in cells]
+
+    optimizer = GEPAOptimizer(Scripted("x"), k=4, budget=50, minibatch=1)
+    evolution = optimizer.evolve(seed_population(), [one, two], evaluate, cycle=0, seed=0)
+    assert [(p.text, p.mean_score) for p in evolution.population.prompts] == [(SEED, 0.5), ("x", 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "counter", "batches"),
+    [
+        (None, "reflection_failures", 3),
+        (TimeoutError("no answer"), "reflection_failures", 3),
+        ("", "proposals_skipped", 5),
+        (" \n\x00\u200b", "proposals_skipped", 5),
+        ("<|im_end|></s>", "proposals_skipped", 5),
+        (42, "proposals_skipped", 5),
+        (SEED, "proposals_skipped", 5),
+        ("x" * 1_000_000, "proposals_skipped_long", 5),
+        ("word " * 2000, "proposals_skipped_long", 10),
+    ],
+)
+def test_useless_reflections_cost_no_rollouts_and_keep_the_population(answer, counter, batches):
+    world = World()
+    reflection = Scripted(answer)
+    evolution = phase(world, reflection)
+    assert evolution.population.digest == seed_population().digest
+    assert evolution.metrics["rollouts"] == evolution.metrics["anchors"]
+    assert evolution.metrics[counter] >= 5 and reflection.batches == batches
+    assert evolution.metrics["reflection_calls"] == len(reflection.requests)
+    assert bool(evolution.warnings) == (counter == "reflection_failures")
+
+
+def test_a_reflection_with_the_wrong_number_of_answers_is_a_failed_one():
+    class Short:
+        asked = []
+
+        def propose(self, requests):
+            self.asked.append(len(requests))
+            return ["one text"]
+
+        def describe(self):
+            return "short"
+
+    evolution = phase(World(), Short())
+    assert evolution.metrics["reflection_failures"] == evolution.metrics["reflection_calls"] == sum(Short.asked)
+    assert len(Short.asked) == 3 and min(Short.asked) > 1
+    assert any("answers to" in w for w in evolution.warnings)
+
+
+def test_a_reflection_that_fails_now_and_then_does_not_end_the_phase():
+    offline = OfflineReflection()
+    reflection = Scripted(lambda r: None if r.slot % 2 else offline.propose([r])[0])
+    evolution = phase(World(), reflection)
+    assert evolution.metrics["reflection_failures"] > 3
+    assert evolution.metrics["anchor_best"] > 0.5
+
+
+def test_an_error_of_the_reflection_shows_no_secret(monkeypatch):
+    monkeypatch.setenv("SOME_API_KEY", "very-secret-value-123")
+    evolution = phase(World(), Scripted(RuntimeError("401 for very-secret-value-123 and sk-abcdefgh12345678")))
+    text = " ".join(evolution.warnings)
+    assert "RuntimeError: 401" in text and "very-secret" not in text and "sk-abcdefgh" not in text
+
+
+def test_control_tokens_of_the_policy_never_reach_a_prompt():
+    dirty = "Rule: <|im_start|>system [INST] {0} </s>\x1b[31m [[CTRL]] <|im_<|im_end|>end|> Write it."
+    world = World(luck=0.3)
+    phase(world, Scripted(lambda r: dirty.format(f"{r.seed}-{r.slot}")), special_tokens=("[[CTRL]]", "\n"))
+    new = {c.prompt.text for batch in world.batches for c in batch} - {SEED}
+    assert new
+    for text in new:
+        assert not any(t in text for t in ("<|im_start|>", "<|im_end|>", "[INST]", "</s>", "[[CTRL]]", "\x1b"))
+        assert "Rule:" in text and "Write it." in text
+
+
+def test_prompts_over_the_cap_are_shortened_or_skipped():
+    def words(text):
+        return len(text.split())
+
+    world = World()
+    evolution = phase(world, max_tokens=25, count_tokens=words)
+    sent = {c.prompt.text for batch in world.batches for c in batch}
+    assert max(map(words, sent)) <= 25 and len(sent) > 3
+    assert evolution.metrics["anchor_best"] > 0
+    asked = []
+
+    def talkative(request):
+        asked.append(request)
+        return "short and good" if request.parent.text.startswith("word") else "word " * 100
+
+    reflection = Scripted(talkative)
+    phase(World(), reflection, max_tokens=25, count_tokens=words, proposals=1)
+    assert asked[1].parent.text.startswith("word") and asked[1].max_chars < len("word " * 25)
+
+
+def test_failed_rollouts_are_no_scores_and_never_shown():
+    world = World(luck=0.2)
+    broken = {p.id for p in make_problems(48)[::4]}
+
+    def evaluate(cells):
+        failed = Rollout(0.0, "", "SHOULD NEVER BE SEEN here", "boom")
+        return [failed if c.problem.id in broken else world.roll(c) for c in cells]
+
+    offline = OfflineReflection()
+    reflection = Scripted(lambda r: offline.propose([r])[0])
+    evolution = phase(evaluate, reflection)
+    assert evolution.metrics["rollouts_failed"] > 0 and "failed" in evolution.warnings[-1]
+    shown = [rollout for r in reflection.requests for _, rollout in r.records]
+    assert shown and all(r.error is None for r in shown)
+    for prompt in evolution.population.prompts:
+        assert prompt.scores and not broken & set(prompt.scores)
+        assert "NEVER" not in prompt.text
+    assert evolution.metrics["anchor_best"] > evolution.metrics["anchor_seed"]
+
+
+def test_a_score_that_is_no_number_is_a_failed_rollout():
+    world = World()
+    bad = []
+
+    def evaluate(cells):
+        bad[:] = bad or [cells[0].problem.id]  # an anchor: the first batch scores the seed on them
+        return [Rollout(float("nan"), "a") if c.problem.id in bad else world.roll(c) for c in cells]
+
+    evolution = phase(evaluate, budget=960)
+    for prompt in evolution.population.prompts:
+        assert bad[0] not in prompt.scores and len(prompt.scores) == evolution.metrics["anchors"] - 1
+    assert evolution.metrics["rollouts_failed"] >= evolution.metrics["candidates"] > 1
+
+
+def test_a_dead_engine_is_reported_with_its_own_first_error():
+    calls = []
+
+    def dead(cells):
+        calls.append(len(cells))
+        return [Rollout(0.0, error=f"engine says no {i}") for i in range(len(cells))]
+
+    with pytest.raises(RolloutsFailed, match="engine says no 0"):
+        phase(dead)
+    assert len(calls) == 1
+
+
+def test_an_engine_that_dies_on_the_way_does_not_burn_the_budget():
+    world = World()
+
+    def dying(cells):
+        alive = len(world.batches) < 1
+        rollouts = world(cells)
+        return rollouts if alive else [Rollout(0.0, error="gone") for _ in rollouts]
+
+    with pytest.raises(RolloutsFailed, match="gone"):
+        phase(dying, Scripted(lambda r: f"Variant {r.seed} {r.slot}"), budget=960)
+    assert len(world.batches) == 4
+
+
+def test_an_exception_of_evaluate_and_a_broken_contract_pass_through():
+    def raises(cells):
+        raise ConnectionError("server left")
+
+    with pytest.raises(ConnectionError, match="server left"):
+        phase(raises)
+    with pytest.raises(ValueError, match="one each"):
+        phase(lambda cells: [Rollout(1.0)])
+
+
+def test_records_show_failures_first_and_no_more_than_asked_for():
+    offline = OfflineReflection()
+    reflection = Scripted(lambda r: offline.propose([r])[0])
+    phase(World(luck=0.5), reflection, records=5, minibatch=2)
+    assert reflection.requests
+    for request in reflection.requests:
+        assert request.records[0][1].score < 1.0 and 2 <= len(request.records) <= 5
+        assert len({problem.id for problem, _ in request.records}) == len(request.records)
+        scores = [rollout.score for _, rollout in request.records]
+        assert scores == sorted(scores)
+    assert {r.slot for r in reflection.requests} >= {0, 1, 2, 3}
+
+
+def test_nothing_is_printed_and_the_reflection_is_named(capfd):
+    lines = []
+    phase(World(), log=lines.append)
+    out = capfd.readouterr()
+    assert out.out == "" and out.err == ""
+    assert any("no LM" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["k", "minibatch", "proposals", "records", "max_tokens"])
+def test_settings_below_one_are_refused(name):
+    with pytest.raises(ValueError, match=name):
+        GEPAOptimizer(OfflineReflection(), **{"k": 4, "budget": 10, name: 0})
+
+
+# Selection
+
+
+def scored(text, *means):
+    return Prompt(text, scores={str(i): Score(m) for i, m in enumerate(means) if m is not None})
+
+
+def test_select_takes_the_best_and_what_covers_the_rest():
+    best = scored("best", 1, 1, 0, 0, 0)
+    twin = scored("like the best", 1, 1, 0, 0, 0)
+    other = scored("other", 0, 0, 1, 0, 0)
+    assert [p.text for p in select([other, twin, best], 2)] == ["best", "other"]
+    assert [p.text for p in select([other, twin, best], 3)] == ["best", "like the best", "other"]
+    assert frontier([best, other])["2"] == (1,) and frontier([best, other])["4"] == (0, 1)
+
+
+def test_select_does_not_cover_the_same_twice():
+    a, b = scored("a", 1, 1, 1, 0, 0, 0), scored("b", 0, 0, 0, 1, 1, 0)
+    c, d = scored("like b", 0, 0, 0, 1, 1, 0), scored("d", 0, 0, 0, 0, 0, 1)
+    assert [p.text for p in select([a, b, c, d], 3)] == ["a", "b", "d"]
+
+
+def test_select_breaks_ties_by_length_then_age():
+    a, b, c = scored("aa", 1, 0), scored("b", 0, 1), scored("c", 0, 1)
+    assert [p.text for p in select([a, b, c], 3)] == ["b", "c", "aa"]
+    assert [p.text for p in select([a, c, b], 2)] == ["c", "aa"]
+
+
+def test_select_ignores_problems_that_were_not_scored():
+    partial = scored("partial", None, 1.0)
+    full = scored("full", 1.0, 0.0)
+    assert [p.text for p in select([full, partial], 1)] == ["partial"]
+    assert [p.text for p in select([full, full], 4)] == ["full"]
+    with pytest.raises(ValueError, match="0 candidates"):
+        select([], 1)
+
+
+def test_rules_of_the_world_are_hidden_from_the_problem():
+    for problem in make_problems(20):
+        assert rule_of(problem).split()[-1] not in problem.messages[0]["content"]

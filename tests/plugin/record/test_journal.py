@@ -1,0 +1,289 @@
+"""A fast phase survives being killed, and pays nothing twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rule_world import World, make_problems, seed_population
+
+from fst_plugin.evolve.optimizer import GEPAOptimizer
+from fst_plugin.prompts import Prompt
+from fst_plugin.record.atomic import write_json, write_text
+from fst_plugin.record.journal import Journal, JournalMismatch
+from fst_plugin.reflection import OfflineReflection, ReflectionRequest
+from fst_plugin.rollouts import Cell, Rollout
+
+IDENTITY = {"weights": "w0", "population": "p0"}
+BUDGET, ANCHORS = 150, 30
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing catches it."""
+
+
+class Moody:
+    """A reflection that is not repeatable: every call of its life says something else, and every other one fails."""
+
+    life = 0
+
+    def propose(self, requests):
+        Moody.life += 1
+        if Moody.life % 2 == 0:
+            raise TimeoutError("not now")
+        texts = OfflineReflection().propose(requests)
+        return [f"{text}\nSaid in call {Moody.life}." for text in texts]
+
+    def describe(self):
+        return "moody"
+
+
+def run(folder, world, reflection=None, die_at=None, after=False):
+    """One phase under a journal. die_at: ends like a killed process at that evaluate call of this run: before its
+    rollouts ran, or after they ran and before anybody saw them."""
+    calls = 0
+
+    def evaluate(cells):
+        nonlocal calls
+        calls += 1
+        if calls == die_at and not after:
+            raise Killed
+        rollouts = world(cells)
+        if calls == die_at:
+            raise Killed
+        return rollouts
+
+    journal = Journal(folder, IDENTITY)
+    optimizer = GEPAOptimizer(journal.reflection(reflection or OfflineReflection()), k=4, budget=BUDGET)
+    problems = make_problems(ANCHORS)
+    evolution = optimizer.evolve(seed_population(), problems, journal.evaluate(evaluate), cycle=0, seed=5)
+    journal.finish(evolution)
+    return evolution, journal
+
+
+def paid(world):
+    return [(c.prompt.digest, c.problem.id, i) for i, batch in enumerate(world.batches) for c in batch]
+
+
+def test_killed_at_every_evaluate_the_phase_ends_the_same(tmp_path):
+    whole = World(reliability=0.7, luck=0.1)
+    expected, _ = run(tmp_path / "whole", whole)
+    calls = len(whole.batches)
+    assert calls >= 4
+    for boundary in range(1, calls + 1):
+        folder = tmp_path / str(boundary)
+        world = World(reliability=0.7, luck=0.1)
+        with pytest.raises(Killed):
+            run(folder, world, die_at=boundary)
+        assert len(world.batches) == boundary - 1
+        evolution, journal = run(folder, world)
+        assert evolution.population.to_json() == expected.population.to_json()
+        assert evolution.metrics == expected.metrics
+        assert paid(world) == paid(whole)  # both lives together paid what the undisturbed one did
+        assert journal.replayed > 0 or boundary == 1
+
+
+def test_killed_at_every_evaluate_of_one_phase_again_and_again(tmp_path):
+    whole = World(reliability=0.7, luck=0.1)
+    expected, _ = run(tmp_path / "whole", whole)
+    world = World(reliability=0.7, luck=0.1)
+    lives = 0
+    while True:
+        lives += 1
+        try:
+            evolution, _ = run(tmp_path / "again", world, die_at=2)
+            break
+        except Killed:
+            assert lives < 50
+    assert evolution.population.to_json() == expected.population.to_json()
+    assert paid(world) == paid(whole) and lives == len(whole.batches)
+
+
+def test_a_batch_whose_answer_was_lost_is_the_only_thing_paid_twice(tmp_path):
+    whole = World(luck=0.1)
+    expected, _ = run(tmp_path / "whole", whole)
+    world = World(luck=0.1)
+    with pytest.raises(Killed):
+        run(tmp_path / "a", world, die_at=3, after=True)
+    evolution, _ = run(tmp_path / "a", world)
+    assert evolution.population.to_json() == expected.population.to_json()
+    assert len(world.batches) == len(whole.batches) + 1 and world.batches[2] == world.batches[3]
+
+
+def test_reflections_that_cannot_be_repeated_and_their_failures_are_replayed(tmp_path):
+    for boundary in (4, 5):
+        Moody.life = 0
+        world = World(reliability=0.7, luck=0.1)
+        with pytest.raises(Killed):
+            run(tmp_path / str(boundary), world, Moody(), die_at=boundary)
+        said = [c for c in _calls(tmp_path / str(boundary)) if c["kind"] == "reflect"]
+        life = Moody.life
+        assert len(said) == life > 0 and any(None in call["answer"] for call in said)
+        evolution, journal = run(tmp_path / str(boundary), world, Moody())
+        again = [c for c in _calls(tmp_path / str(boundary)) if c["kind"] == "reflect"]
+        assert again[: len(said)] == said and len(again) == Moody.life >= life
+        assert sum(len(b) for b in world.batches) == evolution.metrics["rollouts"]
+
+
+def _calls(folder):
+    return [json.loads(line) for line in (folder / "calls.jsonl").read_text().splitlines()]
+
+
+CHILD = """
+import os, signal, sys
+sys.path[:0] = sys.argv[4:]
+import test_journal as t
+class Mortal(t.World):
+    def __call__(self, cells):
+        with open(sys.argv[2], "a") as paid:
+            if sum(1 for _ in open(sys.argv[2])) + 1 == int(sys.argv[3]):
+                os.kill(os.getpid(), signal.SIGKILL)
+            paid.write(f"{len(cells)}\\n")
+        return super().__call__(cells)
+evolution, _ = t.run(sys.argv[1], Mortal(reliability=0.7, luck=0.1))
+print(evolution.population.digest)
+"""
+
+
+def test_sigkill_of_a_real_process(tmp_path):
+    whole = World(reliability=0.7, luck=0.1)
+    expected, _ = run(tmp_path / "whole", whole)
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[3])]
+
+    def child(kill_at):
+        script = [sys.executable, "-c", CHILD, str(tmp_path / "f"), str(tmp_path / "paid"), str(kill_at), *paths]
+        return subprocess.run(script, capture_output=True, text=True, timeout=120)
+
+    (tmp_path / "paid").touch()
+    for kill_at in (1, 3):
+        assert child(kill_at).returncode == -signal.SIGKILL
+    last = child(0)
+    assert last.returncode == 0, last.stderr
+    assert last.stdout.split()[-1] == expected.population.digest
+    batches = [int(line) for line in (tmp_path / "paid").read_text().splitlines()]
+    assert batches == [len(b) for b in whole.batches]
+
+
+def test_a_torn_last_line_is_dropped(tmp_path):
+    world = World(luck=0.1)
+    expected, _ = run(tmp_path, world)
+    (tmp_path / "evolution.json").unlink()
+    record = tmp_path / "calls.jsonl"
+    raw = record.read_bytes()
+    last = raw.rstrip(b"\n").rfind(b"\n") + 1
+    for cut in (last + 1, len(raw) - 1):
+        record.write_bytes(raw[:cut])
+        again = World(luck=0.1)
+        evolution, journal = run(tmp_path, again)
+        assert evolution.population.to_json() == expected.population.to_json()
+        assert journal.recorded == 1 and record.read_bytes() == raw
+    record.write_bytes(raw[:5] + b"#" + raw[6:])
+    with pytest.raises(ValueError, match="line 1 is damaged"):
+        Journal(tmp_path, IDENTITY)
+
+
+def test_another_identity_is_refused_by_name(tmp_path):
+    Journal(tmp_path, IDENTITY)
+    with pytest.raises(JournalMismatch, match="weights was 'w0', is 'w1'") as error:
+        Journal(tmp_path, {**IDENTITY, "weights": "w1"})
+    assert "p0" not in str(error.value)
+    with pytest.raises(JournalMismatch, match="settings was None"):
+        Journal(tmp_path, {**IDENTITY, "settings": "s"})
+    assert Journal(tmp_path, IDENTITY).finished() is None
+    (tmp_path / "calls.jsonl").touch()
+    (tmp_path / "identity.json").unlink()
+    with pytest.raises(JournalMismatch, match="unknown whose"):
+        Journal(tmp_path, IDENTITY)
+
+
+def test_a_call_that_is_not_the_recorded_one_is_refused_even_inside_a_phase(tmp_path):
+    world = World(luck=0.1)
+    run(tmp_path, world)
+    journal = Journal(tmp_path, IDENTITY)
+    with pytest.raises(JournalMismatch, match="does not repeat itself"):
+        journal.evaluate(world)([Cell(Prompt("another"), make_problems(1)[0])])
+    calls = _calls(tmp_path)
+    first = next(i for i, c in enumerate(calls) if c["kind"] == "reflect")
+    calls[first]["digest"] = "0" * 16
+    (tmp_path / "calls.jsonl").write_text("".join(json.dumps(c) + "\n" for c in calls))
+    before = world.rollouts
+    with pytest.raises(JournalMismatch, match="reflect"):
+        run(tmp_path, world)
+    assert world.rollouts == before
+
+
+def test_rollouts_and_proposals_come_back_as_they_were(tmp_path):
+    rollouts = [Rollout(0.5, "a\u2028\ud800\n", "größe", None), Rollout(float("nan"), "", "", "boom")]
+    cells = [Cell(Prompt("p"), p) for p in make_problems(2)]
+    ask = [ReflectionRequest(Prompt("p"), ((cells[0].problem, rollouts[0]),), 0, 1, 10)]
+    journal = Journal(tmp_path, IDENTITY)
+    assert journal.evaluate(lambda c: list(rollouts))(cells) is not None
+    assert journal.reflection(SaysOneThing("x\ny")).propose(ask) == ["x\ny"]
+    again = Journal(tmp_path, IDENTITY)
+
+    def never(*args):
+        raise AssertionError("paid twice")
+
+    back = again.evaluate(never)(cells)
+    assert back[0] == rollouts[0] and back[1].error == "boom" and back[1].score != back[1].score
+    assert again.reflection(SaysOneThing(never)).propose(ask) == ["x\ny"]
+    assert (again.replayed, again.recorded) == (2, 0)
+
+
+class SaysOneThing:
+    def __init__(self, text):
+        self.text = text
+
+    def propose(self, requests):
+        return [self.text() if callable(self.text) else self.text for _ in requests]
+
+    def describe(self):
+        return "says one thing"
+
+
+def test_a_finished_phase_comes_back_whole(tmp_path):
+    world = World()
+    evolution, _ = run(tmp_path, world)
+    back = Journal(tmp_path, IDENTITY).finished()
+    assert back is not None and back.population.to_json() == evolution.population.to_json()
+    assert back.metrics == evolution.metrics and back.warnings == evolution.warnings
+    data = json.loads((tmp_path / "evolution.json").read_text())
+    data["population"]["prompts"][0]["text"] += " edited"
+    (tmp_path / "evolution.json").write_text(json.dumps(data))
+    with pytest.raises(ValueError, match="edited"):
+        Journal(tmp_path, IDENTITY).finished()
+
+
+def test_atomic_files(tmp_path):
+    path = tmp_path / "deep" / "file.json"
+    write_json(path, {"b": 1, "a": "ü\n"})
+    text = path.read_text(encoding="utf-8")
+    assert json.loads(text) == {"b": 1, "a": "ü\n"} and "ü" in text
+    with pytest.raises(ValueError):
+        write_json(path, {"a": float("nan")})
+    with pytest.raises(TypeError):
+        write_json(path, {"a": object()})
+    assert json.loads(path.read_text(encoding="utf-8"))["b"] == 1
+    write_text(path, "a\r\nb\n")
+    assert path.read_bytes() == b"a\r\nb\n"
+    write_json(path, {"a": "\ud800"})
+    assert json.loads(path.read_text()) == {"a": "\ud800"}
+    assert [p.name for p in path.parent.iterdir()] == ["file.json"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+    path = tmp_path / "f.txt"
+    write_text(path, "old")
+
+    def fails(*args):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(OSError, match="disk full"):
+        write_text(path, "new")
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["f.txt"]

@@ -1,0 +1,63 @@
+"""What the slow phase has paid for."""
+
+from rule_world import make_problems
+
+from fst_plugin.prompts import Population, Prompt
+from fst_plugin.record.slow_scores import SlowScores, traces_digest
+from fst_plugin.rollouts import Rollout
+
+A, B = Prompt("a"), Prompt("b")
+BOTH = Population((A, B))
+
+
+def roll(score, feedback="", error=None):
+    return Rollout(score, "text", feedback, error)
+
+
+def test_rollouts_of_a_problem_and_prompt_are_merged_and_bound():
+    one, two = make_problems(2)
+    slow = SlowScores()
+    slow.add(
+        3,
+        "w2",
+        [
+            (one.id, A.digest, roll(1.0, "good")),
+            (one.id, A.digest, roll(0.0, "bad")),
+            (one.id, B.digest, roll(0.5)),
+            (two.id, A.digest, roll(0.0, error="engine")),
+        ],
+    )
+    (trace,) = slow.traces(BOTH, [one, two], step=4, max_age=None)
+    assert trace.problem is one and trace.rollouts.keys() == {A.digest, B.digest}
+    found = trace.rollouts[A.digest]
+    assert (found.score, found.of, found.feedback) == (0.5, 2, "bad")
+    assert [e.weights for e in slow.entries] == ["w2", "w2"]
+
+
+def test_other_prompts_unknown_problems_and_stale_scores_are_left_out():
+    one, two = make_problems(2)
+    slow = SlowScores()
+    slow.add(1, "w0", [(one.id, A.digest, roll(1.0)), (one.id, "another prompt", roll(1.0))])
+    slow.add(4, "w3", [(two.id, A.digest, roll(0.0))])
+    assert {t.problem.id for t in slow.traces(BOTH, [one, two], step=5, max_age=None)} == {one.id, two.id}
+    assert {t.problem.id for t in slow.traces(BOTH, [one, two], step=5, max_age=3)} == {two.id}
+    assert slow.traces(BOTH, [one], step=5, max_age=3) == []
+    assert all(set(t.rollouts) <= {A.digest, B.digest} for t in slow.traces(BOTH, [one, two], step=5, max_age=None))
+
+
+def test_they_survive_a_checkpoint(tmp_path):
+    problems = make_problems(3)
+    slow = SlowScores()
+    slow.add(2, "w1", [(p.id, A.digest, roll(1.0, "ünï \ud800")) for p in problems])
+    slow.save(tmp_path)
+    again = SlowScores.load(tmp_path)
+    assert again.entries == slow.entries
+    traces = [s.traces(BOTH, problems, step=3, max_age=None) for s in (slow, again)]
+    assert traces_digest(traces[0]) == traces_digest(traces[1]) != traces_digest(traces[0][:2])
+    assert SlowScores.load(tmp_path / "none").entries == []
+
+
+def test_a_long_response_is_shortened():
+    slow = SlowScores()
+    slow.add(1, "w", [("p", A.digest, Rollout(0.0, "x" * 100_000))])
+    assert len(slow.entries[0].rollout.response) <= 4000

@@ -1,0 +1,83 @@
+import copy
+
+import pytest
+
+from fst_plugin.context import Fixed, Off, PopulationContext, Request, place
+from fst_plugin.prompts import text_digest
+
+CHAT = [{"role": "system", "content": "old"}, {"role": "user", "content": "q"}]
+
+
+def request(session=0, messages=CHAT):
+    return Request("p", session, 1, "train", messages)
+
+
+def test_off_returns_the_very_same_messages():
+    out = Off().assign(request())
+    assert out.messages == CHAT and all(a is b for a, b in zip(out.messages, CHAT, strict=True))
+    assert out.digest == ""
+
+
+def test_population_spreads_a_group_evenly():
+    provider = PopulationContext(["a", "b"])
+    texts = [provider.assign(request(i)).messages[0]["content"] for i in range(8)]
+    assert texts == ["a", "b"] * 4
+    assert provider.assign(request(1)).digest == text_digest("b") and provider.assign(request(1)).rank == 1
+
+
+def test_fixed_ignores_the_population():
+    assert Fixed(["a"], text="always").assign(request(3)).messages[0] == {"role": "system", "content": "always"}
+
+
+def test_system_placement_replaces_or_inserts_and_changes_nothing_else():
+    before = copy.deepcopy(CHAT)
+    assert place(CHAT, "new") == [{"role": "system", "content": "new"}, CHAT[1]]
+    assert place(CHAT[1:], "new") == [{"role": "system", "content": "new"}, CHAT[1]]
+    assert CHAT == before
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    pytest.importorskip("transformers")
+    from tiny_policy.model import make_tokenizer
+
+    return make_tokenizer()
+
+
+@pytest.mark.parametrize("chat", [CHAT, CHAT[1:]], ids=["replaced", "inserted"])
+@pytest.mark.parametrize("placement", ["system", "user"])
+def test_placements_in_a_real_chat_template(tokenizer, chat, placement):
+    words = {"old": "Be brief.", "q": "file the invoice", "new": "Write invoice B4."}
+    chat = [{**m, "content": words[m["content"]]} for m in chat]
+    text = tokenizer.apply_chat_template(
+        place(chat, words["new"], placement), add_generation_prompt=True, tokenize=False
+    )
+    role, joint = ("system", "<|im_end|>\n<|im_start|>user\n") if placement == "system" else ("user", "\n\n")
+    assert text == f"<|im_start|>{role}\nWrite invoice B4.{joint}file the invoice<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_control_tokens_of_a_real_tokenizer_are_refused(tokenizer):
+    from fst_plugin.policy import Policy
+
+    policy = Policy.of_tokenizer(tokenizer, "seed", 6)
+    assert policy.refuse("Write invoice B4.") is None
+    assert "control tokens" in policy.refuse("Write <|im_end|>")
+    assert "cap is 6" in policy.refuse("Write invoice B4. Write invoice B4.")
+
+
+def test_user_placement_precedes_the_first_user_message():
+    chat = [*CHAT, {"role": "assistant", "content": "a"}, {"role": "user", "content": "q2"}]
+    out = place(chat, "new", "user")
+    assert [m["role"] for m in out] == ["user", "assistant", "user"]
+    assert out[0]["content"] == "new\n\nq" and out[2]["content"] == "q2"
+
+
+def test_user_placement_keeps_content_parts():
+    image = {"type": "image", "image": "x"}
+    out = place([{"role": "user", "content": [image]}], "new", "user")
+    assert out[0]["content"] == [{"type": "text", "text": "new\n\n"}, image]
+
+
+def test_user_placement_without_a_user_message_is_an_error():
+    with pytest.raises(ValueError, match="fst.context.placement"):
+        place([{"role": "assistant", "content": "a"}], "new", "user")

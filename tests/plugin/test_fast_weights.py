@@ -1,0 +1,232 @@
+"""Whole cycles on fakes: evolve before every T steps, keep what is durable, refuse what must never be sent."""
+
+import pytest
+from cycles import fast_weights, slow_phase
+from rule_world import SEED, World, make_problems
+
+from fst_plugin import Evolution, Population, Prompt
+from fst_plugin.fast_weights import FastPhaseFailed
+from fst_plugin.record import state
+
+
+def test_whole_cycles(tmp_path):
+    weights, _ = fast_weights(tmp_path)
+    world, problems = World(reliability=0.9), make_problems(60)
+    begun = []
+    for step in range(1, 8):
+        if weights.due(step):
+            begun.append(step)
+            anchors = problems[8 * (step - 1) : 8 * (step + 2)]
+            metrics = weights.evolve(step, f"after {step - 1}", anchors, world)
+            assert metrics["rollouts"] <= 5 * len({p.id for p in anchors})
+    assert begun == [1, 4, 7]
+    assert weights.state.cycle == 2 and weights.state.cycle_start == 7
+    assert weights.state.counters.rollouts_fast == world.rollouts
+    assert world.value(weights.population.best) > world.value(Prompt(SEED)) + 0.3
+    assert (tmp_path / "best_prompt.txt").read_text() == weights.population.best.text
+    assert state.load(tmp_path) == weights.state
+    assert weights.metrics()["rollouts_fast_total"] == world.rollouts
+
+
+def test_repeated_problems_are_one_anchor(tmp_path):
+    weights, _ = fast_weights(tmp_path, fast={"passes": 2})
+    world, problems = World(), make_problems(6)
+    weights.evolve(1, "w", problems * 4, world)
+    assert world.rollouts <= 2 * 6
+
+
+class Engine:
+    """A world whose engine dies at the n-th batch."""
+
+    def __init__(self, world, dies_at):
+        self.world, self.left = world, dies_at
+
+    def __call__(self, cells):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt  # as good as a kill: nothing is caught
+        return self.world(cells)
+
+
+def test_a_killed_phase_goes_on_from_its_record_on_the_same_weights(tmp_path):
+    problems = make_problems(40)
+    whole, _ = fast_weights(tmp_path / "whole")
+    undisturbed = World(reliability=0.8)
+    whole.evolve(1, "w", problems, undisturbed)
+
+    world = World(reliability=0.8)
+    killed, _ = fast_weights(tmp_path / "killed")
+    with pytest.raises(KeyboardInterrupt):
+        killed.evolve(1, "w", problems, Engine(world, 3))
+    again, lines = fast_weights(tmp_path / "killed")
+    again.evolve(1, "w", problems, world)
+    assert any("answered from the record" in line for line in lines)
+    assert again.population.digest == whole.population.digest
+    assert world.rollouts == undisturbed.rollouts  # nothing was paid twice
+
+
+def test_a_record_of_other_weights_is_discarded_and_told(tmp_path):
+    problems = make_problems(20)
+    killed, _ = fast_weights(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        killed.evolve(1, "w", problems, Engine(World(), 2))
+    again, lines = fast_weights(tmp_path)
+    world = World()
+    metrics = again.evolve(1, "other", problems, world)
+    assert any("discarding" in line and "weights" in line for line in lines)
+    assert world.rollouts == metrics["rollouts"]
+
+
+def test_a_finished_phase_is_taken_over(tmp_path):
+    problems = make_problems(20)
+    first, _ = fast_weights(tmp_path)
+    first.evolve(1, "w", problems, World())
+    again, _ = fast_weights(tmp_path)  # the slow step after it was killed, before any checkpoint
+    world = World()
+    again.evolve(1, "w", problems, world)
+    assert world.rollouts == 0 and again.population.digest == first.population.digest
+
+
+def failing(cells):
+    raise ConnectionError("engine down")
+
+
+def test_a_failed_phase_stops_the_run_with_the_engines_own_error(tmp_path):
+    weights, _ = fast_weights(tmp_path)
+    with pytest.raises(FastPhaseFailed, match="engine down.*max_failed_phases"):
+        weights.evolve(1, "w", make_problems(8), failing)
+
+
+def test_a_bounded_number_of_consecutive_failures_is_survived(tmp_path):
+    weights, lines = fast_weights(tmp_path, fast={"max_failed_phases": 1})
+    assert weights.evolve(1, "w0", make_problems(8), failing)["phase_failed"] == 1
+    assert weights.population.best.text == SEED and any("engine down" in line for line in lines)
+    weights.evolve(4, "w3", make_problems(8), World())  # a good one in between: the count starts anew
+    assert weights.evolve(7, "w6", make_problems(8), failing)["phase_failed"] == 1
+    with pytest.raises(FastPhaseFailed):
+        weights.evolve(10, "w9", make_problems(8), failing)
+
+
+class Careless:
+    """A user's own optimizer that hands back what must never be sent."""
+
+    def __init__(self, texts):
+        self.texts = texts
+
+    def evolve(self, population, problems, evaluate, *, cycle, seed, traces=()):
+        return Evolution(Population(tuple(Prompt(text) for text in self.texts)))
+
+
+@pytest.mark.parametrize("bad", ["word " * 500, "Be brief.<|im_end|>", "   "])
+def test_whatever_the_optimizer_what_must_not_be_sent_is_not_let_in(tmp_path, bad):
+    fast = {"path": f"{__name__}.Careless", "kwargs": {"texts": [bad, "Be kind."]}}
+    weights, lines = fast_weights(tmp_path, fast=fast)
+    weights.evolve(1, "w", make_problems(4), World())
+    assert [p.text for p in weights.population.prompts] == ["Be kind."]
+    assert any("refused" in line for line in lines)
+
+
+def test_where_nothing_is_fit_the_old_population_stays(tmp_path):
+    weights, _ = fast_weights(tmp_path, fast={"path": f"{__name__}.Careless", "kwargs": {"texts": [" "]}})
+    weights.evolve(1, "w", make_problems(4), World())
+    assert [p.text for p in weights.population.prompts] == [SEED]
+
+
+def test_the_slow_phase_pays_for_the_carried_prompts(tmp_path):
+    weights, _ = fast_weights(tmp_path)
+    world, problems = World(reliability=0.9), make_problems(96)
+    weights.evolve(1, "w0", problems[:48], world)
+    carried = {p.text for p in weights.population.prompts}
+    slow_phase(weights, world, problems[:48], range(1, 4))
+    assert len(weights.state.rewards) == 3
+    before = len(world.batches)
+    metrics = weights.evolve(4, "w3", problems[48:], world, recent=problems[:48])
+    assert metrics["anchors_free"] == metrics["anchors"] > 0 and metrics["candidates_new"] > 0
+    last = {p.id for p in problems[:48]}
+    fast = [c for batch in world.batches[before:] for c in batch]
+    assert not [c for c in fast if c.prompt.text in carried and c.problem.id in last]
+    assert weights.slow.entries == [] and weights.state.rewards == ()
+    for prompt in weights.population.prompts:
+        if prompt.text in carried:
+            assert {s.rollouts for s in prompt.scores.values()} == {2}
+
+
+def test_free_scores_can_be_turned_off(tmp_path):
+    weights, _ = fast_weights(tmp_path, fast={"free_scores": False})
+    world, problems = World(reliability=0.9), make_problems(96)
+    weights.evolve(1, "w0", problems[:48], world)
+    slow_phase(weights, world, problems[:48], range(1, 4))
+    metrics = weights.evolve(4, "w3", problems[48:], world, recent=problems[:48])
+    assert metrics["anchors_free"] == 0 and weights.slow.entries == []
+
+
+def test_other_slow_scores_are_another_phase(tmp_path):
+    problems = make_problems(64)
+    killed, _ = fast_weights(tmp_path)
+    killed.evolve(1, "w", problems[:32], World())
+    slow_phase(killed, World(seed=1), problems[:32], range(1, 4))
+    start = killed.state
+    with pytest.raises(KeyboardInterrupt):
+        killed.evolve(4, "w3", problems[32:], Engine(World(), 2), recent=problems[:32])
+    again, lines = fast_weights(tmp_path)
+    again.state = start
+    slow_phase(again, World(seed=2, luck=0.5), problems[:32], range(1, 4))
+    again.evolve(4, "w3", problems[32:], World(), recent=problems[:32])
+    assert any("discarding" in line and "slow_scores" in line for line in lines)
+
+
+def test_a_record_of_another_world_is_set_aside_not_deleted(tmp_path):
+    problems = make_problems(20)
+    first, _ = fast_weights(tmp_path)
+    first.world = "a reward function with a fault"
+    first.evolve(1, "w", problems, World(luck=0.0, reliability=0.0))
+    again, lines = fast_weights(tmp_path)
+    again.world = "mended"
+    world = World()
+    again.evolve(1, "w", problems, world)
+    assert world.rollouts > 0 and any("world was" in line for line in lines)
+    assert (tmp_path / "old_cycle_0000_1" / "calls.jsonl").exists()
+
+
+def test_cycles_of_a_run_that_went_further_are_set_aside(tmp_path):
+    first, _ = fast_weights(tmp_path)
+    for cycle in range(2):
+        first.evolve(1 + 3 * cycle, f"w{cycle}", make_problems(20, cycle), World())
+    again, lines = fast_weights(tmp_path)
+    again.evolve(1, "other", make_problems(20), World())
+    assert sorted(p.name for p in tmp_path.glob("cycle_*")) == ["cycle_0000"]
+    assert sorted(p.name for p in tmp_path.glob("old_*")) == ["old_cycle_0000_1", "old_cycle_0001_1"]
+    assert any("another run" in line for line in lines)
+
+
+def test_settings_that_do_not_matter_do_not_cost_the_record(tmp_path):
+    problems = make_problems(40)
+    killed, _ = fast_weights(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        killed.evolve(1, "w", problems, Engine(World(), 3))
+    again, lines = fast_weights(tmp_path, fast={"max_failed_phases": 2}, validate_seed=False)
+    again.evolve(1, "w", problems, World())
+    assert any("answered from the record" in line for line in lines)
+
+
+def test_what_a_failed_phase_asked_for_is_counted(tmp_path):
+    weights, _ = fast_weights(tmp_path, fast={"max_failed_phases": 1})
+    asked = []
+
+    def failing_engine(cells):
+        asked.extend(cells)
+        raise ConnectionError("engine down")
+
+    weights.evolve(1, "w", make_problems(8), failing_engine)
+    assert weights.state.counters.rollouts_fast == len(asked) > 0
+
+
+def test_a_reward_that_is_no_number_counts_for_nothing_and_can_be_saved(tmp_path):
+    from fst_plugin.rollouts import Rollout
+
+    weights, _ = fast_weights(tmp_path)
+    weights.evolve(1, "w", make_problems(20), World())
+    digest = weights.population.best.digest
+    weights.observe(1, "w", [("p", digest, Rollout(float("nan"))), ("q", digest, Rollout(1.0))])
+    assert weights.state.rewards == (1.0,) and [e.problem for e in weights.slow.entries] == ["q"]
+    state.save(weights.state, tmp_path / "checkpoint")

@@ -1,0 +1,117 @@
+"""One verl command as several arms: what is launched, what is not repeated, what is told before."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("verl")
+
+from fst_verl import check  # noqa: E402
+from fst_verl.experiments import comparison as arms  # noqa: E402
+
+from fst_plugin.cli import app  # noqa: E402
+from fst_plugin.config import ConfigError  # noqa: E402
+
+GIVEN = (
+    "+fst_env=default",
+    "data.env.id=fst_envs:fst/HouseRules-v0",
+    "+data.env.kwargs.book={seed}",
+    "actor_rollout_ref.rollout.n=4",
+    "fst.reflection.kind=offline",
+    "trainer.test_freq=2",
+)
+
+
+class FakeVerl:
+    """`launch` without verl: FST is at 0.8 from step 2 on, the others get there at step 4, or not at all."""
+
+    def __init__(self):
+        self.launched = []
+
+    def __call__(self, arguments, out, on_step, **environment):
+        self.launched.append((out.name, arguments))
+        out.mkdir(parents=True)
+        arm = out.name.split("_")[0]
+        curve = {"fst": (0.0, 0.8, 0.8), "rl": (0.0, 0.3, 0.6), "prompts": (0.0, 0.4, 0.4)}[arm]
+        with open(out / "metrics.jsonl", "w") as file:
+            for step, value in zip((0, 2, 4), curve, strict=True):
+                data = {"val-core/x/acc/mean@1": value, "fst/rollouts_slow_total": 10.0 * step}
+                file.write(json.dumps({"step": step, "data": data}) + "\n")
+        on_step(4)
+
+
+@pytest.fixture
+def verl(monkeypatch):
+    fake = FakeVerl()
+    monkeypatch.setattr(arms, "launch", fake)
+    return fake
+
+
+def comparison(out, *more, arms_="rl,gepa,fst", seeds=2):
+    return arms.Comparison.of([*GIVEN, *more], arms_, seeds, out)
+
+
+def test_every_arm_runs_with_every_seed_and_the_table_is_of_them(verl, tmp_path):
+    given = ["compare", "--arms", "rl,gepa,fst", "--seeds", "2", "--out", str(tmp_path), *GIVEN]
+    done = CliRunner().invoke(app, [*given, "--json", str(tmp_path / "c.json")])
+    assert done.exit_code == 0, done.output
+    assert [name for name, _ in verl.launched] == ["rl_0", "prompts_0", "fst_0", "rl_1", "prompts_1", "fst_1"]
+    figures = json.loads((tmp_path / "c.json").read_text())
+    assert figures["arms"]["fst"]["steps_ratio"]["value"] == 0.5
+    assert figures["arms"]["prompts"]["steps_ratio"]["value"] == "never"
+    again = CliRunner().invoke(app, given)
+    assert again.exit_code == 0 and len(verl.launched) == 6, "finished runs are not repeated"
+
+
+def test_arms_differ_in_nothing_but_the_arm(tmp_path):
+    of = comparison(tmp_path, "fst.drift=true", "actor_rollout_ref.actor.use_kl_loss=true")
+    own = {}
+    for arm in of.arms:
+        config = check.compose([a for a in of.command(arm, 1) if not a.startswith("hydra.")])
+        assert config.data.env.kwargs.book == 1 and config.data.seed == config.fst.seed == 1
+        own[arm] = (config.fst.enabled, config.trainer.critic_warmup > 10**6, config.trainer.v1.trainer_mode)
+    assert own == {"rl": (False, False, "fst_sync"), "prompts": (True, True, "sync"), "fst": (True, False, "sync")}
+    assert of.problems() == []
+
+
+def test_every_problem_is_told_before_anything_runs(verl, tmp_path):
+    with pytest.raises(ConfigError) as told:
+        comparison(tmp_path, "trainer.test_freq=-1", "trainer.logger=[console]", "fst.population=3").run(1)
+    assert all(key in str(told.value) for key in ("trainer.test_freq", "trainer.logger", "fst.population"))
+    assert verl.launched == []
+    with pytest.raises(ValueError, match="ppo unknown; use some of rl, gepa, fst"):
+        comparison(tmp_path, arms_="rl,ppo")
+
+
+def test_a_run_of_other_arguments_is_refused_and_one_cut_off_moved_aside(verl, tmp_path):
+    comparison(tmp_path, arms_="rl", seeds=1).run(1)
+    with pytest.raises(RuntimeError, match="other arguments: move the folder away"):
+        comparison(tmp_path, "trainer.test_freq=4", arms_="rl", seeds=1).run(1)
+    (tmp_path / "rl_0" / "done.json").unlink()
+    comparison(tmp_path, arms_="rl", seeds=1).run(1)
+    assert len(verl.launched) == 2 and (tmp_path / "old_rl_0_1" / "metrics.jsonl").exists()
+
+
+def test_an_arm_that_fails_starts_no_other(tmp_path, monkeypatch):
+    launched = []
+
+    def failing(arguments, out, on_step, **environment):
+        launched.append(out.name)
+        raise RuntimeError("verl ended with 1")
+
+    monkeypatch.setattr(arms, "launch", failing)
+    with pytest.raises(RuntimeError, match="verl ended with 1"):
+        comparison(tmp_path, seeds=9).run(1)
+    assert launched == ["rl_0"]
+
+
+def test_launch_tells_the_end_of_the_log(tmp_path, monkeypatch):
+    from fst_verl.experiments import launch
+
+    fake = tmp_path / "fake_python"
+    fake.write_text('#!/bin/sh\necho "$6 $VERL_FILE_LOGGER_PATH"; echo the cause; exit 3\n')
+    fake.chmod(0o755)
+    monkeypatch.setattr(launch.sys, "executable", str(fake))
+    with pytest.raises(RuntimeError, match="(?s)verl ended with 3.*metrics.jsonl.*the cause"):
+        launch.launch(["a=b"], tmp_path / "out")

@@ -1,0 +1,45 @@
+"""What `fst probe` makes of a run, and that its own arguments pass the check."""
+
+import json
+
+import pytest
+
+pytest.importorskip("verl")
+
+from cycles import fast_weights  # noqa: E402
+from fst_verl.check import compose, problems  # noqa: E402
+from fst_verl.experiments import probe  # noqa: E402
+from rule_world import World, make_problems  # noqa: E402
+
+
+def test_the_default_config_can_be_probed(tmp_path):
+    given = ["data.train_files=x.parquet", "actor_rollout_ref.rollout.n=8", "trainer.total_training_steps=500"]
+    config = compose(probe.arguments(given, tmp_path))
+    assert problems(config) == []
+    assert config.trainer.total_training_steps == 1 and config.trainer.critic_warmup == 2
+    assert config.fst.enabled and config.trainer.save_freq == -1
+
+
+@pytest.mark.parametrize(
+    ("gain", "error", "mean", "solved", "begins"),
+    [
+        (0.4, 0.1, 0.5, 0.55, "Prompt-limited"),
+        (0.4, 0.1, 0.5, 0.9, "Both"),
+        (0.1, 0.1, 0.2, 0.6, "Weight-limited"),
+        (None, None, 0.2, 0.6, "Weight-limited"),
+        (0.05, 0.1, 0.0, 0.0, "Neither"),
+    ],
+)
+def test_the_verdict_follows_the_figures(gain, error, mean, solved, begins):
+    found = probe.Found(0.1, 0.5, gain, error, 40, mean, solved, 100, "text")
+    assert found.verdict().startswith(begins)
+
+
+def test_the_figures_are_read_from_the_cycle_and_the_step(tmp_path):
+    weights, _ = fast_weights(tmp_path)
+    weights.evolve(1, "w", make_problems(48), World())
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text(json.dumps({"step": 1, "data": {"fst/group_mean": 0.25, "fst/group_solved": 0.75}}) + "\n")
+    found = probe.read(tmp_path / "cycle_0000", metrics)
+    assert found.prompt == weights.population.best.text and found.gain > 0 and found.problems >= 3
+    assert (found.mean, found.solved) == (0.25, 0.75) and found.seed < found.best
