@@ -19,17 +19,18 @@ test: $(VENV)/.tested
 test-verl-0.9.0: $(VENV)/.tested
 	$(PIP) --no-deps --upgrade --target $(VENV)/verl-0.9.0 verl==0.9.0
 	PYTHONPATH=$(VENV)/verl-0.9.0 $(BIN)/python -m pytest tests/verl/test_compat.py tests/verl/test_parts.py \
-	  tests/verl/test_episode_parts.py tests/verl/test_drift_parts.py
+	  tests/verl/episodes tests/verl/test_drift_parts.py
 
 # environment libraries whose pins clash with ours: each in a virtual environment of its own
 test-adapters: $(VENV)/.tested
 	$(BIN)/python tests/adapters/run.py $(VENV)/adapters gem openenv
 
 test-unit: $(VENV)/.tested
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests -m "not verl"
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	PYTHONPATH=integrations:envs $(BIN)/lint-imports
 
 types: $(VENV)/.tested
 	$(BIN)/mypy

@@ -18,7 +18,7 @@ TASK_AGNOSTIC_SEED = "You are a helpful assistant."
 
 
 @dataclass(frozen=True)
-class Problem:
+class ConfigProblem:
     """One thing that is wrong with a config: the key, what is wrong, and the mend."""
 
     key: str
@@ -31,7 +31,7 @@ class Problem:
 class ConfigError(ValueError):
     """Carries every problem found; its text lists them one a line."""
 
-    def __init__(self, problems: list[Problem]):
+    def __init__(self, problems: list[ConfigProblem]):
         self.problems = problems
         super().__init__("\n".join(["the fst config cannot be used:", *(f"  - {p}" for p in problems)]))
 
@@ -199,40 +199,44 @@ class FSTConfig(_Strict):
     reflection: ReflectionConfig = ReflectionConfig()
 
 
-def check(config: FSTConfig) -> list[Problem]:
+def check(config: FSTConfig) -> list[ConfigProblem]:
     """Problems that the config alone shows; empty where there are none."""
     problems = []
     if config.reflection.kind == "lm" and not config.reflection.model:
         problems.append(
-            Problem(
+            ConfigProblem(
                 "fst.reflection.model",
                 "kind=lm needs a reflection LM: set it to a DSPy model string such as openai/<model>, or set"
                 " fst.reflection.kind=policy (the trained model reflects) or =offline (no LM)",
             )
         )
     if config.context.name == "fixed" and not config.context.path and not config.context.kwargs.get("text"):
-        problems.append(Problem("fst.context.kwargs.text", "context 'fixed' needs the prompt's text here"))
+        problems.append(ConfigProblem("fst.context.kwargs.text", "context 'fixed' needs the prompt's text here"))
     if config.schedule.kind == "adaptive" and config.schedule.min_steps > config.schedule.max_steps:
         problems.append(
-            Problem("fst.schedule.min_steps", f"is above fst.schedule.max_steps={config.schedule.max_steps}: lower it")
+            ConfigProblem(
+                "fst.schedule.min_steps", f"is above fst.schedule.max_steps={config.schedule.max_steps}: lower it"
+            )
         )
     if config.reflection.draft and (config.reflection.kind == "policy" or not config.fast.free_scores):
         problems.append(
-            Problem(
+            ConfigProblem(
                 "fst.reflection.draft",
                 "needs fst.fast.free_scores=true and a reflection that does not run on the policy's engine"
                 " (fst.reflection.kind=lm): set it to false",
             )
         )
     if config.seed_prompt is not None and not config.seed_prompt.strip():
-        problems.append(Problem("fst.seed_prompt", "is empty: give the first prompt a text, or null for the default"))
+        problems.append(
+            ConfigProblem("fst.seed_prompt", "is empty: give the first prompt a text, or null for the default")
+        )
     return problems
 
 
-def inspect(data: Mapping[str, Any]) -> tuple[FSTConfig, list[Problem]]:
+def inspect(data: Mapping[str, Any]) -> tuple[FSTConfig, list[ConfigProblem]]:
     """The config and every problem in it at once. Values that cannot be used stand at their default in the config, so
     that what depends on the rest can still be looked at."""
-    problems: list[Problem] = []
+    problems: list[ConfigProblem] = []
     usable: dict[str, Any] = copy.deepcopy(dict(data))
     while True:
         try:
@@ -263,11 +267,11 @@ def _drop(data: dict[str, Any], loc: tuple[Any, ...]) -> None:
     del node[loc[-1]]
 
 
-def _readable(error: Mapping[str, Any]) -> Problem:
+def _readable(error: Mapping[str, Any]) -> ConfigProblem:
     key = ".".join(["fst", *map(str, error["loc"])])
     if error["type"] == "extra_forbidden":
-        return Problem(key, f"unknown key; known keys here: {', '.join(_siblings(error['loc']))}")
-    return Problem(key, f"{error['msg']} (got {error['input']!r})")
+        return ConfigProblem(key, f"unknown key; known keys here: {', '.join(_siblings(error['loc']))}")
+    return ConfigProblem(key, f"{error['msg']} (got {error['input']!r})")
 
 
 def _siblings(loc: tuple[Any, ...]) -> list[str]:

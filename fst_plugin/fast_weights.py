@@ -31,7 +31,7 @@ from .reflection.draft import Drafted
 from .rollouts import Evaluate, Problem, Rollout, Trace
 from .schedule import Schedule
 
-NO_MATTER: dict[str, Any] = {
+OUTCOME_NEUTRAL: dict[str, Any] = {
     "validate_seed": True,
     "drift": True,
     "schedule": True,
@@ -169,7 +169,7 @@ class FastWeights:
             "population": self.population.digest,
             "anchors": text_digest("\n".join(a.id for a in anchors)),
             "slow_scores": traces_digest(traces),
-            "settings": text_digest(self.config.model_dump_json(exclude=NO_MATTER)),
+            "settings": text_digest(self.config.model_dump_json(exclude=OUTCOME_NEUTRAL)),
             "world": self.world,
         }
         for later in sorted(folder.parent.glob("cycle_*")):

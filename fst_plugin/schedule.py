@@ -15,19 +15,19 @@ class Schedule:
     """Cycles of `slow_steps` = T RL steps; steps count from 1, as verl counts them.
 
     patience: None: fixed cycles. Else cycles end after `patience` steps without a new best moving mean (of `window`
-    steps) of the reward, but last at least `least` and at most `most` steps.
+    steps) of the reward, but last at least `min_steps` and at most `max_steps` steps.
     """
 
     slow_steps: int
     patience: int | None = None
     window: int = 1
-    least: int = 1
-    most: int = 1
+    min_steps: int = 1
+    max_steps: int = 1
 
     @property
-    def sure(self) -> int:
+    def guaranteed_steps(self) -> int:
         """Slow steps that every cycle has."""
-        return self.slow_steps if self.patience is None else self.least
+        return self.slow_steps if self.patience is None else self.min_steps
 
     def due(self, step: int, cycle_start: int | None, rewards: Sequence[float] = ()) -> bool:
         """Is a fast phase due before `step`? cycle_start: first step of the running cycle, None before the first.
@@ -37,7 +37,7 @@ class Schedule:
         done = step - cycle_start
         if self.patience is None:
             return done >= self.slow_steps
-        return done >= self.most or (done >= self.least and stalled(rewards, self.window, self.patience))
+        return done >= self.max_steps or (done >= self.min_steps and stalled(rewards, self.window, self.patience))
 
 
 def stalled(values: Sequence[float], window: int, patience: int) -> bool:

@@ -1,4 +1,4 @@
-"""The `fst env` commands, also `python -m fst_envs.commands`: list, show, check, play and export environments.
+"""The `fst env` commands: list, show, check, play and export environments.
 
 What an environment says is shown as data: no markup is read in it, and control characters are written out.
 """
@@ -20,6 +20,13 @@ from rich.text import Text
 
 app = typer.Typer(help="Text environments: look at them, check them, play them.", no_args_is_help=True)
 console = Console()
+
+
+def register(fst: typer.Typer) -> None:
+    """Adds `env` to the `fst` command (entry-point group `fst.commands`)."""
+    fst.add_typer(app, name="env")
+
+
 _errors = Console(stderr=True)
 
 Kwargs = Annotated[str, typer.Option("--kwargs", help="arguments of the environment, JSON: '{\"degree\": 3}'")]
@@ -227,7 +234,3 @@ def export(
     except Exception as e:
         raise _fail(f"{env_id}: {e}") from None
     console.print(f"{len(data)} rows of {escape(env_id)} {split} in {escape(str(file))}")
-
-
-if __name__ == "__main__":
-    app()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -12,6 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from . import EXTRA
+
+LAUNCHERS = "fst.launchers"
+"""Entry-point group of the RL stacks that can run arms: a function as `fst_verl.commands.launch_arms`."""
 
 Runs = Annotated[
     list[str],
@@ -87,15 +91,16 @@ def compare(
 
 def _run_arms(arguments: list[str], arms: str, seeds: int, jobs: int, out: Path) -> list[str]:
     """Runs what is not finished; returns all runs as `compare` takes them."""
+    launchers = list(entry_points(group=LAUNCHERS))
+    if not launchers:
+        _fail("fst compare --arms needs an RL stack to run them on: pip install 'fst-plugin[verl]'", 2)
     try:
-        from fst_verl.experiments.comparison import Comparison
+        launch = launchers[0].load()
+        with Console(stderr=True).status("") as status:
+            show = lambda arm, seed, step: status.update(f"{arm}_{seed}: step {step}")  # noqa: E731
+            return launch(arguments, arms, seeds, jobs, out, show)
     except ImportError as error:
         _fail(f"fst compare --arms needs verl ({error}): pip install 'fst-plugin[verl]'", 2)
-    console = Console(stderr=True)
-    try:
-        comparison = Comparison.of(arguments, arms, seeds, out)
-        with console.status("") as status:
-            return comparison.run(jobs, lambda arm, seed, step: status.update(f"{arm}_{seed}: step {step}"))
     except (RuntimeError, ValueError) as error:
         _fail(str(error), 1)
 

@@ -12,7 +12,7 @@ from dataclasses import asdict, is_dataclass
 from typing import Any
 
 from . import asymptote, curves
-from .costs import Ledger, ledger
+from .costs import Costs, costs
 from .curves import Interval
 from .run import Run, RunError
 
@@ -71,7 +71,7 @@ def compare(
 
 
 def _own(members: list[Run], source: str | None, fit: asymptote.Fit | None) -> dict[str, Any]:
-    books = [ledger(run) for run in members]
+    books = [costs(run) for run in members]
     rewards = [run.reward(source) for run in members]
     ends = [kl[max(kl)] for run in members if (kl := run.kl())]
     own: dict[str, Any] = {
@@ -83,18 +83,18 @@ def _own(members: list[Run], source: str | None, fit: asymptote.Fit | None) -> d
         "asymptote": fit.asymptote if fit else None,
         "reasons": {},
     }
-    costs = [_costs(book) for book in books]
-    own |= {name: _seeds([cost[name] for cost in costs]) for name in costs[0]}
+    spent = [_costs(book) for book in books]
+    own |= {name: _seeds([one[name] for one in spent]) for name in spent[0]}
     if fit is None:
         own["reasons"]["asymptote"] = _missing_scipy()
     elif fit.reason:
         own["reasons"]["asymptote"] = fit.reason
     if any(b.before for b in books):
-        own["reasons"]["ledger"] = "a log begins after step 1 (a resumed run): what came before is not in the sums"
+        own["reasons"]["costs"] = "a log begins after step 1 (a resumed run): what came before is not in the sums"
     return own
 
 
-def _costs(book: Ledger) -> dict[str, float | None]:
+def _costs(book: Costs) -> dict[str, float | None]:
     """What a run cost, and tokens and seconds per slow step and per rollout in all."""
     names = ("slow_rollouts", "fast_rollouts", "rollouts", "tokens_slow", "tokens_fast", "reflection_calls")
     sums = {name: book.sum(name) for name in names} | {"seconds": sum(book.seconds().values()) or None}
@@ -135,9 +135,9 @@ def _against(
         for run, _ in pairs
     }
     rose = all(r.baseline > 0 for r in reached.values())  # else there is no peak to reach
-    costs = [math.inf if r.arm is None else r.arm_cost for r in reached.values()]
+    until = [math.inf if r.arm is None else r.arm_cost for r in reached.values()]
     own["steps_to_peak"] = _seeds([math.inf if r.arm is None else r.arm for r in reached.values()]) if rose else None
-    own["rollouts_to_peak"] = _seeds(costs) if rose else None
+    own["rollouts_to_peak"] = _seeds(until) if rose else None
     own["steps_ratio"] = _seeds([r.steps_ratio for r in reached.values()])
     own["rollouts_ratio"] = _seeds([r.rollouts_ratio for r in reached.values()])
     own["kl_ratio_at_matched_reward"] = _seeds([m.ratio for m in matched.values()])

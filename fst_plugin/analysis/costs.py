@@ -43,7 +43,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class Costs:
     """A run's rows, oldest first. `before`: steps that the log does not hold (a resumed run's), 0 where it is whole."""
 
     rows: tuple[Row, ...]
@@ -67,8 +67,8 @@ class Ledger:
         }
 
 
-def ledger(run: Run) -> Ledger:
-    """The ledger of one run, from its log."""
+def costs(run: Run) -> Costs:
+    """The costs of one run, from its log."""
     slow = run.slow_rollouts()
     fast, calls = run.total("rollouts_fast"), run.total("reflection_calls")
     tokens_fast, tokens_reflection = run.total("tokens_fast"), run.total("reflection_tokens")
@@ -103,7 +103,7 @@ def ledger(run: Run) -> Ledger:
                 seconds=_seconds(step.data),
             )
         )
-    return Ledger(tuple(rows), before=steps[0].step - 1 if steps else 0)
+    return Costs(tuple(rows), before=steps[0].step - 1 if steps else 0)
 
 
 def _seconds(data: Mapping[str, float]) -> dict[str, float]:
@@ -123,4 +123,4 @@ def _sum(values: Sequence[float | None]) -> float | None:
     return sum(known) if len(known) == len(values) else None
 
 
-__all__ = ["Ledger", "Row", "ledger"]
+__all__ = ["Costs", "Row", "costs"]

@@ -16,7 +16,7 @@ EVIDENCE_SHARE = 0.15
 
 
 @dataclass(frozen=True)
-class Plan:
+class BudgetSplit:
     """anchors: a, problems that prompts are scored on. evidence: e, problems held out, 0 where none can be. test: m,
     problems that a child is tested on. proposals: children at a time."""
 
@@ -31,7 +31,7 @@ class Plan:
         return max(0, search // (self.anchors + self.test))
 
 
-def lay_out(
+def split_budget(
     budget: int,
     *,
     fresh_carried: int,
@@ -43,7 +43,7 @@ def lay_out(
     new_candidates: int,
     width: int,
     min_test: int,
-) -> Plan | None:
+) -> BudgetSplit | None:
     """Divides `budget` rollouts; None where it cannot score the old prompts and one child.
 
     fresh_carried: old prompts that must be scored anew. anchor_pool, held_out_pool: problems there are for either;
@@ -65,4 +65,4 @@ def lay_out(
     if size < 1:  # a budget for one child on few problems
         size = search // (fresh_carried + 1)
     size = min(size, pool)
-    return Plan(size, held, min(wide, max(1, size // 2)), children) if size >= 1 else None
+    return BudgetSplit(size, held, min(wide, max(1, size // 2)), children) if size >= 1 else None

@@ -3,8 +3,8 @@
 GEPA (gepa 0.1.4) owns the loop: propose from parents, test each child on a minibatch, score those that pass on all
 anchors. Its doors are used as follows.
 
-- Warm start: GEPA takes one seed candidate. In its first round `Tasks` hands it one carried prompt per task; the
-  "reflection" on such a task is that prompt, verbatim, and its score was paid before, in one batch with the seed's.
+- Warm start: GEPA takes one seed candidate. In its first round `ParentSampling` hands it one carried prompt per task;
+  the "reflection" on such a task is that prompt, verbatim, and its score was paid before, in one batch with the seed's.
 - A parent's minibatch costs nothing: its rollouts on the anchors are known, and so are, from the slow phase, those of
   carried prompts on many other problems. Reflection reads them. A child's test is part of its score if it passes.
 - GEPA's scoring of a child on all anchors only marks it: the rollouts go out with the next round's tests, in one batch.
@@ -33,7 +33,7 @@ from ..optimizer import Candidate
 from ..prompts import Prompt
 from ..rollouts import Problem, Rollout
 from .proposer import Proposer, Records
-from .scoreboard import Ledger
+from .scoreboard import Scoreboard
 from .selection import frontier
 
 COMPONENT = "system_prompt"
@@ -42,14 +42,14 @@ MAX_BARREN_ROUNDS = 5
 
 
 @dataclass(frozen=True)
-class Trial:
+class TestExample:
     """A training example of GEPA's: a problem that a child is tested on beside its parent."""
 
     problem: Problem
 
 
 @dataclass(frozen=True)
-class Anchor:
+class AnchorExample:
     """A validation example of GEPA's: a problem that prompts are scored on."""
 
     problem: Problem
@@ -62,11 +62,11 @@ class Carried:
     text: str
 
 
-Reflected = tuple[ReflectionProposal, "Bridge"]
+Reflected = tuple[ReflectionProposal, "GEPAAdapter"]
 
 
-class Bridge:
-    """GEPA's adapter, reflection, acceptance criterion and stop condition over one ledger and one proposer.
+class GEPAAdapter:
+    """GEPA's adapter, reflection, acceptance criterion and stop condition over one scoreboard and one proposer.
 
     carried: the old population. learning: problems to learn from: the anchors and others with known rollouts. reserve:
     rollouts to leave for what comes after. records: most rollouts shown to a reflection. patience: rounds without a new
@@ -78,7 +78,7 @@ class Bridge:
 
     def __init__(
         self,
-        ledger: Ledger,
+        scoreboard: Scoreboard,
         proposer: Proposer,
         carried: Sequence[Prompt],
         *,
@@ -90,7 +90,7 @@ class Bridge:
         patience: int | None = None,
         on_round: Callable[[], None] = lambda: None,
     ):
-        self.ledger = ledger
+        self.scoreboard = scoreboard
         self.proposer = proposer
         self.carried = list(carried)
         self.learning = list(learning)
@@ -113,20 +113,22 @@ class Bridge:
 
     def evaluate(self, batch: list[Any], candidate: dict[str, str], capture_traces: bool = False) -> EvaluationBatch:
         """GEPA scores its seed with this, before anything else: the moment to score the whole old population."""
-        self.ledger.score(self.carried)
+        self.scoreboard.score(self.carried)
         return self.batch_evaluate([(candidate, batch)])[0]
 
     def batch_evaluate(self, items: list[tuple[dict[str, str], list[Any]]]) -> list[EvaluationBatch]:
         texts = [candidate[COMPONENT] for candidate, _ in items]
-        to_score = [t for t, (_, batch) in zip(texts, items, strict=True) if isinstance(batch[0], Anchor)]
-        self.ledger.score([self._prompt(text) for text in to_score if not self.ledger.is_scored(text)], later=True)
+        to_score = [t for t, (_, batch) in zip(texts, items, strict=True) if isinstance(batch[0], AnchorExample)]
+        self.scoreboard.score(
+            [self._prompt(text) for text in to_score if not self.scoreboard.is_scored(text)], later=True
+        )
         tests = {
             text: [example.problem for example in batch]
             for text, (_, batch) in zip(texts, items, strict=True)
-            if isinstance(batch[0], Trial) and not self.ledger.is_scored(text)
+            if isinstance(batch[0], TestExample) and not self.scoreboard.is_scored(text)
         }
         if tests:
-            self.ledger.run([(self._prompt(text), problems) for text, problems in tests.items()])
+            self.scoreboard.run([(self._prompt(text), problems) for text, problems in tests.items()])
             self._judge(tests)
         return [self._answer(text, batch) for text, (_, batch) in zip(texts, items, strict=True)]
 
@@ -136,7 +138,7 @@ class Bridge:
     def _answer(self, text: str, batch: Sequence[Any]) -> EvaluationBatch:
         if isinstance(batch[0], Carried):
             return EvaluationBatch(list(batch), [1.0] * len(batch), list(batch), num_metric_calls=0)
-        known = self.ledger.rollouts(text)
+        known = self.scoreboard.rollouts(text)
         rollouts = [known.get(example.problem.id, _MISSING) for example in batch]
         valid = [r.score for r in rollouts if r.error is None]
         mean = sum(valid) / len(valid) if valid else 0.0  # GEPA wants a number for every cell; this one moves no mean
@@ -146,11 +148,11 @@ class Bridge:
     def _judge(self, tests: Mapping[str, Sequence[Problem]]) -> None:
         """Who of a round's children passes: those better than their parents, by most first; where none is, those that
         no test can tell from them (`_flat`). At most half of them."""
-        parents = {prompt.digest: prompt.text for prompt in self.ledger.scored()}
+        parents = {prompt.digest: prompt.text for prompt in self.scoreboard.scored()}
         equal = []
         for text, problems in tests.items():
-            before = self.ledger.rollouts(parents[self._prompt(text).parents[0]])
-            after = self.ledger.rollouts(text)
+            before = self.scoreboard.rollouts(parents[self._prompt(text).parents[0]])
+            after = self.scoreboard.rollouts(text)
             both = [p.id for p in problems if p.id in before and p.id in after]
             margin = sum(after[i].score - before[i].score for i in both) / len(both) if both else 0.0
             self._verdict(text, "outranked" if margin > 0 else "rejected", margin)
@@ -181,7 +183,7 @@ class Bridge:
         if all(isinstance(s[0], Carried) for s in seen):
             return [(ReflectionProposal({COMPONENT: s[0].text}), self) for s in seen]
         parents = [
-            (self.ledger.prompt(candidate[COMPONENT]), self._records(candidate[COMPONENT], s, slot))
+            (self.scoreboard.prompt(candidate[COMPONENT]), self._records(candidate[COMPONENT], s, slot))
             for slot, ((candidate, _, _), s) in enumerate(zip(jobs, seen, strict=True))
         ]
         try:
@@ -196,9 +198,9 @@ class Bridge:
                 self.candidates[child.text] = Candidate(child, "rejected", None, shown)
         return [(ReflectionProposal({COMPONENT: c.text} if c is not None else {}), self) for c in children]
 
-    def _records(self, parent: str, tested: Sequence[Trial], slot: int) -> Records:
+    def _records(self, parent: str, tested: Sequence[TestExample], slot: int) -> Records:
         """How the parent did on the minibatch, then other failures of it, anchors or not, all paid for already."""
-        known = self.ledger.rollouts(parent)
+        known = self.scoreboard.rollouts(parent)
         first = [(t.problem, known[t.problem.id]) for t in tested if t.problem.id in known]
         have = {problem.id for problem, _ in first}
         others = [
@@ -221,14 +223,14 @@ class Bridge:
         if self._fatal is not None:
             raise self._fatal
         if self._barren:
-            self.ledger.run()  # no test for what is owed to ride along with; the next parents need its scores
+            self.scoreboard.run()  # no test for what is owed to ride along with; the next parents need its scores
         if self.round:
             self.on_round()
         return self.ended() is not None
 
     def ended(self) -> str | None:
         """Why no further round begins; None where one does."""
-        best = self.ledger.best()
+        best = self.scoreboard.best()
         if best > self._best:
             self._best, self._best_round = best, self.round
         if self.exhausted:
@@ -255,21 +257,24 @@ def passing(children: int) -> int:
     return -(-children // 2)
 
 
-class Tasks:
+class ParentSampling:
     """GEPA's sampling strategy, and its parent and minibatch choice in one: see the module's docstring."""
 
-    def __init__(self, bridge: Bridge, *, test: int, proposals: int, seed: int):
-        self._bridge = bridge
-        self._test_size = min(test, len(bridge.ledger.anchors))
+    def __init__(self, adapter: GEPAAdapter, *, test: int, proposals: int, seed: int):
+        self._adapter = adapter
+        self._test_size = min(test, len(adapter.scoreboard.anchors))
         self._proposals = proposals
         self._seed = seed
-        self._warm = len(bridge.carried) < 2
+        self._warm = len(adapter.carried) < 2
 
     def affordable(self) -> int:
         """How many children the rest of the budget bears, where as many pass as may."""
-        more = len(self._bridge.ledger.anchors) - self._test_size
+        more = len(self._adapter.scoreboard.anchors) - self._test_size
         for children in range(self._proposals, 0, -1):
-            if children * self._test_size + passing(children) * more <= self._bridge.ledger.left - self._bridge.reserve:
+            if (
+                children * self._test_size + passing(children) * more
+                <= self._adapter.scoreboard.left - self._adapter.reserve
+            ):
                 return children
         return 0
 
@@ -278,23 +283,23 @@ class Tasks:
         if not self._warm:
             self._warm = True
             seed = state.program_candidates[0]
-            others = [prompt.text for prompt in self._bridge.carried[1:]]
+            others = [prompt.text for prompt in self._adapter.carried[1:]]
             return [ProposalTask(0, seed, [f"carried-{i}"], [Carried(text)]) for i, text in enumerate(others)]
-        self._bridge.round += 1
+        self._adapter.round += 1
         parents = self._parents()
         tasks = []
         for slot in range(self.affordable() if parents else 0):
-            rng = random.Random(f"task-{self._seed}-{self._bridge.round}-{slot}")
+            rng = random.Random(f"task-{self._seed}-{self._adapter.round}-{slot}")
             parent = rng.choices(parents, weights=[w for _, w in parents])[0][0]
             ids = self._test(parent, rng)
             tasks.append(ProposalTask(index[parent], {COMPONENT: parent}, ids, trainset.fetch(ids)))
-        self._bridge.exhausted = not tasks
+        self._adapter.exhausted = not tasks
         return tasks
 
     def _parents(self) -> list[tuple[str, int]]:
         """Texts and weights: the prompts of the frontier that hold no mere part of what another holds and that have
         failures to learn from, weighted by how many problems they hold (GEPA's rule)."""
-        scored = self._bridge.ledger.scored()
+        scored = self._adapter.scoreboard.scored()
         held: dict[int, set[str]] = {}
         for problem, holders in frontier(scored).items():
             for i in holders:
@@ -304,27 +309,27 @@ class Tasks:
         return [(scored[i].text, len(held.get(i, ())) or 1) for i in able]
 
     def _failures(self, prompt: Prompt) -> list[str]:
-        return [problem for problem, score in prompt.scores.items() if score.mean < self._bridge.perfect_score]
+        return [problem for problem, score in prompt.scores.items() if score.mean < self._adapter.perfect_score]
 
     def _test(self, parent: str, rng: random.Random) -> list[int]:
         """Positions of anchors: a failure of the parent first, then any others."""
-        known = self._bridge.ledger.rollouts(parent)
-        position = {problem.id: i for i, problem in enumerate(self._bridge.ledger.anchors)}
-        failure = rng.choice(self._failures(self._bridge.ledger.prompt(parent)))
+        known = self._adapter.scoreboard.rollouts(parent)
+        position = {problem.id: i for i, problem in enumerate(self._adapter.scoreboard.anchors)}
+        failure = rng.choice(self._failures(self._adapter.scoreboard.prompt(parent)))
         others = [problem for problem in position if problem in known and problem != failure]
         chosen = [failure, *rng.sample(others, min(len(others), self._test_size - 1))]
         return [position[problem] for problem in chosen]
 
 
-class Silent:
+class NullLogger:
     """GEPA's logger, saying nothing."""
 
     def log(self, message: str) -> None:
         return None
 
 
-class Unused:
-    """Stands where GEPA asks for a parent selector and a batch sampler; `Tasks` decides both."""
+class NeverAsked:
+    """Stands where GEPA asks for a parent selector and a batch sampler; `ParentSampling` decides both."""
 
     def select_candidate_idx(self, state: Any) -> int:
         raise NotImplementedError

@@ -23,10 +23,10 @@ from ..optimizer import Candidate, Evidence, Evolution
 from ..prompts import Population, Prompt
 from ..reflection.base import Reflection
 from ..rollouts import Evaluate, Problem, Rollout, Trace
-from .budget import MIN_ANCHORS, Plan, lay_out
+from .budget import MIN_ANCHORS, BudgetSplit, split_budget
 from .progress import Status
 from .proposer import MAX_TOKENS, Proposer, estimate_tokens
-from .scoreboard import Ledger, RolloutsFailed
+from .scoreboard import RolloutsFailed, Scoreboard
 from .selection import select
 
 MIN_DIFFERENCES = 3
@@ -141,7 +141,7 @@ class _Phase:
         unseen = [p for p in distinct.values() if p.id not in traced]
         shared = not free or 3 * len(unseen) < len(distinct)  # where the data repeats itself, a part of it is held out
         held_out = pool if shared else unseen
-        self.plan = lay_out(
+        self.plan = split_budget(
             settings.budget,
             fresh_carried=self.fresh_carried,
             anchor_pool=len(pool),
@@ -153,7 +153,7 @@ class _Phase:
             min_test=settings.minibatch,
             rounds=settings.rounds,
         )
-        chosen = self.plan or Plan(0, 0, 0, 0)
+        chosen = self.plan or BudgetSplit(0, 0, 0, 0)
         anchors = _sample(pool, chosen.anchors, f"anchors-{seed}")
         anchor_ids = {a.id for a in anchors}
         self.held_out = [p for p in held_out if p.id not in anchor_ids]
@@ -166,7 +166,7 @@ class _Phase:
             for digest in carried.keys() & trace.rollouts.keys():
                 if trace.problem.id not in never:  # what is held out is rolled out anew, for both sides alike
                     known.setdefault(carried[digest], {})[trace.problem.id] = trace.rollouts[digest]
-        self.ledger = Ledger(evaluate, anchors, settings.budget, known)
+        self.scoreboard = Scoreboard(evaluate, anchors, settings.budget, known)
         others = [t.problem for t in traces if t.problem.id not in anchor_ids | never] if free else []
         self.learning = [*anchors, *others]
         self.proposer = Proposer(
@@ -191,7 +191,7 @@ class _Phase:
             return self._outcome(self.population.prompts)
         free = "known from the slow phase" if not self.fresh_carried else "scored anew"
         self.settings.log(
-            f"fast phase {self.cycle}: {len(self.population)} prompts {free}, {len(self.ledger.anchors)} anchors,"
+            f"fast phase {self.cycle}: {len(self.population)} prompts {free}, {len(self.scoreboard.anchors)} anchors,"
             f" {self.plan.evidence} or more held out, at most {self.settings.budget} rollouts;"
             f" reflection: {self.settings.reflection.describe()}"
         )
@@ -204,14 +204,22 @@ class _Phase:
         self._tell("done")
         return self._outcome(prompts)
 
-    def _search(self, plan: Plan) -> None:
-        """Runs GEPA; what it found is in the ledger and in `candidates`."""
+    def _search(self, plan: BudgetSplit) -> None:
+        """Runs GEPA; what it found is in the scoreboard and in `candidates`."""
         import gepa
 
-        from .gepa_adapter import COMPONENT, Anchor, Bridge, Silent, Tasks, Trial, Unused
+        from .gepa_adapter import (
+            COMPONENT,
+            AnchorExample,
+            GEPAAdapter,
+            NeverAsked,
+            NullLogger,
+            ParentSampling,
+            TestExample,
+        )
 
-        bridge: Any = Bridge(
-            self.ledger,
+        adapter: Any = GEPAAdapter(
+            self.scoreboard,
             self.proposer,
             self.population.prompts,
             learning=self.learning,
@@ -222,33 +230,33 @@ class _Phase:
             patience=self.settings.patience,
             on_round=lambda: self._tell("searching"),
         )
-        self.candidates = bridge.candidates
-        trials: list[Any] = [Trial(problem) for problem in self.ledger.anchors]
-        anchors: list[Any] = [Anchor(problem) for problem in self.ledger.anchors]
+        self.candidates = adapter.candidates
+        trials: list[Any] = [TestExample(problem) for problem in self.scoreboard.anchors]
+        anchors: list[Any] = [AnchorExample(problem) for problem in self.scoreboard.anchors]
         gepa.optimize(
             {COMPONENT: self.population.best.text},
             trainset=trials,
             valset=anchors,
-            adapter=bridge,
-            reflection_strategy=bridge,
-            sampling_strategy=Tasks(bridge, test=plan.test, proposals=plan.proposals, seed=self.seed),
-            candidate_selection_strategy=Unused(),
-            batch_sampler=Unused(),
-            acceptance_criterion=bridge,
-            stop_callbacks=[bridge],
+            adapter=adapter,
+            reflection_strategy=adapter,
+            sampling_strategy=ParentSampling(adapter, test=plan.test, proposals=plan.proposals, seed=self.seed),
+            candidate_selection_strategy=NeverAsked(),
+            batch_sampler=NeverAsked(),
+            acceptance_criterion=adapter,
+            stop_callbacks=[adapter],
             skip_perfect_score=False,
             track_best_outputs=False,
-            logger=Silent(),
+            logger=NullLogger(),
             seed=self.seed,
         )
-        self.ledger.run()
-        self.settings.log(f"fast phase {self.cycle}: search ended: {bridge.ended()}")
+        self.scoreboard.run()
+        self.settings.log(f"fast phase {self.cycle}: search ended: {adapter.ended()}")
 
     def _rank(self) -> tuple[Prompt, ...]:
         """The K to carry on, best first. A new prompt of which half the rollouts failed is not considered."""
         old = {prompt.text for prompt in self.population.prompts}
-        anchors = len(self.ledger.anchors)
-        fit = [p for p in self.ledger.scored() if p.text in old or 2 * len(p.scores) >= anchors]
+        anchors = len(self.scoreboard.anchors)
+        fit = [p for p in self.scoreboard.scored() if p.text in old or 2 * len(p.scores) >= anchors]
         picked = select(fit, self.settings.k)
         incumbent = select([p for p in fit if p.text in old], 1)[0]
         ahead = [p for p in picked if p.text not in old and _beats(p, incumbent)]
@@ -264,13 +272,13 @@ class _Phase:
     def _compare(self, challenger: Prompt, incumbent: Prompt) -> bool:
         """Does the challenger win on the problems held out? They take what is left of the budget. Recorded as
         `evidence`."""
-        problems = self.held_out[: self.ledger.left // 2]
+        problems = self.held_out[: self.scoreboard.left // 2]
         if self.plan is None or not self.plan.evidence:
             self.warnings.append("too few problems to hold any out: no new prompt can take the lead")
             return False
         self._tell("comparing")
-        self.ledger.run([(incumbent, problems), (challenger, problems)])
-        before, after = self.ledger.rollouts(incumbent.text), self.ledger.rollouts(challenger.text)
+        self.scoreboard.run([(incumbent, problems), (challenger, problems)])
+        before, after = self.scoreboard.rollouts(incumbent.text), self.scoreboard.rollouts(challenger.text)
         pairs = [p.id for p in problems if p.id in before and p.id in after]
         differences = [after[i].score - before[i].score for i in pairs]
         margin = statistics.fmean(differences) if differences else 0.0
@@ -290,11 +298,11 @@ class _Phase:
             Status(
                 cycle=self.cycle,
                 stage=stage,
-                spent=self.ledger.spent,
+                spent=self.scoreboard.spent,
                 budget=self.settings.budget,
                 candidates=len(self.candidates),
                 accepted=len(self.candidates) - count["rejected"] - count["outranked"],
-                best=self.ledger.best(),
+                best=self.scoreboard.best(),
                 reflection_calls=self.proposer.count["calls"],
                 reflection_failures=self.proposer.count["failures"],
             )
@@ -307,7 +315,7 @@ class _Phase:
         return found
 
     def _outcome(self, prompts: Sequence[Prompt]) -> Evolution:
-        ledger, count, old = self.ledger, self.proposer.count, self.population
+        scoreboard, count, old = self.scoreboard, self.proposer.count, self.population
         warnings = self.warnings
         if count["failures"]:
             why = f"; the last error: {self.proposer.last_error}" if self.proposer.last_error else ""
@@ -318,21 +326,21 @@ class _Phase:
             )
         if count["leaks"]:
             warnings.append(f"{count['leaks']} proposed prompts carried a problem's own answer and were refused")
-        if ledger.failed:
-            warnings.append(f"{ledger.failed} of {ledger.spent} rollouts failed and count for nothing")
+        if scoreboard.failed:
+            warnings.append(f"{scoreboard.failed} of {scoreboard.spent} rollouts failed and count for nothing")
         verdicts = self._verdicts()
         means = [prompt.mean_score for prompt in prompts]
-        known = ledger.is_scored(old.best.text)
+        known = scoreboard.is_scored(old.best.text)
         metrics = {
             "anchor_best": max(means),
             "anchor_lead": means[0],
             "anchor_mean": sum(means) / len(means),
-            "anchor_seed": ledger.prompt(old.best.text).mean_score if known else old.best.mean_score,
-            "anchors": len(ledger.anchors),
-            "anchors_free": 0 if self.fresh_carried else len(ledger.anchors),
-            "rollouts": ledger.spent,
-            "rollouts_failed": ledger.failed,
-            "candidates": len(ledger.scored()),
+            "anchor_seed": scoreboard.prompt(old.best.text).mean_score if known else old.best.mean_score,
+            "anchors": len(scoreboard.anchors),
+            "anchors_free": 0 if self.fresh_carried else len(scoreboard.anchors),
+            "rollouts": scoreboard.spent,
+            "rollouts_failed": scoreboard.failed,
+            "candidates": len(scoreboard.scored()),
             "candidates_new": verdicts["scored"] + verdicts["carried"] + verdicts["leads"],
             "proposals_accepted": verdicts["scored"] + verdicts["carried"] + verdicts["leads"],
             "proposals_rejected": verdicts["rejected"] + verdicts["outranked"],

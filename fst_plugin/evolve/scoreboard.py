@@ -22,7 +22,7 @@ class RolloutsFailed(RuntimeError):
     """The rollout engine does not deliver; carries its own first error."""
 
 
-class Ledger:
+class Scoreboard:
     """Runs rollouts within a budget.
 
     evaluate: runs a batch of cells. anchors: the problems that prompts are scored on, distinct. budget: most rollouts.
@@ -134,4 +134,4 @@ def _checked(rollout: Rollout) -> Rollout:
     return rollout
 
 
-__all__ = ["Ledger", "RolloutsFailed"]
+__all__ = ["Scoreboard", "RolloutsFailed"]

@@ -78,6 +78,11 @@ def redact(text: str, limit: int = 300) -> str:
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
+def visible(text: str) -> str:
+    """`text` as a terminal may show it: what is not printable, but for line feeds, is written as an escape."""
+    return "".join(c if c == "\n" or c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def split_sentences(text: str) -> list[str]:
     """The sentences of `text`, one line each, in order, white space normalised; splits at line ends and full stops."""
     parts = (part for line in text.splitlines() for part in _SENTENCE_END.split(line))
@@ -94,4 +99,4 @@ def shorten(text: str, limit: int) -> str:
     return text[:head] + mark + (text[-tail:] if tail else "")
 
 
-__all__ = ["clean", "redact", "shorten", "split_sentences"]
+__all__ = ["clean", "redact", "shorten", "split_sentences", "visible"]

@@ -9,7 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from fst_plugin import config as core
-from fst_plugin.config import FSTConfig, Problem
+from fst_plugin.config import ConfigProblem, FSTConfig
 from fst_plugin.imports import load
 from fst_plugin.prompts import text_digest
 
@@ -30,7 +30,7 @@ def prompt_cap(fst: FSTConfig, config: DictConfig) -> int:
     return fst.max_prompt_tokens or int(_prompt_length(config)) // 2
 
 
-def world_digest(config: DictConfig) -> str:
+def rollout_setup_digest(config: DictConfig) -> str:
     """Names what decides how a rollout goes beside prompt, problem and weights: data, reward function with its file,
     sampling, lengths. A change of the environment's own code is not seen."""
     rollout = config.actor_rollout_ref.rollout
@@ -56,15 +56,15 @@ def engine_width(config: DictConfig) -> int:
     return int(rollout.max_num_seqs) * max(1, gpus // share)
 
 
-def problems(config: DictConfig) -> list[Problem]:
+def problems(config: DictConfig) -> list[ConfigProblem]:
     """Every problem of the whole config; empty where there are none."""
     fst, found = core.inspect(OmegaConf.to_container(config.fst, resolve=True))  # type: ignore[arg-type]
     if not fst.enabled and not fst.drift:  # plain verl, whatever it is
-        return [*found, *(Problem(*problem) for problem in config_problems(config))]
+        return [*found, *(ConfigProblem(*problem) for problem in config_problems(config))]
     return [*found, *_framework(config), *_fits(fst, config), *_paths(fst), *_drift(fst, config)]
 
 
-def environment(config: DictConfig) -> list[Problem]:
+def environment(config: DictConfig) -> list[ConfigProblem]:
     """What keeps the environments of `data.env` from being made and reset once; empty where the run names none."""
     env: Any = OmegaConf.to_container(config.data.env, resolve=True) if config.data.get("env") else {}
     named = {"data.env": env} if env.get("id", "???") != "???" else {}
@@ -73,7 +73,7 @@ def environment(config: DictConfig) -> list[Problem]:
     return [problem for key, task in named.items() for problem in _unmade(key, task)]
 
 
-def _unmade(key: str, task: dict[str, Any]) -> list[Problem]:
+def _unmade(key: str, task: dict[str, Any]) -> list[ConfigProblem]:
     from fst_envs.make import make
 
     try:
@@ -81,7 +81,7 @@ def _unmade(key: str, task: dict[str, Any]) -> list[Problem]:
         made.reset(options={"index": 0, "split": "train"})
         made.close()
     except Exception as error:  # of any author's environment
-        return [Problem(key, f"{task['id']} cannot be made and reset: {type(error).__name__}: {error}")]
+        return [ConfigProblem(key, f"{task['id']} cannot be made and reset: {type(error).__name__}: {error}")]
     return []
 
 
@@ -89,14 +89,14 @@ def _prompt_length(config: DictConfig) -> Any:
     return OmegaConf.select(config, "actor_rollout_ref.rollout.prompt_length") or config.data.max_prompt_length
 
 
-def _framework(config: DictConfig) -> list[Problem]:
+def _framework(config: DictConfig) -> list[ConfigProblem]:
     found = []
     if not config.trainer.get("use_v1", True):
-        found.append(Problem("trainer.use_v1", "fast weights need verl's V1 trainers: set it to true"))
+        found.append(ConfigProblem("trainer.use_v1", "fast weights need verl's V1 trainers: set it to true"))
     mode = config.trainer.v1.trainer_mode
     if mode not in MODES and mode not in MODES.values():
         found.append(
-            Problem(
+            ConfigProblem(
                 "trainer.v1.trainer_mode", f"{mode!r} is not supported with fast weights: use one of {', '.join(MODES)}"
             )
         )
@@ -104,20 +104,22 @@ def _framework(config: DictConfig) -> list[Problem]:
     for key in ("algorithm.filter_groups.enable", "trainer.v1.sampler.sync_refill_failed_groups"):
         if sampler == "quick_poll" and OmegaConf.select(config, key):
             mend = "is not passed on to custom samplers by verl: also set trainer.v1.sampler.custom_sampler.name=null"
-            found.append(Problem(key, mend))
+            found.append(ConfigProblem(key, mend))
     env = config.data.get("env")
-    found += [Problem(*problem) for problem in config_problems(config)]
+    found += [ConfigProblem(*problem) for problem in config_problems(config)]
     if env is not None and OmegaConf.is_missing(env, "id") and not env.get("tasks"):
-        found.append(Problem("data.env.id", "is missing: name the environment, such as fst_envs:fst/HouseRules-v0"))
+        found.append(
+            ConfigProblem("data.env.id", "is missing: name the environment, such as fst_envs:fst/HouseRules-v0")
+        )
     return found
 
 
-def _fits(fst: FSTConfig, config: DictConfig) -> list[Problem]:
+def _fits(fst: FSTConfig, config: DictConfig) -> list[ConfigProblem]:
     found = []
     group, k = int(config.actor_rollout_ref.rollout.n), fst.population
     if group > k and group % k:
         found.append(
-            Problem(
+            ConfigProblem(
                 "fst.population",
                 f"K={k} does not divide the group size G={group} (actor_rollout_ref.rollout.n): set K to one of "
                 f"{[d for d in range(1, group + 1) if group % d == 0]} or change n",
@@ -126,7 +128,7 @@ def _fits(fst: FSTConfig, config: DictConfig) -> list[Problem]:
     length, cap = int(_prompt_length(config)), prompt_cap(fst, config)
     if cap + SHORTEST_PROBLEM > length:
         found.append(
-            Problem(
+            ConfigProblem(
                 "fst.max_prompt_tokens",
                 f"a prompt of {cap} tokens leaves no room for the problem in data.max_prompt_length={length}: lower the"
                 " cap or raise data.max_prompt_length",
@@ -135,11 +137,11 @@ def _fits(fst: FSTConfig, config: DictConfig) -> list[Problem]:
     return found
 
 
-def _drift(fst: FSTConfig, config: DictConfig) -> list[Problem]:
+def _drift(fst: FSTConfig, config: DictConfig) -> list[ConfigProblem]:
     found = []
     if fst.drift and not names.need_reference_policy(config):
         found.append(
-            Problem(
+            ConfigProblem(
                 "fst.drift",
                 "needs verl's reference policy: set actor_rollout_ref.actor.use_kl_loss=true, with"
                 " kl_loss_coef=0 to measure alone",
@@ -148,23 +150,23 @@ def _drift(fst: FSTConfig, config: DictConfig) -> list[Problem]:
     if fst.drift and not fst.enabled and config.trainer.v1.trainer_mode in MODES:
         ours = MODES[config.trainer.v1.trainer_mode]
         message = f"is measured by this package's trainer, also of plain RL: set trainer.v1.trainer_mode={ours}"
-        found.append(Problem("fst.drift", message))
+        found.append(ConfigProblem("fst.drift", message))
     return found
 
 
-def _paths(fst: FSTConfig) -> list[Problem]:
+def _paths(fst: FSTConfig) -> list[ConfigProblem]:
     found = []
     for key, part in (("fst.context.path", fst.context), ("fst.fast.path", fst.fast)):
         if part.path:
             try:
                 load(part.path, key)
             except ValueError as error:
-                found.append(Problem(key, str(error)))
+                found.append(ConfigProblem(key, str(error)))
     if fst.reflection.kind == "lm":
         try:
             load("dspy.LM", "fst.reflection.kind")
         except ValueError as error:
-            found.append(Problem("fst.reflection.kind", f"lm needs dspy: {error}"))
+            found.append(ConfigProblem("fst.reflection.kind", f"lm needs dspy: {error}"))
     return found
 
 

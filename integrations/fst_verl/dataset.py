@@ -7,10 +7,8 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from .episodes.neutral import Neutral
-
-EPISODE_LOOP = "fst_episode"
-"""Agent loop that plays multi-turn rows."""
+from .episodes import EPISODE_LOOP
+from .episodes.neutral import EscapeControlTokens
 
 
 class EnvDataset(Dataset):
@@ -42,7 +40,7 @@ class EnvDataset(Dataset):
         rows = _scheduled(env, config)[split] if env.get("tasks") else _single(env)[split]
         self.rows = rows[:max_samples] if max_samples > 0 else rows
         self.loop = {"agent_name": EPISODE_LOOP} if env.get("multi_turn") else {}
-        self.neutral = Neutral(tokenizer) if tokenizer is not None else str
+        self.neutral = EscapeControlTokens(tokenizer) if tokenizer is not None else str
         self.system = [{"role": "system", "content": env["system_prompt"]}] if env.get("system_prompt") else []
 
     def __len__(self) -> int:

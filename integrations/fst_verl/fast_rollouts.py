@@ -23,7 +23,7 @@ PARTITION = "val"
 POLL_SECONDS = 0.05
 
 
-class Bridge:
+class FastRollouts:
     """Runs fast-phase batches on a running verl trainer, whose servers must be awake with the current weights.
 
     trainer: a verl V1 trainer inside `fit`. provider: `fst.context` as a dict. show_answer: may feedback that is made

@@ -33,7 +33,7 @@ from .agent_loop import CONTEXT_LOOP
 from .assignment import COLUMN, row_column
 from .compat import MODES, names
 from .episodes import metrics as episode_metrics
-from .fast_rollouts import Bridge
+from .fast_rollouts import FastRollouts
 from .lookahead import LookAhead
 from .validation import BEST, SEED, PairedLoader, relabel
 
@@ -82,16 +82,16 @@ class FastSlow:
         if self.fst is None or not self.fst.due(self.global_steps):
             return
         self._fetch_ahead()
-        self._bridge.open(self._look_ahead.chunks())
+        self._fast_rollouts.open(self._look_ahead.chunks())
         weights = self._weights_after(self.global_steps - 1)
         coming, recent = self._problems(self._look_ahead.pending()), self._problems(self._look_ahead.recent())
-        self._fst_pending = self.fst.evolve(self.global_steps, weights, coming, self._bridge.evaluate, recent)
+        self._fst_pending = self.fst.evolve(self.global_steps, weights, coming, self._fast_rollouts.evaluate, recent)
         self._look_ahead.forget()
         tables.log_cycle(self.fst, self.config, self.global_steps)
 
     def _fetch_ahead(self) -> None:
         assert self.fst is not None
-        self._look_ahead.fill(self.fst.schedule.sure * self.config.data.train_batch_size)
+        self._look_ahead.fill(self.fst.schedule.guaranteed_steps * self.config.data.train_batch_size)
 
     def _problems(self, problems: Sequence[Problem]) -> list[Problem]:
         """With answers private or shared as `fst.fast.answers` says."""
@@ -116,13 +116,15 @@ class FastSlow:
         config = self.config
         size, k = len(batch), len(self.fst.population)
         group_sizes = rows.column(batch, "__rollout_n__") or [config.actor_rollout_ref.rollout.n] * size
-        inner = rows.column(batch, "agent_name") or [self._bridge.default_loop] * size
+        inner = rows.column(batch, "agent_name") or [self._fast_rollouts.default_loop] * size
         texts = [p.text for p in self.fst.population.prompts]
         columns, dealt = [], self.fst.state.counters.dealt
         for loop, n in zip(inner, map(int, group_sizes), strict=True):
             offset = dealt % k if n < k else 0
             columns.append(
-                row_column(loop, texts, self._bridge.provider, split="train", step=self.global_steps, offset=offset)
+                row_column(
+                    loop, texts, self._fast_rollouts.provider, split="train", step=self.global_steps, offset=offset
+                )
             )
             dealt += n if n < k else 0
         utils = names.tensordict_utils
@@ -136,7 +138,7 @@ class FastSlow:
     def _validation_column(self, arm: str, inner: str) -> dict[str, Any]:
         assert self.fst is not None
         text = self.fst.population.best.text if arm == BEST else self.fst.seed_text
-        return row_column(inner, [text], self._bridge.provider, split="val", step=self.global_steps)
+        return row_column(inner, [text], self._fast_rollouts.provider, split="val", step=self.global_steps)
 
     def _validate(self) -> dict[str, float]:
         return {**super()._validate(), **drift.measure(self)}  # type: ignore[misc]
@@ -181,11 +183,11 @@ class FastSlow:
         data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=fields)
         texts = self.tokenizer.batch_decode(list(data["responses"].unbind()), skip_special_tokens=True)
         scores = [float(row.sum()) for row in data["rm_scores"].unbind()]
-        answers = {p.id: p.answer for p in self._look_ahead.recent()} if self._bridge.show_answer else {}
+        answers = {p.id: p.answer for p in self._look_ahead.recent()} if self._fast_rollouts.show_answer else {}
         found = []
         for i, extra in enumerate(rows.column(data, "extra_fields") or []):
             if mark := extra.get("fst"):
-                reference = self._bridge.reference(answers.get(mark.get("problem")))
+                reference = self._fast_rollouts.reference(answers.get(mark.get("problem")))
                 rollout = rows.rollout(scores[i], texts[i], extra, reference)
                 if rollout.error is None:
                     self._rewards_by_rank[mark["rank"]].append(scores[i])
@@ -227,10 +229,10 @@ class FastSlow:
         finally:
             config.data.max_prompt_length = length
         provider = self._fst_config.context.model_dump()
-        self._bridge = Bridge(self, provider, self._fst_config.reflection.show_answer)
+        self._fast_rollouts = FastRollouts(self, provider, self._fst_config.reflection.show_answer)
         arms = [BEST, SEED] if self._fst_config.validate_seed else [BEST]
         self.val_dataloader = PairedLoader(
-            self.val_dataloader, arms, self._validation_column, self._bridge.default_loop
+            self.val_dataloader, arms, self._validation_column, self._fast_rollouts.default_loop
         )
 
     def _load_checkpoint(self) -> None:
@@ -244,8 +246,8 @@ class FastSlow:
             self.tokenizer,
             seed.text,
             cap,
-            generate=self._bridge.generate,
-            fits=self._bridge.fits,
+            generate=self._fast_rollouts.generate,
+            fits=self._fast_rollouts.fits,
             width=check.engine_width(config),
         )
         live = Path(config.trainer.default_local_dir).absolute() / STATE_FOLDER
@@ -255,7 +257,7 @@ class FastSlow:
         self.fst = FastWeights.fresh(
             self._fst_config, policy, live, seed_prompt=seed, dataset_digest=digest, weights=start
         )
-        self.fst.world = check.world_digest(config)
+        self.fst.world = check.rollout_setup_digest(config)
         if self.global_steps > 0:
             folder = self._checkpoint_folder() / STATE_FOLDER
             self.fst.state = self._restore(folder, seed.digest, digest)
@@ -304,7 +306,7 @@ class FastSlow:
         if len(texts) > 1:
             raise ConfigError(
                 [
-                    check.Problem(
+                    check.ConfigProblem(
                         "fst.seed_prompt",
                         f"the data has {len(texts)} different system messages: say which to start from",
                     )

@@ -228,7 +228,7 @@ def test_a_seed_that_is_not_finished_is_left_out_and_named(claims, tmp_path):
 
 
 def test_runs_that_would_mix_up_their_weights_are_refused(claims, tmp_path, monkeypatch):
-    monkeypatch.setattr("fst_verl.cpu.platform.wanted", lambda: False)
+    monkeypatch.setattr("fst_verl.cpu.platform.should_activate", lambda: False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     fake = Fake()
     with pytest.raises(RuntimeError, match="--jobs 2"):

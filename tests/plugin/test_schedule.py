@@ -11,9 +11,9 @@ def test_a_fast_phase_runs_before_the_first_of_every_t_steps():
 
 
 def test_an_adaptive_cycle_ends_when_the_reward_no_longer_rises():
-    adaptive = Schedule(6, patience=2, window=2, least=3, most=8)
+    adaptive = Schedule(6, patience=2, window=2, min_steps=3, max_steps=8)
     rising = [0.1 * i for i in range(1, 8)]
-    assert adaptive.sure == 3 and Schedule(6).sure == 6
+    assert adaptive.guaranteed_steps == 3 and Schedule(6).guaranteed_steps == 6
     assert adaptive.due(1, None)
     assert not adaptive.due(3, 1, [0.5, 0.4])  # fewer than least
     assert not adaptive.due(8, 1, rising)

@@ -7,7 +7,7 @@ pytest.importorskip("verl")
 import numpy as np  # noqa: E402
 from fst_verl import batches as rows  # noqa: E402
 from fst_verl.compat import names  # noqa: E402
-from fst_verl.fast_rollouts import Bridge  # noqa: E402
+from fst_verl.fast_rollouts import FastRollouts  # noqa: E402
 from fst_verl.lookahead import LookAhead  # noqa: E402
 
 from fst_plugin import Cell, Prompt  # noqa: E402
@@ -67,16 +67,16 @@ def test_the_look_ahead_survives_a_checkpoint(tmp_path):
 
 
 def test_a_cells_row_is_found_by_its_problem():
-    bridge = Bridge(trainer=None, provider={}, show_answer=False)
-    bridge.open([chunk([0, 1]), chunk([2, 0])])
+    fast_rollouts = FastRollouts(trainer=None, provider={}, show_answer=False)
+    fast_rollouts.open([chunk([0, 1]), chunk([2, 0])])
     problem = rows.problems(chunk([2]))[0]
-    assert bridge.row_of[problem.id] == 2 and len(bridge.row_of) == 3
+    assert fast_rollouts.row_of[problem.id] == 2 and len(fast_rollouts.row_of) == 3
 
 
 def rollout(info, show_answer=False):
-    bridge = Bridge(trainer=None, provider={}, show_answer=show_answer)
+    fast_rollouts = FastRollouts(trainer=None, provider={}, show_answer=show_answer)
     problem = rows.problems(chunk([7]))[0]
-    return bridge._rollout(Cell(Prompt("p"), problem), info)
+    return fast_rollouts._rollout(Cell(Prompt("p"), problem), info)
 
 
 def test_feedback_comes_from_the_reward_function_else_from_the_score():

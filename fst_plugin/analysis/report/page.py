@@ -19,7 +19,7 @@ from ...prompts import text_digest
 from ...record.atomic import write_text
 from ...reflection.text import redact
 from .. import attribution, compare
-from ..costs import ledger
+from ..costs import costs
 from ..run import Run, RunError
 from . import charts as figures
 from . import lineage as family
@@ -166,7 +166,7 @@ def _run(run: Run, index: int, drawn: Sequence[Mapping[str, Any]]) -> dict[str, 
         "tree": _tree(run, index),
         "heat": _chart(heat) if heat else None,
         "cycles": [_cycle(cycle) for cycle in run.cycles],
-        "ledger": _ledger(run),
+        "costs": _costs(run),
         "overrides": [_one_secret_less(o) for o in run.overrides],
         "config": json.dumps(without_secrets(run.config), indent=1, default=str, ensure_ascii=False)
         if run.config
@@ -259,8 +259,8 @@ def _evidence(evidence: Mapping[str, Any]) -> str:
     return f"{evidence['challenger']} {outcome}: {evidence['margin']:+.3f}{spread} on {evidence['problems']} held out"
 
 
-def _ledger(run: Run) -> dict[str, Any]:
-    book = ledger(run)
+def _costs(run: Run) -> dict[str, Any]:
+    book = costs(run)
     totals = [
         ("slow rollouts", book.sum("slow_rollouts")),
         ("fast rollouts", book.sum("fast_rollouts")),

@@ -37,7 +37,7 @@ ENVIRONMENT = {
 }
 
 
-def wanted() -> bool:
+def should_activate() -> bool:
     """Is this a CPU-only torch, and no other platform asked for?"""
     asked = os.environ.get("VERL_PLATFORM", "").strip().lower()
     if asked:
@@ -58,7 +58,7 @@ def activate() -> None:
     os.environ["VERL_PLATFORM"] = "cpu"
     if names.get_platform().device_name != "cpu":  # detected before this plug-in was loaded
         names.set_platform(platform())
-    for awaited, mend in MENDS.items():  # each once its module is there; importing them all here would cost seconds
+    for awaited, mend in PATCHES.items():  # each once its module is there; importing them all here would cost seconds
         register_post_import_hook(mend, awaited)
 
 
@@ -112,7 +112,7 @@ def _answer_for_vllm() -> None:
     importlib.metadata.version = version  # type: ignore[assignment]
 
 
-def _mend_process_groups(distributed: Any) -> None:
+def _patch_process_groups(distributed: Any) -> None:
     original = distributed.initialize_global_process_group_ray
 
     def initialize(timeout_second: int | None = None, backend: str | None = None) -> Any:
@@ -121,7 +121,7 @@ def _mend_process_groups(distributed: Any) -> None:
     distributed.initialize_global_process_group_ray = initialize
 
 
-def _mend_offload(fsdp: Any) -> None:
+def _patch_offload(fsdp: Any) -> None:
     original = fsdp.CPUOffloadPolicy.__init__
 
     def init(self: Any, pin_memory: bool = False) -> None:
@@ -130,7 +130,7 @@ def _mend_offload(fsdp: Any) -> None:
     fsdp.CPUOffloadPolicy.__init__ = init
 
 
-def _mend_value_head(model_utils: Any) -> None:
+def _patch_value_head(model_utils: Any) -> None:
     def load(local_path: str, torch_dtype: Any, model_config: Any, trust_remote_code: bool) -> Any:
         from transformers import AutoModelForTokenClassification
 
@@ -151,7 +151,7 @@ def own_socket(handle: str) -> str:
     return f"{handle.removesuffix('.sock')}-raylet-{raylet}.sock" if raylet else handle
 
 
-def _mend_weight_socket(vllm_rollout: Any) -> None:
+def _patch_weight_socket(vllm_rollout: Any) -> None:
     original = vllm_rollout.ServerAdapter.__init__
 
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -161,11 +161,11 @@ def _mend_weight_socket(vllm_rollout: Any) -> None:
     vllm_rollout.ServerAdapter.__init__ = init
 
 
-MENDS = {
-    module_of("global_process_group"): _mend_process_groups,
-    "torch.distributed.fsdp": _mend_offload,
-    module_of("load_valuehead_model"): _mend_value_head,
-    module_of("ServerAdapter"): _mend_weight_socket,
+PATCHES = {
+    module_of("global_process_group"): _patch_process_groups,
+    "torch.distributed.fsdp": _patch_offload,
+    module_of("load_valuehead_model"): _patch_value_head,
+    module_of("ServerAdapter"): _patch_weight_socket,
 }
 """Module -> what is done to it once it is imported."""
 
@@ -186,7 +186,7 @@ def _platform_class() -> type:
             return True
 
         def is_platform_available(self, use_smi_check: bool = False) -> bool:
-            return wanted()
+            return should_activate()
 
         def current_device(self) -> Any:
             return torch.device("cpu")  # verl passes it to .to()

@@ -5,3 +5,6 @@ group       all sessions of a group succeed together or fail together
 metrics     figures of a step's episodes
 neutral     text of an environment in which nothing acts as a control token
 """
+
+EPISODE_LOOP = "fst_episode"
+"""Agent loop that plays multi-turn rows."""

@@ -30,9 +30,9 @@ from fst_envs.episodes.episode import Episode, EpisodeLost
 from jinja2 import TemplateError
 
 from ..compat import loop_method, names, token_builder
-from ..dataset import EPISODE_LOOP
-from .group import Group, together
-from .neutral import Neutral
+from . import EPISODE_LOOP
+from .group import Group, finish_together
+from .neutral import EscapeControlTokens
 
 logger = logging.getLogger(__name__)
 
@@ -108,14 +108,16 @@ class EpisodeLoop(_Base):
                 self.continuous_token_builder = token_builder(self)
         except TemplateError as error:
             raise refused(error) from error
-        self.neutral = Neutral(self.tokenizer)
+        self.neutral = EscapeControlTokens(self.tokenizer)
         env = self.data_config.get("env") or {}
         self.episode_settings = dict(env.get("episode") or {})
         self.turn_tokens = env.get("max_turn_tokens")
         self.max_turns = self.rollout_config.multi_turn.max_assistant_turns
 
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> Any:
-        return await together(str(row.get("uid") or uuid4()), lambda group: self._session(sampling_params, row, group))
+        return await finish_together(
+            str(row.get("uid") or uuid4()), lambda group: self._session(sampling_params, row, group)
+        )
 
     async def _session(self, sampling_params: dict[str, Any], row: Mapping[str, Any], group: Group) -> Any:
         instance = named(row)

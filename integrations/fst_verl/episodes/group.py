@@ -39,7 +39,7 @@ class Group:
 _groups: dict[str, Group] = {}
 
 
-async def together(uid: str, session: Callable[[Group], Awaitable[T]]) -> T:
+async def finish_together(uid: str, session: Callable[[Group], Awaitable[T]]) -> T:
     """What `session` returns, once every session of group `uid` has finished.
 
     Must be reached without giving up the event loop on the way. Raises the session's own error, or GroupFailed.

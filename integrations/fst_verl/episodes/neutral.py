@@ -1,8 +1,8 @@
 """Text of an environment on its way into a chat: it may say anything, and none of it acts.
 
 A tokenizer turns the text of its special tokens into these tokens wherever it meets them, inside a message too: an
-observation could end its own turn and speak as the assistant. `Neutral` keeps what was said readable and takes away
-what it would do.
+observation could end its own turn and speak as the assistant. `EscapeControlTokens` keeps what was said readable and
+takes away what it would do.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 _MAX_PASSES = 5  # ours: one pass is enough unless tokens are nested on purpose
 
 
-class Neutral:
-    """Makes texts harmless for one tokenizer: `Neutral(tokenizer)(text)`.
+class EscapeControlTokens:
+    """Makes texts harmless for one tokenizer: `EscapeControlTokens(tokenizer)(text)`.
 
     Control characters other than line feed and tab, and lone surrogates, are dropped; other line ends become line
     feeds; in the text of a special token a space goes between its first character and the rest. Any other text comes

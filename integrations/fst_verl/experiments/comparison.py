@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from fst_plugin.config import ConfigError, Problem
+from fst_plugin.config import ConfigError, ConfigProblem
 from fst_plugin.record.atomic import set_aside, write_json
 
 from ..compat import MODES
@@ -72,19 +72,23 @@ class Comparison:
             f"hydra.run.dir={folder / 'hydra'}",
         ]
 
-    def problems(self) -> list[Problem]:
+    def problems(self) -> list[ConfigProblem]:
         """What is wrong with the arguments, of any arm, before anything is started. Raises ValueError where they do
         not compose."""
         from .. import check
 
-        found: list[Problem] = []
+        found: list[ConfigProblem] = []
         for arm in self.arms:
             config = check.compose([a for a in self.command(arm, self.seeds[0]) if not a.startswith("hydra.")])
             found += [*check.problems(config), *check.environment(config)]
             if int(config.trainer.test_freq) < 1:
-                found.append(Problem("trainer.test_freq", "arms are compared by validations: set it to 1 or more"))
+                found.append(
+                    ConfigProblem("trainer.test_freq", "arms are compared by validations: set it to 1 or more")
+                )
             if "file" not in config.trainer.logger:
-                found.append(Problem("trainer.logger", "figures come from verl's file logger: add file to the list"))
+                found.append(
+                    ConfigProblem("trainer.logger", "figures come from verl's file logger: add file to the list")
+                )
         return list(dict.fromkeys(found))
 
     def finished(self, arm: str, seed: int) -> bool:

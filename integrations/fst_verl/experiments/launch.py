@@ -53,7 +53,7 @@ def check_jobs(jobs: int) -> None:
     """
     from ..cpu import platform as cpu
 
-    if jobs > 1 and not cpu.wanted() and not os.environ.get("RAY_ADDRESS"):
+    if jobs > 1 and not cpu.should_activate() and not os.environ.get("RAY_ADDRESS"):
         raise RuntimeError(
             f"--jobs {jobs}: verl runs on one host would take each other's weights, unless they share a Ray cluster:"
             " ray start --head, set RAY_ADDRESS to its address, and try again; or use --jobs 1"

@@ -1,4 +1,4 @@
-"""Reading runs, their ledger, and comparing them; on folders that the real fast weights wrote."""
+"""Reading runs, their costs, and comparing them; on folders that the real fast weights wrote."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from fst_plugin.analysis import commands as cli
 from fst_plugin.analysis import compare, run
-from fst_plugin.analysis.costs import ledger
+from fst_plugin.analysis.costs import costs
 from fst_plugin.analysis.read import parse_name, read, read_all
 from fst_plugin.analysis.run import RunError
 
@@ -76,7 +76,7 @@ def test_what_was_not_recorded_is_not_guessed(tmp_path):
     write_log(tmp_path / "m.jsonl", [(0, {"val-core/a/b/acc/mean@2": 0.5}), (1, {"x": 1.0})])
     found = read(str(tmp_path))
     assert found.slow_rollouts() == {} and found.kl() == {} and found.sources == ("a/b",)
-    assert ledger(found).sum("rollouts") is None
+    assert costs(found).sum("rollouts") is None
     assert read(str(tmp_path), rollouts_per_step=64).slow_rollouts() == {0: 0, 1: 64}
 
 
@@ -110,7 +110,7 @@ def test_a_resumed_runs_logs_are_laid_over_each_other(tmp_path):
     found = read(f"again_2={old},{new}")
     assert [s.step for s in found.steps] == list(range(6)) and found.reward()[3] == 1.0 and found.reward()[2] == 0.0
     assert (found.arm, found.seed) == ("again", 2)
-    assert ledger(read(str(new))).before == 2
+    assert costs(read(str(new))).before == 2
 
 
 def test_the_log_may_lie_elsewhere(runs, tmp_path):
@@ -172,12 +172,12 @@ def test_a_phase_that_is_still_running(runs, tmp_path):
         read(f"{runs / 'fst_0' / 'metrics.jsonl'},{tmp_path / 'fst'}")
 
 
-# ------------------------------------------------------------------------------------------------------------ ledger
+# ------------------------------------------------------------------------------------------------------------ costs
 
 
 def test_the_ledger_adds_up(runs):
     found = read(str(runs / "fst_0"))
-    book = ledger(found)
+    book = costs(found)
     assert [row.step for row in book.rows] == list(range(1, 13)) and book.before == 0
     assert {row.slow_rollouts for row in book.rows} == {PER_STEP}
     assert [row.step for row in book.rows if row.fast_rollouts] == [1, 4, 7, 10]
@@ -191,13 +191,13 @@ def test_the_ledger_adds_up(runs):
 
 
 def test_every_figure_is_given_per_step_and_per_rollout(runs):
-    book = ledger(read(str(runs / "fst_0")))
+    book = costs(read(str(runs / "fst_0")))
     assert book.per(1200.0) == {"per_slow_step": 100.0, "per_rollout": 1200.0 / book.sum("rollouts")}
     assert book.per(None) == {"per_slow_step": None, "per_rollout": None}
 
 
 def test_plain_rl_spends_nothing_on_the_fast_phase(runs):
-    book = ledger(read(str(runs / "rl_0")))
+    book = costs(read(str(runs / "rl_0")))
     assert book.sum("fast_rollouts") == 0 and book.sum("reflection_calls") == 0 and book.sum("tokens_fast") == 0
     assert book.sum("rollouts") == 12 * PER_STEP and "fast phase" not in book.seconds()
 

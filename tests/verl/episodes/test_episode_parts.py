@@ -27,10 +27,11 @@ from fst_verl.agent_loop import CONTEXT_LOOP  # noqa: E402
 from fst_verl.assignment import row_column  # noqa: E402
 from fst_verl.compat import names  # noqa: E402
 from fst_verl.dataset import EnvDataset  # noqa: E402
-from fst_verl.episodes.agent_loop import EPISODE_LOOP, EpisodeLoop  # noqa: E402
-from fst_verl.episodes.group import GroupFailed, _groups, together  # noqa: E402
+from fst_verl.episodes import EPISODE_LOOP
+from fst_verl.episodes.agent_loop import EpisodeLoop  # noqa: E402
+from fst_verl.episodes.group import GroupFailed, _groups, finish_together  # noqa: E402
 from fst_verl.episodes.metrics import episode_metrics, of_batch  # noqa: E402
-from fst_verl.episodes.neutral import Neutral  # noqa: E402
+from fst_verl.episodes.neutral import EscapeControlTokens  # noqa: E402
 
 
 @pytest.fixture(scope="module", params=sorted(FORMATS))
@@ -211,7 +212,7 @@ def test_a_row_without_an_instance_says_how_to_make_one():
 )
 def test_an_observation_cannot_end_its_turn(family, attack):
     name, tokenizer = family
-    neutral = Neutral(tokenizer)
+    neutral = EscapeControlTokens(tokenizer)
     ids = tokenizer.encode(neutral(attack), add_special_tokens=False)
     assert set(ids).isdisjoint(tokenizer.all_special_ids)
     engine = Engine(tokenizer, ["one", "stop"])
@@ -237,7 +238,7 @@ def test_the_first_observation_is_made_harmless_and_the_system_message_is_left_a
 
 @pytest.mark.parametrize("text", ["", "  a board:\n\n\n  X.O  \n\t.", "héllo 世界 🎲", "if a < b | c > d: <b>"])
 def test_harmless_text_stays_as_it_is(family, text):
-    assert Neutral(family[1])(text) == text
+    assert EscapeControlTokens(family[1])(text) == text
 
 
 def test_a_tokenizer_that_reads_special_tokens_loosely_is_seen_through():
@@ -249,7 +250,9 @@ def test_a_tokenizer_that_reads_special_tokens_loosely_is_seen_through():
     tokenizer.add_special_tokens({"extra_special_tokens": [loose]})
     special = set(tokenizer.all_special_ids)
     assert special & set(tokenizer.encode("a <|oVer|> b", add_special_tokens=False)), "it does not read loosely"
-    assert special.isdisjoint(tokenizer.encode(Neutral(tokenizer)("a <|oVer|> b"), add_special_tokens=False))
+    assert special.isdisjoint(
+        tokenizer.encode(EscapeControlTokens(tokenizer)("a <|oVer|> b"), add_special_tokens=False)
+    )
 
 
 def test_an_empty_observation_is_an_empty_turn(family):
@@ -321,7 +324,7 @@ def test_a_session_that_finished_first_waits_for_the_last():
 
     async def run(fail):
         made = [("quick", 1, False), ("slow", 20, fail)]
-        tasks = [asyncio.create_task(together("u", lambda g, m=m: session(g, *m))) for m in made]
+        tasks = [asyncio.create_task(finish_together("u", lambda g, m=m: session(g, *m))) for m in made]
         return await asyncio.gather(*tasks, return_exceptions=True)
 
     assert asyncio.run(run(False)) == ["quick", "slow"] == order

@@ -23,7 +23,7 @@ def both_ends(monkeypatch, raylet):
         def __init__(self, rank):
             self.rank, self.zmq_handle = rank, HANDLE
 
-    cpu._mend_weight_socket(SimpleNamespace(ServerAdapter=ServerAdapter))
+    cpu._patch_weight_socket(SimpleNamespace(ServerAdapter=ServerAdapter))
     sender = ServerAdapter(rank=3)
     assert sender.rank == 3
     receiver = object.__new__(cpu_vllm.CPUWorkerExtension)
@@ -41,7 +41,7 @@ def test_without_ray_the_socket_is_verls(monkeypatch):
     assert cpu.own_socket(HANDLE) == HANDLE
 
 
-@pytest.mark.skipif(not cpu.wanted(), reason="verl's own sockets are left alone where there is an accelerator")
+@pytest.mark.skipif(not cpu.should_activate(), reason="verl's own sockets are left alone where there is an accelerator")
 def test_verls_sender_is_mended_and_its_receiver_is_ours():
     from fst_verl.check import compose
 
@@ -52,7 +52,7 @@ def test_verls_sender_is_mended_and_its_receiver_is_ours():
 
 def test_on_an_accelerator_runs_side_by_side_need_one_cluster(monkeypatch):
     ran = []
-    monkeypatch.setattr(cpu, "wanted", lambda: False)
+    monkeypatch.setattr(cpu, "should_activate", lambda: False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(RuntimeError, match="--jobs 2: .*RAY_ADDRESS"):
         launch.run_all([lambda: ran.append(1)], 2)

@@ -1,0 +1,150 @@
+"""`fst check`, `fst probe` and `fst demo`, and the arms of `fst compare --arms`: the commands that need verl."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console()
+VERL_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to a typer app (entry-point group `fst.commands`)."""
+    app.command(context_settings=VERL_ARGUMENTS)(check)
+    app.command(context_settings=VERL_ARGUMENTS)(probe)
+    app.command("tiny-policy")(tiny_policy)
+    app.command()(demo)
+
+
+def launch_arms(
+    arguments: Sequence[str], arms: str, seeds: int, jobs: int, out: Path, on_step: Callable[[str, int, int], None]
+) -> list[str]:
+    """The launcher of `fst compare --arms` (entry-point group `fst.launchers`): see `experiments.comparison`."""
+    from .experiments.comparison import Comparison
+
+    return Comparison.of(arguments, arms, seeds, out).run(jobs, on_step)
+
+
+def check(
+    context: typer.Context, show: Annotated[bool, typer.Option(help="print the resolved fst config")] = True
+) -> None:
+    """Checks the arguments of a `python -m verl.trainer.main_ppo ... +fst=default` command; starts nothing."""
+    try:
+        from .check import compose, environment, problems
+    except ImportError as error:
+        console.print(f"[red]fst check needs verl ({error}): pip install 'fst-plugin\\[verl]'[/red]")
+        raise typer.Exit(2) from None
+    try:
+        config = compose(context.args)
+    except ValueError as error:
+        console.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from None
+    if show:
+        from omegaconf import OmegaConf
+
+        console.print(OmegaConf.to_yaml(OmegaConf.create({"fst": config.fst})), markup=False, highlight=False)
+    found = [*problems(config), *environment(config)]
+    for problem in found:
+        console.print(f"- {problem}", style="red", markup=False)
+    console.print("[red]" + f"{len(found)} problem(s)" if found else "[green]no problems")
+    raise typer.Exit(1 if found else 0)
+
+
+def probe(
+    context: typer.Context,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write every figure here")] = None,
+    out: Annotated[Path, typer.Option(help="folder of the probe's run and log")] = Path("runs/probe"),
+) -> None:
+    """One fast phase on the model and data of a verl command, without training: is the task limited by its prompt, or
+    by the weights?
+
+    Takes the arguments of `python -m verl.trainer.main_ppo ... +fst=default`.
+    """
+    try:
+        from .experiments import probe as probing
+    except ImportError as error:
+        console.print(f"[red]fst probe needs verl ({error}): pip install 'fst-plugin\\[verl]'[/red]")
+        raise typer.Exit(2) from None
+    try:
+        found = probing.run(context.args, out.absolute())
+    except (RuntimeError, ValueError) as error:
+        console.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from None
+    console.print(probing.table(found))
+    console.print(found.verdict(), markup=False)
+    if json_file:
+        from fst_plugin.record.atomic import write_json
+
+        write_json(json_file, found.to_json())
+
+
+def tiny_policy(
+    folder: Path,
+    reads: Annotated[str, typer.Option(help="rules: house rules; graphs: small star graphs")] = "rules",
+    seed: Annotated[int, typer.Option(help="of the training data and the weights")] = 0,
+    force: Annotated[bool, typer.Option(help="train again even where the same model stands already")] = False,
+) -> None:
+    """Trains a tiny policy (a few minutes on CPU) and prints how reliably it follows what its prompt says."""
+    from tiny_policy import main
+
+    try:
+        main(folder, seed, force, reads)
+    except (ValueError, FileExistsError) as error:
+        console.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from None
+
+
+def demo(
+    seeds: Annotated[int, typer.Option(min=1, help="how many seeds")] = 1,
+    json_file: Annotated[Path | None, typer.Option("--json", help="write every figure here")] = None,
+    out: Annotated[Path, typer.Option(help="folder of the runs, their logs and the picture")] = Path("runs/demo"),
+    arms: Annotated[str, typer.Option(help="which arms, comma-separated")] = "rl,prompts,fst",
+    steps: Annotated[int | None, typer.Option(help="RL steps of every arm")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="verl runs at a time; each takes about 7 GB")] = 1,
+    extra: Annotated[list[str] | None, typer.Option("--set", help="further verl argument, for every arm")] = None,
+) -> None:
+    """RL alone, prompt evolution alone and FST, side by side, on CPU through verl."""
+    from dataclasses import replace
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    try:
+        from tiny_policy import main as build_policy
+
+        from .experiments import demo as runs
+        from .experiments import demo_report as report
+    except ImportError as error:
+        console.print(f"[red]the demo needs verl on CPU ({error}): run it with make demo[/red]")
+        raise typer.Exit(2) from None
+    chosen = [arm.strip() for arm in arms.split(",")]
+    unknown = sorted(set(chosen) - set(runs.ARMS))
+    if unknown:
+        raise typer.BadParameter(f"unknown arms {unknown}: use {', '.join(runs.ARMS)}", param_hint="--arms")
+    setup = replace(runs.Setup(), seeds=tuple(range(seeds)), extra=tuple(extra or ()))
+    setup = replace(setup, steps=steps or setup.steps)
+    out = out.absolute()
+    model = out / "tiny_policy"
+    build_policy(model, 0, False)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("steps"),
+        TimeElapsedColumn(),
+    )
+    try:
+        with Progress(*columns, console=console) as progress:
+            results = runs.run(setup, model, out, chosen, jobs, progress)
+    except RuntimeError as error:
+        console.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from None
+    report.show(console, setup, results)
+    picture = out / "demo.png"
+    report.picture(picture, setup, results)
+    runs.write(json_file or out / "demo.json", setup, results)
+    console.print(f"picture: {picture}; figures: {json_file or out / 'demo.json'}", markup=False)
