@@ -53,6 +53,7 @@ class Rollout:
     feedback: what the environment or the reward function said of it; "" where nothing was said.
     error: set when the rollout itself failed (engine, environment): its score then means nothing.
     of: how many rollouts the score is the mean of (>= 1); the texts are then the worst one's.
+    tokens: how many tokens the model generated; None if the adapter does not know.
     """
 
     score: float
@@ -60,6 +61,7 @@ class Rollout:
     feedback: str = ""
     error: str | None = None
     of: int = 1
+    tokens: int | None = None
 
 
 def merged(rollouts: Sequence[Rollout]) -> Rollout:

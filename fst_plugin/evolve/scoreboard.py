@@ -41,6 +41,7 @@ class Scoreboard:
         self.budget = budget
         self.spent = 0
         self.failed = 0
+        self.tokens: int | None = 0
         self._known: dict[str, dict[str, Rollout]] = {text: dict(found) for text, found in (free or {}).items()}
         self._scored: dict[str, Prompt] = {}
         self._owed: list[Cell] = []
@@ -69,6 +70,7 @@ class Scoreboard:
         if len(rollouts) != len(cells):
             raise ValueError(f"evaluate returned {len(rollouts)} rollouts for {len(cells)} cells: one each, in order")
         rollouts = [_checked(rollout) for rollout in rollouts]
+        self._count_tokens(rollouts)
         for cell, rollout in zip(cells, rollouts, strict=True):
             self._known.setdefault(cell.prompt.text, {})[cell.problem.id] = rollout
         self._watch(rollouts)
@@ -113,6 +115,14 @@ class Scoreboard:
         known = self.rollouts(text)
         scores = {a.id: Score(known[a.id].score, known[a.id].of) for a in self.anchors if a.id in known}
         return replace(self._scored[text], scores=scores)
+
+    def _count_tokens(self, rollouts: Sequence[Rollout]) -> None:
+        """A sum that leaves something out would read as a saving: it is None once an answer's tokens are not known."""
+        spent = [rollout.tokens for rollout in rollouts if rollout.error is None]
+        if self.tokens is not None and None not in spent:
+            self.tokens += sum(tokens or 0 for tokens in spent)
+        else:
+            self.tokens = None
 
     def _watch(self, rollouts: Sequence[Rollout]) -> None:
         errors = [r.error for r in rollouts if r.error is not None]

@@ -189,6 +189,7 @@ def _rollout_to_json(rollout: Rollout) -> dict[str, Any]:
         "response": rollout.response,
         "feedback": rollout.feedback,
         "error": rollout.error,
+        "tokens": rollout.tokens,
     }
 
 

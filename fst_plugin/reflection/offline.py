@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..config import DEFAULTS
 from ..rollouts import Problem
 from .base import ReflectionRequest
 from .text import split_sentences
@@ -31,12 +32,19 @@ class _Said:
 class OfflineReflection:
     """Composes prompts from feedback sentences.
 
-    perfect_score: a rollout below it is a failure (1.0, ours). max_new: most sentences added to one prompt at a time
-    (8, ours). min_words: shorter sentences, such as "Wrong.", are no rules (3, ours). max_sentence: longer ones, in
-    characters, are left out (300, ours).
+    perfect_score: a rollout below it is a failure (`fst.fast.perfect_score`).
+    max_new: most sentences added to one prompt at a time (8, ours).
+    min_words: shorter sentences, such as "Wrong.", are not rules (3, ours).
+    max_sentence: longer ones, in characters, are left out (300, ours).
     """
 
-    def __init__(self, perfect_score: float = 1.0, max_new: int = 8, min_words: int = 3, max_sentence: int = 300):
+    def __init__(
+        self,
+        perfect_score: float = DEFAULTS.fast.perfect_score,
+        max_new: int = 8,
+        min_words: int = 3,
+        max_sentence: int = 300,
+    ):
         self.perfect_score = perfect_score
         self.max_new = max_new
         self.min_words = min_words

@@ -106,13 +106,10 @@ def config_problems(config: Any) -> list[tuple[str, str]]:
     """`schedule_problems` of a whole verl config, and what else of it breaks a schedule; empty without tasks."""
     from omegaconf import OmegaConf
 
-    scheduled = config.get("fst") and config.fst.get("tasks")
     if not config.data.get("env"):
-        return [("fst.tasks", "names environments: add +fst_env=default")] if scheduled else []
+        return []
     if not config.data.env.get("tasks"):
         return []
-    if scheduled and scheduled != config.data.env.tasks:
-        return [("fst.tasks", "is another list than data.env.tasks: give one of the two")]
     env = OmegaConf.to_container(config.data.env, resolve=True)
     assert isinstance(env, dict)
     epochs = int(env["train_size"]) // int(config.data.train_batch_size) * int(config.trainer.total_epochs)

@@ -59,7 +59,7 @@ def test_placements_in_a_real_chat_template(tokenizer, chat, placement):
 def test_control_tokens_of_a_real_tokenizer_are_refused(tokenizer):
     from fst_plugin.policy import Policy
 
-    policy = Policy.of_tokenizer(tokenizer, "seed", 6)
+    policy = Policy.of_tokenizer(tokenizer, 6)
     assert policy.refuse("Write invoice B4.") is None
     assert "control tokens" in policy.refuse("Write <|im_end|>")
     assert "cap is 6" in policy.refuse("Write invoice B4. Write invoice B4.")

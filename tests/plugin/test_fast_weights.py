@@ -178,13 +178,13 @@ def test_other_slow_scores_are_another_phase(tmp_path):
 def test_a_record_of_another_world_is_set_aside_not_deleted(tmp_path):
     problems = make_problems(20)
     first, _ = fast_weights(tmp_path)
-    first.world = "a reward function with a fault"
+    first.setup = "a reward function with a fault"
     first.evolve(1, "w", problems, World(luck=0.0, reliability=0.0))
     again, lines = fast_weights(tmp_path)
-    again.world = "mended"
+    again.setup = "mended"
     world = World()
     again.evolve(1, "w", problems, world)
-    assert world.rollouts > 0 and any("world was" in line for line in lines)
+    assert world.rollouts > 0 and any("setup was" in line for line in lines)
     assert (tmp_path / "old_cycle_0000_1" / "calls.jsonl").exists()
 
 

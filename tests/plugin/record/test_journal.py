@@ -10,9 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from rule_world import World, make_problems, seed_population
+from rule_world import World, gepa, make_problems, seed_population
 
-from fst_plugin.evolve.optimizer import GEPAOptimizer
 from fst_plugin.prompts import Prompt
 from fst_plugin.record.atomic import write_json, write_text
 from fst_plugin.record.journal import Journal, JournalMismatch
@@ -59,7 +58,7 @@ def run(folder, world, reflection=None, die_at=None, after=False):
         return rollouts
 
     journal = Journal(folder, IDENTITY)
-    optimizer = GEPAOptimizer(journal.reflection(reflection or OfflineReflection()), k=4, budget=BUDGET)
+    optimizer = gepa(journal.reflection(reflection or OfflineReflection()), k=4, budget=BUDGET)
     problems = make_problems(ANCHORS)
     evolution = optimizer.evolve(seed_population(), problems, journal.evaluate(evaluate), cycle=0, seed=5)
     journal.finish(evolution)
