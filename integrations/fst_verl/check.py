@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 from fst_plugin import config as core
 from fst_plugin.config import ConfigProblem, FSTConfig
 from fst_plugin.imports import load
-from fst_plugin.prompts import text_digest
 
 from .compat import MODES, names
 from .dataset import config_problems
@@ -30,8 +28,8 @@ def prompt_cap(fst: FSTConfig, config: DictConfig) -> int:
     return fst.max_prompt_tokens or int(_prompt_length(config)) // 2
 
 
-def rollout_setup_digest(config: DictConfig) -> str:
-    """Names what decides how a rollout goes beside prompt, problem and weights: data, reward function with its file,
+def rollout_setup(config: DictConfig) -> dict[str, Any]:
+    """What decides how a rollout goes besides prompt, problem and weights: data, reward function with its file,
     sampling, lengths. A change of the environment's own code is not seen."""
     rollout = config.actor_rollout_ref.rollout
     sampling = ("temperature", "top_p", "top_k", "prompt_length", "response_length", "max_model_len", "multi_turn")
@@ -44,7 +42,7 @@ def rollout_setup_digest(config: DictConfig) -> str:
     path = OmegaConf.select(config, "reward.custom_reward_function.path")
     if path and Path(str(path)).is_file():
         parts["reward_file"] = Path(str(path)).read_text(encoding="utf-8", errors="replace")
-    return text_digest(json.dumps(parts, sort_keys=True, default=str))
+    return parts
 
 
 def engine_width(config: DictConfig) -> int:
@@ -156,13 +154,17 @@ def _drift(fst: FSTConfig, config: DictConfig) -> list[ConfigProblem]:
 
 def _paths(fst: FSTConfig) -> list[ConfigProblem]:
     found = []
-    for key, part in (("fst.context.path", fst.context), ("fst.fast.path", fst.fast)):
+    for key, part in (
+        ("fst.context.path", fst.context),
+        ("fst.fast.path", fst.fast),
+        ("fst.reflection.path", fst.reflection),
+    ):
         if part.path:
             try:
                 load(part.path, key)
             except ValueError as error:
                 found.append(ConfigProblem(key, str(error)))
-    if fst.reflection.kind == "lm":
+    if fst.reflection.kind == "lm" and not fst.reflection.path:
         try:
             load("dspy.LM", "fst.reflection.kind")
         except ValueError as error:
