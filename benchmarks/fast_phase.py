@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 from rule_world import World, gepa
 
+from fst_plugin.config import DEFAULTS
 from fst_plugin.evolve.budget import split_budget
 from fst_plugin.reflection import OfflineReflection
 from fst_plugin.rollouts import Cell, Rollout
@@ -197,8 +198,8 @@ def new_candidates() -> float:
 
 
 def by_arithmetic() -> int:
-    sizes = {"fresh_carried": 0, "anchor_pool": 192, "held_out_pool": 192, "width": 256, "min_test": 3, "shared": False}
-    plan = split_budget(960, rounds=3, proposals=None, new_candidates=12, **sizes)
+    sizes = {"fresh_carried": 0, "anchor_pool": 192, "held_out_pool": 192, "shared": False}
+    plan = split_budget(960, DEFAULTS.fast, 256, **sizes)
     assert plan is not None
     return plan.scored_candidates(960, 0)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 TASK_AGNOSTIC_SEED = "You are a helpful assistant."
-"""Seed prompt where the data has no system message. Task-agnostic as in paper §continual; the wording is ours."""
+"""Seed prompt if the data has no system message. Task-agnostic as in paper §continual; the wording is ours."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class ReflectionConfig(Pluggable):
     max_failures: int = Field(3, gt=0, description="rounds of failures in a row that end a fast phase (ours)")
     show_answer: bool = Field(
         False,
-        description="where neither reward function nor environment gives feedback: may the reflection see the problem's"
+        description="if neither reward function nor environment gives feedback: may the reflection see the problem's"
         " reference answer? (ours: no)",
     )
 

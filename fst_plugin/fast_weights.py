@@ -51,6 +51,7 @@ def choose_seed(config: FSTConfig, system_messages: Iterable[str]) -> Prompt:
     """The first prompt: `fst.seed_prompt`, else the data's one system message, else the task-agnostic default.
 
     system_messages: of a sample of the data's rows, "" for a row without one.
+
     Raises ConfigError if the rows have several and `fst.seed_prompt` names none.
     """
     if config.seed_prompt is not None:
@@ -132,8 +133,8 @@ class FastWeights:
         """Takes up what `save` left in `folder` after slow step `step`.
 
         data_key, start_over: for messages: the key that names the training data, and how to begin a new run instead.
-        Raises ValueError if the folder holds no complete
-        fast weights, or those of another seed prompt or dataset.
+
+        Raises ValueError if the folder holds no complete fast weights, or those of another seed prompt or dataset.
         """
         try:
             state = durable.load(folder)
@@ -156,7 +157,8 @@ class FastWeights:
     def save(self, folder: Path, step: int, pending: Sequence[str]) -> None:
         """Writes everything that a resumed run needs into a checkpoint's folder, the state last.
 
-        step: slow steps done. pending: ids of the problems fetched ahead and not yet trained on, in order.
+        step: slow steps done.
+        pending: ids of the problems fetched ahead and not yet trained on, in order.
         """
         self.slow.save(folder)
         durable.save(self.state.at(weights=self.weights_after(step), pending=tuple(pending)), folder)
@@ -189,9 +191,10 @@ class FastWeights:
         """Deals the K prompts in turn over a batch of groups: session i of a group runs under prompt
         (offset + i) mod K.
 
-        group_sizes: G of each group. Returns the offset of each: the rollouts dealt before it. So every group holds
-        ⌊G/K⌋ or ⌈G/K⌉ rollouts of each prompt (G/K if K divides G, paper Algorithm 1, step 3), and the run as a whole
-        is even to within one.
+        group_sizes: G of each group.
+
+        Returns the offset of each: the rollouts dealt before it. So every group holds ⌊G/K⌋ or ⌈G/K⌉ rollouts of each
+        prompt (G/K if K divides G, paper Algorithm 1, step 3), and the run as a whole is even to within one.
         """
         offsets, dealt = [], self.state.counters.rollouts_slow
         for size in group_sizes:

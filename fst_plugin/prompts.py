@@ -54,7 +54,7 @@ class Prompt:
 
     @property
     def mean_score(self) -> float:
-        """Mean over the scored problems, each weighing the same; 0.0 where nothing was scored."""
+        """Mean over the scored problems, each weighing the same; 0.0 if nothing was scored."""
         return sum(s.mean for s in self.scores.values()) / len(self.scores) if self.scores else 0.0
 
     def to_json(self) -> dict[str, Any]:

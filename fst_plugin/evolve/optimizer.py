@@ -1,7 +1,7 @@
 """The shipped prompt optimizer: GEPA, warm-started with the whole population, within a hard budget of rollouts.
 
 One phase: the carried prompts' scores come from the slow phase, or are made in one batch; then, round after round, a
-reflection proposes children from what their parents got wrong, each child is tested beside its parent, and the better
+reflection proposes children from what their parents got wrong, each child is tested next to its parent, and the better
 half is scored on all anchors. The K prompts to carry on are chosen among old and new by the same scores. At the end the
 best new prompt meets the best old one on problems that no reflection saw; it takes the lead only if it wins there.
 
@@ -71,9 +71,9 @@ class GEPAOptimizer:
         seed: int,
         traces: Sequence[Trace] = (),
     ) -> Evolution:
-        """See `PromptOptimizer.evolve`. `problems` that repeat count once. Where enough traces (16, or as many as
+        """See `PromptOptimizer.evolve`. `problems` that repeat count once. If enough traces (16, or as many as
         `problems`; ours) know every carried prompt, their problems are the anchors, and `problems` are only held out;
-        else `problems` are both. Raises RolloutsFailed where the rollout engine does not deliver, ValueError without
+        else `problems` are both. Raises RolloutsFailed if the rollout engine does not deliver, ValueError without
         problems."""
         phase = _Phase(self, population, problems, evaluate, cycle, seed, traces)
         return phase.run()
@@ -103,21 +103,18 @@ class _Phase:
         pool = [t.problem for t in whole.values()] if free else list(distinct.values())
         traced = {t.problem.id for t in traces} if free else set()
         unseen = [p for p in distinct.values() if p.id not in traced]
-        shared = not free or 3 * len(unseen) < len(distinct)  # where the data repeats itself, a part of it is held out
+        shared = not free or 3 * len(unseen) < len(distinct)  # if the data repeats itself, a part of it is held out
         held_out = pool if shared else unseen
         fast = settings.config.fast
         self.budget = fast.budget or math.ceil(fast.passes * len(distinct))
         self.plan = split_budget(
             self.budget,
+            fast,
+            fast.width or settings.policy.width,
             fresh_carried=self.fresh_carried,
             anchor_pool=len(pool),
             held_out_pool=len(held_out),
             shared=shared,
-            proposals=fast.proposals,
-            new_candidates=fast.new_candidates,
-            width=fast.width or settings.policy.width,
-            min_test=fast.minibatch,
-            rounds=fast.rounds,
         )
         chosen = self.plan or BudgetSplit(0, 0, 0, 0)
         anchors = _sample(pool, chosen.anchors, f"anchors-{seed}")
@@ -332,7 +329,7 @@ class _Phase:
 
 
 def _sample(problems: Sequence[Problem], size: int, seed: str) -> list[Problem]:
-    """A seeded part of the problems, in their order; all of them where there are no more."""
+    """A seeded part of the problems, in their order; all of them if there are no more."""
     if size >= len(problems):
         return list(problems)
     return [problems[i] for i in sorted(random.Random(seed).sample(range(len(problems)), size))]

@@ -22,17 +22,21 @@ from .leaks import leaked
 
 Records = tuple[tuple[Problem, Rollout], ...]
 
-_READ_LIMIT = 8  # an answer longer than so many times the cap in characters is not even looked at
+_READ_LIMIT = 8  # an answer longer than this many times the cap in characters is not even looked at
 
 
 @dataclass
 class Proposer:
     """Asks `reflection` for prompts and vets what it says.
 
-    cycle: goes into the prompts. seed: of the phase. max_tokens, count_tokens: cap of a prompt in the policy's tokens.
-    special_tokens: of the policy's tokenizer. private: problems whose answers no prompt may carry. refused: prompts
-    that did. count: calls, failures, skipped, long, leaks. failed_rounds: rounds in a row that failed throughout.
-    last_error: of the reflection, fit to be shown.
+    cycle: goes into the prompts.
+    policy: whose prompts are made: their cap in its tokens, its control tokens.
+    seed: of the phase.
+    private: problems whose answers no prompt may carry.
+    refused: prompts that did.
+    count: calls, failures, skipped, long, leaks.
+    failed_rounds: rounds in a row that failed throughout.
+    last_error: of the reflection, redacted, safe to log.
     """
 
     reflection: Reflection
@@ -47,11 +51,11 @@ class Proposer:
     _seen: set[str] = field(default_factory=set)
 
     def know(self, text: str) -> None:
-        """This text is no news."""
+        """Marks a text as already seen."""
         self._seen.add(text)
 
     def propose(self, round_number: int, parents: Sequence[tuple[Prompt, Records]]) -> list[Prompt | None]:
-        """One new prompt per parent, in order; None where nothing usable came. All go out as one batch; what is too
+        """One new prompt per parent, in order; None if nothing usable came. All go out as one batch; what is too
         long gets one more, to be shortened."""
         seed = _derive(self.seed, round_number)
         requests = [

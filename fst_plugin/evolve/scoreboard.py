@@ -1,8 +1,8 @@
 """The accounts of one fast phase: which rollouts were paid for, and what is known from them.
 
 Invariants: `spent` never exceeds `budget`, by construction (a batch that would is refused before it runs). A rollout
-that failed (`error`, or a score that is no finite number) is paid but never a score. A prompt meets a problem once in a
-phase: what is known of it, from an earlier test or from the slow phase, is not paid for again.
+that failed (`error`, or a score that is not a finite number) is paid but never a score. A prompt meets a problem once
+in a phase: what is known of it, from an earlier test or from the slow phase, is not paid for again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ class RolloutsFailed(RuntimeError):
 class Scoreboard:
     """Runs rollouts within a budget.
 
-    evaluate: runs a batch of cells. anchors: the problems that prompts are scored on, distinct. budget: most rollouts.
+    evaluate: runs a batch of cells.
+    anchors: the problems that prompts are scored on, distinct.
+    budget: most rollouts.
     free: prompt text -> problem id -> rollout, what is known without paying.
     """
 
@@ -56,7 +58,7 @@ class Scoreboard:
     def run(self, work: Sequence[tuple[Prompt, Sequence[Problem]]] = ()) -> None:
         """Rolls every prompt out on those of its problems that it has not met, and whatever is owed, all as one batch.
 
-        Raises RolloutsFailed where the engine fails throughout (see MAX_DEAD_BATCHES), ValueError where `evaluate`
+        Raises RolloutsFailed if the engine fails throughout (see MAX_DEAD_BATCHES), ValueError if `evaluate`
         breaks its contract.
         """
         cells = self._missing(work)

@@ -35,10 +35,13 @@ class Counters:
 class State:
     """Where the fast weights stand.
 
-    cycle: 0-based number of the running cycle, -1 before the first. cycle_start: its first slow step, None before.
-    seed_digest: digest of the seed prompt. dataset_digest: names the training data. weights: names the slow weights
-    that this state goes with. pending: ids of the problems fetched ahead and not yet trained on, in order. rewards:
-    mean reward of each slow step of the cycle.
+    cycle: 0-based number of the running cycle, -1 before the first.
+    cycle_start: its first slow step, None before.
+    seed_digest: digest of the seed prompt.
+    dataset_digest: names the training data.
+    weights: names the slow weights that this state goes with.
+    pending: ids of the problems fetched ahead and not yet trained on, in order.
+    rewards: mean reward of each slow step of the cycle.
     """
 
     population: Population
@@ -80,7 +83,7 @@ def save(state: State, folder: Path) -> None:
 
 
 def load(folder: Path) -> State:
-    """Inverse of `save`. Raises FileNotFoundError where there is no complete state, ValueError where it was edited."""
+    """Inverse of `save`. Raises FileNotFoundError if there is no complete state, ValueError if it was edited."""
     try:
         data: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:

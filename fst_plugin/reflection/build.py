@@ -12,9 +12,9 @@ from .policy import PolicyReflection
 
 
 def build_reflection(config: FSTConfig, policy: Policy) -> Reflection:
-    """The user's own where `fst.reflection.path` names one, built with `fst.reflection.kwargs`; else that of `kind`.
+    """The user's own if `fst.reflection.path` names one, built with `fst.reflection.kwargs`; else that of `kind`.
 
-    Raises ValueError, naming the key, where the path leads nowhere, and where the policy is to reflect and cannot
+    Raises ValueError, naming the key, if the path leads nowhere, and if the policy is to reflect and cannot
     generate.
     """
     spec = config.reflection

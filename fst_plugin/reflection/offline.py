@@ -51,7 +51,7 @@ class OfflineReflection:
         self.max_sentence = max_sentence
 
     def propose(self, requests: Sequence[ReflectionRequest]) -> list[str | None]:
-        """The parent's own text where the feedback says nothing that it does not, or nothing fits."""
+        """The parent's own text if the feedback says nothing that it does not, or nothing fits."""
         return [self._compose(request) for request in requests]
 
     def describe(self) -> str:

@@ -76,7 +76,7 @@ _target = lru_cache(hydra.utils.get_object)
 
 
 def refuse_truncated(loop: Any, output: Any, messages: Sequence[Any]) -> None:
-    """verl cuts an overlong prompt from the left, system message first, with only a warning. Raises ValueError where it
+    """verl cuts an overlong prompt from the left, system message first, with only a warning. Raises ValueError if it
     has. loop: the agent loop that made the output."""
     limit = loop.rollout_config.prompt_length
     if len(output.prompt_ids) < limit or loop.processor is not None:

@@ -77,8 +77,9 @@ def rollout(
 ) -> Rollout:
     """One finished trajectory as a Rollout.
 
-    extra: its `extra_fields`. reference: answer that made feedback may quote, if neither reward function nor
-    environment gave any. tokens: how many the model generated.
+    extra: its `extra_fields`.
+    reference: answer that made feedback may quote, if neither reward function nor environment gave any.
+    tokens: how many the model generated.
     """
     if error := (extra.get("fst") or {}).get("error"):
         return Rollout(0.0, error=error)

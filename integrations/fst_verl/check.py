@@ -55,15 +55,15 @@ def engine_width(config: DictConfig) -> int:
 
 
 def problems(config: DictConfig) -> list[ConfigProblem]:
-    """Every problem of the whole config; empty where there are none."""
+    """Every problem of the whole config; empty if there are none."""
     fst, found = core.inspect(OmegaConf.to_container(config.fst, resolve=True))  # type: ignore[arg-type]
-    if not fst.enabled and not fst.drift:  # plain verl, whatever it is
+    if not fst.enabled and not fst.drift:  # plain verl: nothing more to check
         return [*found, *(ConfigProblem(*problem) for problem in config_problems(config))]
     return [*found, *_framework(config), *_fits(fst, config), *_paths(fst), *_drift(fst, config)]
 
 
 def environment(config: DictConfig) -> list[ConfigProblem]:
-    """What keeps the environments of `data.env` from being made and reset once; empty where the run names none."""
+    """What keeps the environments of `data.env` from being made and reset once; empty if the run names none."""
     env: Any = OmegaConf.to_container(config.data.env, resolve=True) if config.data.get("env") else {}
     named = {"data.env": env} if env.get("id", "???") != "???" else {}
     if isinstance(env.get("tasks"), list) and not config_problems(config):
@@ -101,8 +101,8 @@ def _framework(config: DictConfig) -> list[ConfigProblem]:
     sampler = OmegaConf.select(config, "trainer.v1.sampler.custom_sampler.name")
     for key in ("algorithm.filter_groups.enable", "trainer.v1.sampler.sync_refill_failed_groups"):
         if sampler == "quick_poll" and OmegaConf.select(config, key):
-            mend = "is not passed on to custom samplers by verl: also set trainer.v1.sampler.custom_sampler.name=null"
-            found.append(ConfigProblem(key, mend))
+            fix = "is not passed on to custom samplers by verl: also set trainer.v1.sampler.custom_sampler.name=null"
+            found.append(ConfigProblem(key, fix))
     env = config.data.get("env")
     found += [ConfigProblem(*problem) for problem in config_problems(config)]
     if env is not None and OmegaConf.is_missing(env, "id") and not env.get("tasks"):
@@ -173,8 +173,8 @@ def _paths(fst: FSTConfig) -> list[ConfigProblem]:
 
 
 def compose(arguments: list[str]) -> DictConfig:
-    """verl's config for these command-line arguments, as its trainer would see it. `+fst=default` is added where no
-    argument names an fst group. Raises ValueError with Hydra's own message where the arguments do not compose."""
+    """verl's config for these command-line arguments, as its trainer would see it. `+fst=default` is added if no
+    argument names an fst group. Raises ValueError with Hydra's own message if the arguments do not compose."""
     import verl  # noqa: F401  loads this package's plug-in, and with it the config groups
     from hydra import compose as hydra_compose
     from hydra import initialize_config_module

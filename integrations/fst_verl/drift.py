@@ -1,6 +1,6 @@
 """Drift: KL(trained || starting weights) in nats per token on the validation problems (paper §evaluation).
 
-With `fst.drift=true` every validation is followed by rollouts of its problems at the training's sampling, as many a
+With `fst.drift=true` every validation is followed by rollouts of its problems at the training's sampling, as many per
 problem as `val_kwargs.n` (ours), which verl's own actor and reference worker then score; nothing is trained on them
 and they are in no count of rollouts. The estimate is the mean of log p - log p_ref over the sampled tokens: unbiased,
 where verl's `low_var_kl` loses up to 1 nat a token once the policy no longer samples what the base would have said.
@@ -27,7 +27,9 @@ UNCHANGED: dict[str, Any] = {"name": "off", "path": None, "kwargs": {}, "placeme
 def measure(trainer: Any) -> dict[str, float]:
     """KL of every arm that is validated; empty with `fst.drift=false`. Call it where verl's servers are awake.
 
-    trainer: a verl V1 trainer inside `fit`. Raises ValueError where the run has no reference policy.
+    trainer: a verl V1 trainer inside `fit`.
+
+    Raises ValueError if the run has no reference policy.
     """
     fst = trainer.config.get("fst")
     if not (fst and fst.get("drift")):
@@ -88,5 +90,5 @@ def _gaps(trainer: Any, rows: Any, columns: Sequence[dict[str, Any]], arm_of: Ma
 
 def gap(log_probs: Any, reference: Any, mask: Sequence[int]) -> Any:
     """log p - log p_ref of the sampled tokens of one trajectory; arguments are tensors of one value a response token,
-    mask 0 where a token was not sampled but came from the environment."""
+    mask 0 if a token was not sampled but came from the environment."""
     return (log_probs - reference).double()[mask.bool()]  # type: ignore[attr-defined]

@@ -20,8 +20,9 @@ from .transfer import Trajectory
 class FastRollouts:
     """Runs fast-phase batches on a running verl trainer, whose servers must be awake with the current weights.
 
-    trainer: a verl V1 trainer inside `fit`. provider: `fst.context` as a dict. show_answer: may feedback that is made
-    here quote the reference answer?
+    trainer: a verl V1 trainer inside `fit`.
+    provider: `fst.context` as a dict.
+    show_answer: may feedback that is made here quote the reference answer?
     """
 
     def __init__(self, trainer: Any, provider: Mapping[str, Any], show_answer: bool):

@@ -65,7 +65,7 @@ class LookAhead:
         sync_folder(path.parent)
 
     def load(self, path: Path, expected: tuple[str, ...]) -> None:
-        """Raises ValueError where the file does not hold the problems that the state says are pending."""
+        """Raises ValueError if the file does not hold the problems that the state says are pending."""
         import torch
 
         stored = torch.load(path, weights_only=False)

@@ -23,8 +23,11 @@ POLL_SECONDS = 0.05
 class Trajectory:
     """The last output of one session.
 
-    uid: of its row. score: reward, summed over the tokens. text: the response, decoded. tokens: how many of its tokens
-    the model generated. extra: its `extra_fields`.
+    uid: of its row.
+    score: reward, summed over the tokens.
+    text: the response, decoded.
+    tokens: how many of its tokens the model generated.
+    extra: its `extra_fields`.
     """
 
     uid: str

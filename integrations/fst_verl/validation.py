@@ -21,9 +21,8 @@ BEST, SEED = "best", "seed"
 class PairedLoader:
     """verl's validation loader with every batch sent once per arm.
 
-    arms: the arms of this run. column_of(arm, inner, problem): the `fst` column of a row
-    of that arm. default_loop: agent loop
-    of rows that name none.
+    arms: the arms of this run. column_of(arm, inner, problem): the `fst` column of a row of that arm.
+    default_loop: agent loop of rows that name none.
     """
 
     def __init__(

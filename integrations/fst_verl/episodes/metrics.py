@@ -12,10 +12,12 @@ from .agent_loop import STOPS
 
 
 def episode_metrics(keys: Sequence[str], extras: Sequence[Mapping[str, Any]], groups_asked: int) -> dict[str, float]:
-    """Figures of one training batch; empty where none of it was played as an episode.
+    """Figures of one training batch; empty if none of it was played as an episode.
 
-    keys: of the trajectories, "{uid}_{session}_{index}", without padding. extras: their extra_fields.
+    keys: of the trajectories, "{uid}_{session}_{index}", without padding.
+    extras: their extra_fields.
     groups_asked: size of the batch in problems.
+
     Returns episode/turns (mean), episode/stop/<reason> (share), episode/reward_turn_<i> (mean over the episodes that
     had turn i, from 1), episode/faults_survived (sum) and episode/groups_missing: groups that failed as a whole and
     were not replaced.
