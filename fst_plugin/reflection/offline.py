@@ -18,7 +18,8 @@ from ..rollouts import Problem
 from .base import ReflectionRequest
 from .text import split_sentences
 
-_WORD = re.compile(r"\w+", re.UNICODE)
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")  # scripts without spaces: a word per character
 
 
 @dataclass(frozen=True)
