@@ -16,7 +16,6 @@ import fst_envs
 import gymnasium as gym
 import pytest
 from fst_envs import EnvironmentFault, ReasoningEnv, UnicodeText, content_id, split_seed
-from fst_envs.episodes.child import Child, ChildDied, ChildTimeout
 from fst_envs.episodes.episode import BlockingEpisode
 from fst_envs.instances import dataset_digest, load_splits, rows, task_ids
 from fst_envs.score import compute_score, score
@@ -335,35 +334,7 @@ def test_compute_score_names_missing_keys_and_reads_json_kwargs():
     assert compute_score("x", row["reward_model"]["ground_truth"], "", extra)["score"] == 1.0
 
 
-# --- child processes, imports, example
-
-CHILD = """
-import os, time
-from fst_envs.episodes.child import serve
-def handle(request):
-    if request.get("sleep"): time.sleep(60)
-    if request.get("die"): os._exit(3)
-    print("noise"); os.write(1, b"more noise")
-    return {"pid": os.getpid(), "secret": os.environ.get("A_SECRET"), "hash": hash("x"), "cwd": os.listdir(".")}
-serve(handle)
-"""
-
-
-def test_child_is_restarted_after_hang_and_death_and_sees_no_secrets(tmp_path, monkeypatch):
-    (tmp_path / "some_child.py").write_text(CHILD)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("A_SECRET", "s3cret")
-    child = Child("some_child")
-    first = child.ask({"a": 1}, 10)
-    assert first["secret"] is None and first["cwd"] == [] and child.ask({"a": 1}, 10) == first
-    with pytest.raises(ChildTimeout):
-        child.ask({"sleep": 1}, 0.3)
-    second = child.ask({"a": 1}, 10)
-    with pytest.raises(ChildDied):
-        child.ask({"die": 1}, 10)
-    third = child.ask({"a": 1}, 10)
-    assert len({first["pid"], second["pid"], third["pid"]}) == 3
-    assert first["hash"] == second["hash"] == third["hash"]
+# --- imports, example
 
 
 def test_importing_the_package_imports_no_environment():

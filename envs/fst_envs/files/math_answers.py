@@ -21,7 +21,7 @@ from gymnasium.error import DependencyNotInstalled
 
 from ..answers import find_answer, short
 from ..base import EnvironmentFault
-from ..episodes.child import Child, ChildDied, ChildTimeout
+from ..episodes.child import Child, TextToBlame
 from ..wrappers import last_line
 
 logger = logging.getLogger(__name__)
@@ -66,8 +66,8 @@ def grade(text: str, gold: str) -> Grade:
     if len(answer) > MAX_ANSWER:
         return Grade(False, f"{said} An answer has at most {MAX_ANSWER} characters.", answer)
     try:
-        judged = _ask({"op": "same", "gold": gold, "answer": answer})
-    except ChildTimeout:
+        judged = _judge({"op": "same", "gold": gold, "answer": answer})
+    except TextToBlame:
         return Grade(False, f"{said} It took too much time or memory to check.", answer)
     if "error" in judged:
         raise EnvironmentFault(f"math-verify: {judged['error']}: {gold!r}")
@@ -119,8 +119,8 @@ def grade_quantity(text: str, gold: float, unit: str, tolerance: float) -> Grade
     value, own = read
     if own:
         try:
-            converted = _ask({"op": "convert", "value": value, "unit": own, "gold_unit": unit})
-        except ChildTimeout:
+            converted = _judge({"op": "convert", "value": value, "unit": own, "gold_unit": unit})
+        except TextToBlame:
             return Grade(False, f"{said} Its unit took too much time or memory to check.", answer)
         if "error" in converted:
             raise EnvironmentFault(f"pint: {converted['error']}")
@@ -157,21 +157,16 @@ for _ in range(PROCESSES):
     _idle.put(Child("fst_envs.files.math_child"))
 
 
-def _ask(request: dict[str, Any]) -> dict[str, Any]:
-    """Asks a process of the pool; where it died, once more with a fresh one.
+_PROBE = {"op": "convert", "value": 1.0, "unit": "m", "gold_unit": "m"}
 
-    Raises ChildTimeout where that one dies too, but lives on a harmless request: then it is the text that kills it.
-    """
+
+def _judge(request: dict[str, Any]) -> dict[str, Any]:
+    """`Child.judge` by a process of the pool. Raises DependencyNotInstalled if a library that it needs is missing."""
     child = _idle.get()
     try:
-        for _ in range(2):
-            try:
-                return child.ask(request, TIMEOUT)
-            except ChildDied:
-                require_library()
-        child.ask({"op": "convert", "value": 1.0, "unit": "m", "gold_unit": "m"}, TIMEOUT)
-    except ChildDied as e:
-        raise EnvironmentFault(f"the process of math-verify died three times: {e}") from e
+        return child.judge(request, TIMEOUT, _PROBE)
+    except EnvironmentFault:
+        require_library()
+        raise
     finally:
         _idle.put(child)
-    raise ChildTimeout("the process of math-verify died of an answer twice")

@@ -120,7 +120,7 @@ def test_an_answer_that_kills_its_process_scores_zero_a_sick_process_is_a_fault(
     graded = grade("6", "5")
     assert not graded.correct and "too much time or memory" in graded.feedback
     dies(lambda request: True)
-    with pytest.raises(EnvironmentFault, match="died three times"):
+    with pytest.raises(EnvironmentFault, match="died twice"):
         grade("6", "5")
 
 

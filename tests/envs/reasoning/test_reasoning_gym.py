@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from fst_envs import EnvironmentFault
 from fst_envs.answers import find_answer, same_json
-from fst_envs.episodes.child import Child
+from fst_envs.episodes.child import Child, ChildDied
 from fst_envs.instances import load_splits, rows
 from fst_envs.reasoning import codeio
 from fst_envs.reasoning import env as adapter
@@ -199,7 +199,7 @@ def test_a_dead_process_is_a_fault_not_a_zero(monkeypatch):
     env.reset(options={"index": 0})
 
     def dies(request, timeout):
-        raise adapter.ChildDied("gone")
+        raise ChildDied("gone")
 
     monkeypatch.setattr(adapter._child, "ask", dies)
     with pytest.raises(EnvironmentFault, match="died twice"):
@@ -214,7 +214,7 @@ def test_an_answer_that_kills_the_process_is_a_zero(monkeypatch):
 
     def dies_of_answers(request, timeout):
         if request["op"] == "score":
-            raise adapter.ChildDied("gone")
+            raise ChildDied("gone")
         return ask(request, timeout)
 
     monkeypatch.setattr(adapter._child, "ask", dies_of_answers)
