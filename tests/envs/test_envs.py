@@ -17,7 +17,8 @@ import gymnasium as gym
 import pytest
 from fst_envs import EnvironmentFault, ReasoningEnv, UnicodeText, content_id, split_seed
 from fst_envs.episodes.episode import BlockingEpisode
-from fst_envs.instances import dataset_digest, load_splits, rows, task_ids
+from fst_envs.export import file_row
+from fst_envs.instances import Instance, dataset_digest, load_splits, rows, task_ids
 from fst_envs.score import compute_score, score
 from gymnasium.utils.env_checker import check_env
 
@@ -227,6 +228,27 @@ def test_rows_have_the_schema_and_score_1_with_their_gold_answer():
         wrong = compute_score(row["data_source"], gold.replace(",", " "), gold, row["extra_info"])
         assert wrong["score"] == wrong["acc"] == 0.0 and wrong["feedback"]
     assert json.loads(json.dumps(data)) == data
+
+
+def test_a_row_names_its_instance():
+    row = rows(STAR, {"degree": 3}, "val", 1, start=4)[0]
+    named = Instance(STAR, {"degree": 3}, 4, "val", row["extra_info"]["task_id"])
+    assert Instance.of(row["extra_info"]) == named
+    assert Instance.of(file_row(row)["extra_info"]) == named  # JSON text, as a file holds it
+    named.expect(content_id(row["prompt"][0]["content"]))
+    with pytest.raises(EnvironmentFault, match=f"instance 4 of 'val' is task 77, but .* task {named.task_id}"):
+        named.expect("77")
+    Instance(STAR, {}, 0, "train").expect("77")  # without a task id, any question will do
+
+
+@pytest.mark.parametrize("key", ["env_id", "env_kwargs", "index", "split", "task_id"])
+def test_a_row_that_does_not_name_its_instance_says_what_is_missing(key):
+    extra = rows(STAR, {}, "train", 1)[0]["extra_info"]
+    del extra[key]
+    with pytest.raises(ValueError, match=rf"lacks \['{key}'\]: make the rows with fst_envs.instances.rows"):
+        Instance.of(extra)
+    with pytest.raises(ValueError, match="lacks .*env_id.*task_id"):
+        Instance.of(None)
 
 
 def test_rows_are_distinct_and_exclude():
