@@ -19,10 +19,9 @@ from typing import Any
 
 from gymnasium.error import DependencyNotInstalled
 
-from ..answers import find_answer, short
+from ..answers import find_answer, last_line, short
 from ..base import EnvironmentFault
 from ..episodes.child import Child, TextToBlame
-from ..wrappers import last_line
 
 logger = logging.getLogger(__name__)
 
