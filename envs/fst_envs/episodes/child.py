@@ -29,7 +29,7 @@ from typing import Any
 from ..base import EnvironmentFault
 
 START_TIMEOUT = 120.0  # ours, seconds: imports of the child on a loaded machine
-MEMORY_BYTES = 8 << 30  # ours: address space of a child
+MEMORY_BYTES = 8 << 30  # ours
 
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "VIRTUAL_ENV")
 
@@ -178,10 +178,11 @@ def _end(process: subprocess.Popen[bytes], owner: int) -> None:
             pass  # unsent bytes of a broken pipe
 
 
-def serve(handle: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+def serve(handle: Callable[[dict[str, Any]], dict[str, Any]], memory_bytes: int = MEMORY_BYTES) -> None:
     """The child's main: answers each line on stdin until it closes. The first, empty request says "I am up".
 
-    What `handle` prints goes nowhere: the answers have a file descriptor of their own.
+    handle: makes the answer to a request. What it prints goes nowhere: answers have a file descriptor of their own.
+    memory_bytes: limit of the process's address space; default 8 GiB (ours).
     """
     answers = os.fdopen(os.dup(1), "wb")
     with open(os.devnull, "r+b") as null:
@@ -191,7 +192,7 @@ def serve(handle: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     try:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     except (ImportError, ValueError, OSError):
         pass  # a platform without this limit, or one with a lower limit in force already
     for line in requests:

@@ -12,13 +12,14 @@ from fst_envs.episodes.child import serve
 def handle(request):
     if request.get("sleep"): time.sleep(60)
     if request.get("die"): os._exit(3)
+    if request.get("fill"): return {"filled": len(bytes(request["fill"]))}
     if request.get("die_once"):
         try: os.remove(request["die_once"])
         except FileNotFoundError: pass
         else: os._exit(3)
     print("noise"); os.write(1, b"more noise")
     return {"pid": os.getpid(), "secret": os.environ.get("A_SECRET"), "hash": hash("x"), "cwd": os.listdir(".")}
-serve(handle)
+serve(handle, memory_bytes=2 << 30)
 """
 PROBE = {"a": 1}
 
@@ -42,6 +43,13 @@ def test_a_child_is_restarted_after_a_hang_and_a_death_and_sees_no_secrets(child
     third = child.ask({"a": 1}, 10)
     assert len({first["pid"], second["pid"], third["pid"]}) == 3
     assert first["hash"] == second["hash"] == third["hash"]
+
+
+def test_a_child_that_outgrows_its_memory_ends(child):
+    pytest.importorskip("resource")
+    assert child.ask({"fill": 1 << 20}, 10) == {"filled": 1 << 20}
+    with pytest.raises(ChildDied):
+        child.ask({"fill": 3 << 30}, 10)
 
 
 def test_one_death_is_forgiven(child, tmp_path):

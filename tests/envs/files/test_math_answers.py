@@ -10,7 +10,7 @@ import pytest
 from fst_envs import EnvironmentFault
 from fst_envs.episodes.child import ChildDied
 from fst_envs.files import math_answers
-from fst_envs.files.math_answers import extract, grade, grade_quantity, read_quantity
+from fst_envs.files.math_answers import Grade, extract, grade, grade_quantity, read_quantity
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def test_where_an_answer_stands(text, answer):
     ],
 )
 def test_equal_values_in_other_forms_are_correct(gold, answer, library):
-    graded = grade(rf"so \boxed{{{answer}}}", gold)
-    assert graded.correct and graded.feedback == "Correct." and graded.answer == answer
+    text = rf"so \boxed{{{answer}}}"
+    assert extract(text) == answer and grade(text, gold) == Grade(True, "Correct.")
 
 
 @pytest.mark.parametrize(
