@@ -69,11 +69,7 @@ def measure(model: Path | None = None, budget: int = 960) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "figures.json"
         command = [
-            *(
-                a
-                for a in arguments("fst", 0, Setup(steps=1, batch=32), model, Path(folder))
-                if "train_size" not in a
-            ),
+            *(a for a in arguments("fst", 0, Setup(steps=1, batch=32), model, Path(folder)) if "train_size" not in a),
             "data.env.train_size=192",
             "trainer.val_before_train=false",
             "trainer.critic_warmup=2",
