@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fst_plugin.evolve.optimizer import GEPAOptimizer
+from rule_world import gepa
+
 from fst_plugin.optimizer import Evolution
 from fst_plugin.reflection import OfflineReflection
 from fst_plugin.rollouts import Cell, Rollout
@@ -39,7 +40,7 @@ class Measured:
             batches.append(list(cells))
             return rollouts
 
-        optimizer = GEPAOptimizer(OfflineReflection(), k=4, budget=self.budget, width=WIDTH, max_tokens=128)
+        optimizer = gepa(OfflineReflection(), budget=self.budget, width=WIDTH, max_tokens=128)
         evaluate([Cell(population.best, p) for p in problems[:16]])  # warm up
         began = time.perf_counter()
         optimizer.evolve(population, problems, timed, cycle=cycle, seed=seed, traces=traces)

@@ -46,11 +46,13 @@ class JournalMismatch(RuntimeError):
 class Journal:
     """The record of one fast phase.
 
-    folder: made where it is missing. identity: names everything the phase's outcome rests on.
-    rollouts, reflections: how many were asked for. replayed, recorded: how many calls were answered from the record,
-    and how many were added to it.
-    Raises JournalMismatch, naming what differs, where the folder holds the record of another identity, and ValueError
-    where its record is damaged other than by a torn last line (that one is dropped: its call was never answered).
+    folder: made if it is missing.
+    identity: names everything the phase's outcome rests on.
+    rollouts, reflections: how many were asked for.
+    replayed, recorded: how many calls were answered from the record, and how many were added to it.
+
+    Raises JournalMismatch, naming what differs, if the folder holds the record of another identity, and ValueError if
+    its record is damaged other than by a torn last line (that one is dropped: its call was never answered).
     """
 
     def __init__(self, folder: str | os.PathLike[str], identity: Mapping[str, str]):
@@ -90,12 +92,8 @@ class Journal:
         )
 
     def finished(self) -> Evolution | None:
-        """The outcome, where the phase had finished. Raises ValueError where the file was edited."""
-        path = self.folder / EVOLUTION_FILE
-        if not path.exists():
-            return None
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return Evolution(Population.from_json(data["population"]), data["metrics"], tuple(data["warnings"]))
+        """The outcome, if the phase had finished. Raises ValueError if the file was edited."""
+        return read_evolution(self.folder)
 
     def _bind(self, identity: dict[str, str]) -> None:
         path = self.folder / IDENTITY_FILE
@@ -106,28 +104,22 @@ class Journal:
                 differs = "; ".join(f"{k} was {stored.get(k)!r}, is {identity.get(k)!r}" for k in names)
                 raise JournalMismatch(f"{self.folder} is the record of another fast phase: {differs}")
         elif (self.folder / CALLS_FILE).exists() or (self.folder / EVOLUTION_FILE).exists():
-            raise JournalMismatch(f"{self.folder} holds a record without {IDENTITY_FILE}: it is unknown whose it is")
+            raise JournalMismatch(
+                f"{self.folder} holds a record without {IDENTITY_FILE}: cannot tell which phase it belongs to"
+            )
         else:
             write_json(path, identity)
 
     def _read(self) -> list[dict[str, Any]]:
         """The recorded calls. Cuts a torn last line off the file, so that the next line begins on its own."""
-        if not self._calls.exists():
-            return []
-        raw = self._calls.read_bytes()
-        whole = raw.rfind(b"\n") + 1
-        if whole < len(raw):
-            with open(self._calls, "r+b") as file:
-                file.truncate(whole)
-                os.fsync(file.fileno())
-        calls = []
-        for number, line in enumerate(raw[:whole].splitlines(), 1):
-            try:
-                call = json.loads(line)
-                calls.append({"kind": call["kind"], "digest": call["digest"], "answer": call["answer"]})
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{self._calls}, line {number} is damaged ({error}): delete {self.folder}") from error
-        return calls
+        if self._calls.exists():
+            raw = self._calls.read_bytes()
+            whole = raw.rfind(b"\n") + 1
+            if whole < len(raw):
+                with open(self._calls, "r+b") as file:
+                    file.truncate(whole)
+                    os.fsync(file.fileno())
+        return read_calls(self.folder)
 
     def _answer(self, kind: str, digest: str, pay: Callable[[], Any]) -> Any:
         if self.replayed < len(self._old):
@@ -135,7 +127,8 @@ class Journal:
             if (call["kind"], call["digest"]) != (kind, digest):
                 raise JournalMismatch(
                     f"{self._calls}, line {self.replayed + 1} answers {call['kind']} {call['digest']}, but the phase"
-                    f" now asks {kind} {digest}: it does not repeat itself; delete {self.folder} to start it anew"
+                    f" now asks {kind} {digest}: the optimizer is not"
+                    f" deterministic; delete {self.folder} to start it anew"
                 )
             self.replayed += 1
             return call["answer"]
@@ -152,13 +145,40 @@ class Journal:
         return answer
 
 
+def read_evolution(folder: Path) -> Evolution | None:
+    """The outcome of the phase recorded in `folder`, None if it has not finished.
+
+    Raises ValueError, KeyError or TypeError if the file was edited.
+    """
+    path = folder / EVOLUTION_FILE
+    if not path.exists():
+        return None
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return Evolution(Population.from_json(data["population"]), data["metrics"], tuple(data["warnings"]))
+
+
+def read_calls(folder: Path) -> list[dict[str, Any]]:
+    """The calls recorded in `folder`, in order; a torn last line was never answered and is left out.
+
+    Raises ValueError, naming the line, if the record is damaged otherwise.
+    """
+    path, calls = folder / CALLS_FILE, []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1] if path.exists() else (), 1):
+        try:
+            call = json.loads(line)
+            calls.append({"kind": call["kind"], "digest": call["digest"], "answer": call["answer"]})
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}, line {number} is damaged ({error}): delete {folder}") from error
+    return calls
+
+
 class _RecordedReflection:
     def __init__(self, journal: Journal, inner: Reflection):
         self._journal = journal
         self._inner = inner
 
     def propose(self, requests: Sequence[ReflectionRequest]) -> list[str | None]:
-        """As the inner one; where that raises, None for every request, so that a failure is repeated like an answer."""
+        """As the inner one; if that raises, None for every request, so that a failure is repeated like an answer."""
 
         def pay() -> list[str | None]:
             try:
@@ -189,7 +209,8 @@ def _rollout_to_json(rollout: Rollout) -> dict[str, Any]:
         "response": rollout.response,
         "feedback": rollout.feedback,
         "error": rollout.error,
+        "tokens": rollout.tokens,
     }
 
 
-__all__ = ["Journal", "JournalMismatch"]
+__all__ = ["Journal", "JournalMismatch", "read_calls", "read_evolution"]
