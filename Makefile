@@ -26,7 +26,7 @@ test-adapters: $(VENV)/.tested
 	$(BIN)/python tests/adapters/run.py $(VENV)/adapters gem openenv
 
 test-unit: $(VENV)/.tested
-	$(BIN)/python -m pytest tests -m "not verl"
+	$(BIN)/python -m pytest tests -m "not verl and not recipe"
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
