@@ -1,4 +1,4 @@
-"""What the fast phase asks of the world: run these (prompt, problem) cells, say how each went."""
+"""Data exchanged with the rollout engine: (prompt, problem) cells to run, and how each went."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Problem:
 
     id: see `problem_id`.
     messages: the chat as the data has it.
-    answer: the reference answer, where there is one; only shown to a reflection when the config allows it.
+    answer: the reference answer, if any; only shown to a reflection when the config allows it.
     private: does the answer belong to this problem alone? Then no evolved prompt may carry it.
     """
 
@@ -50,9 +50,10 @@ class Rollout:
 
     score: the reward, as training would have seen it.
     response: the model's text; of an episode, the whole conversation after the first message.
-    feedback: what the environment or the reward function said of it; "" where nothing was said.
+    feedback: what the environment or the reward function said of it; "" if nothing was said.
     error: set when the rollout itself failed (engine, environment): its score then means nothing.
     of: how many rollouts the score is the mean of (>= 1); the texts are then the worst one's.
+    tokens: how many tokens the model generated; None if the adapter does not know.
     """
 
     score: float
@@ -60,11 +61,12 @@ class Rollout:
     feedback: str = ""
     error: str | None = None
     of: int = 1
+    tokens: int | None = None
 
 
 def merged(rollouts: Sequence[Rollout]) -> Rollout:
     """Several rollouts of one prompt on one problem as one: their mean score, the worst one's texts. Failed ones count
-    for nothing; where all failed, the first of them."""
+    for nothing; if all failed, the first of them."""
     valid = [r for r in rollouts if r.error is None]
     if not valid:
         return rollouts[0]

@@ -18,9 +18,11 @@ RECORD_CHARS = 4000
 class ReflectionRequest:
     """Asks for one new prompt.
 
-    parent: the prompt to improve. records: how it went, failures first; never a rollout that has `error` set.
-    slot: 0-based number of this request within its batch. seed: differs from batch to batch; with slot the only source
-    of randomness. max_chars: longest prompt that is of use.
+    parent: the prompt to improve.
+    records: how it went, failures first; never a rollout that has `error` set.
+    slot: 0-based number of this request within its batch.
+    seed: differs from batch to batch; with slot the only source of randomness.
+    max_chars: longest prompt that is of use.
     """
 
     parent: Prompt
@@ -42,7 +44,7 @@ class Reflection(Protocol):
     """
 
     def propose(self, requests: Sequence[ReflectionRequest]) -> list[str | None]:
-        """One new prompt text per request, in order; None where that one failed. Texts are data: the caller cleans
+        """One new prompt text per request, in order; None if that one failed. Texts are data: the caller cleans
         them, and skips what is empty, too long or known already."""
         ...
 

@@ -17,7 +17,6 @@ def register(app: typer.Typer) -> None:
     """Adds the commands to a typer app (entry-point group `fst.commands`)."""
     app.command(context_settings=VERL_ARGUMENTS)(check)
     app.command(context_settings=VERL_ARGUMENTS)(probe)
-    app.command("tiny-policy")(tiny_policy)
     app.command()(demo)
 
 
@@ -83,22 +82,6 @@ def probe(
         write_json(json_file, found.to_json())
 
 
-def tiny_policy(
-    folder: Path,
-    reads: Annotated[str, typer.Option(help="rules: house rules; graphs: small star graphs")] = "rules",
-    seed: Annotated[int, typer.Option(help="of the training data and the weights")] = 0,
-    force: Annotated[bool, typer.Option(help="train again even where the same model stands already")] = False,
-) -> None:
-    """Trains a tiny policy (a few minutes on CPU) and prints how reliably it follows what its prompt says."""
-    from tiny_policy import main
-
-    try:
-        main(folder, seed, force, reads)
-    except (ValueError, FileExistsError) as error:
-        console.print(str(error), style="red", markup=False)
-        raise typer.Exit(1) from None
-
-
 def demo(
     seeds: Annotated[int, typer.Option(min=1, help="how many seeds")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="write every figure here")] = None,
@@ -114,7 +97,7 @@ def demo(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     try:
-        from tiny_policy import main as build_policy
+        from fst_envs.house import policy
 
         from .experiments import demo as runs
         from .experiments import demo_report as report
@@ -128,8 +111,7 @@ def demo(
     setup = replace(runs.Setup(), seeds=tuple(range(seeds)), extra=tuple(extra or ()))
     setup = replace(setup, steps=steps or setup.steps)
     out = out.absolute()
-    model = out / "tiny_policy"
-    build_policy(model, 0, False)
+    model = policy.path("rules")
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -64,7 +64,7 @@ class Stream:
 
 @dataclass
 class Record:
-    """What an episode was beside its tokens. seconds: waited for the engine, and for the environment."""
+    """What an episode was besides its tokens. seconds: waited for the engine, and for the environment."""
 
     rewards: list[float] = field(default_factory=list)
     feedback: list[str] = field(default_factory=list)
@@ -206,7 +206,7 @@ class EpisodeLoop(_Base):
     async def _environment_turn(
         self, stream: Stream, messages: list[dict[str, Any]], text: str, observation: str
     ) -> Stream | None:
-        """The stream with the observation; None where no token of an answer would fit behind it."""
+        """The stream with the observation; None if no token of an answer would fit behind it."""
         before = [*messages, {"role": "assistant", "content": text}]
         after = [*before, {"role": "user", "content": self.neutral(observation)}]
         longer = Stream(list(stream.ids), list(stream.mask), stream.logprobs and list(stream.logprobs))
@@ -223,8 +223,8 @@ class EpisodeLoop(_Base):
         return longer
 
     def _missing_end(self, ids: Sequence[int]) -> list[int]:
-        """What the chat template writes after an assistant's words and the model did not: the end-of-turn token where
-        the turn was cut, and what stands between it and the next message where verl's builder does not know."""
+        """What the chat template writes after an assistant's words and the model did not: the end-of-turn token if
+        the turn was cut, and what stands between it and the next message if verl's builder does not know."""
         chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         rendered = self.tokenizer.apply_chat_template(chat, tokenize=True, **self.apply_chat_template_kwargs)
         rendered, end = list(names.normalize_token_ids(rendered)), self.tokenizer.eos_token_id
@@ -248,7 +248,7 @@ class EpisodeLoop(_Base):
 
     def _output(self, stream: Stream, record: Record, faults: int) -> Any:
         start, turns = len(stream.ids) - len(stream.mask), len(record.rewards)
-        told = {
+        reported = {
             "feedback": record.episode_feedback(),
             "turns": turns,
             "turn_rewards": json.dumps(record.rewards),  # text: verl averages lists over the validation's samples
@@ -270,13 +270,13 @@ class EpisodeLoop(_Base):
                 "turn_feedback": record.feedback,
                 "stop_reason": record.stop,
                 "faults": faults,
-                "reward_extra_info": told,
+                "reward_extra_info": reported,
             },
         )
 
 
 def refused(error: Exception) -> ValueError:
-    """What to say where the chat template fails."""
+    """What to say if the chat template fails."""
     return ValueError(
         "this chat template cannot take an observation: it must allow two user messages in a row and leave what was"
         f" said before as it is; set actor_rollout_ref.model.custom_chat_template ({error})"
@@ -284,7 +284,7 @@ def refused(error: Exception) -> ValueError:
 
 
 def named(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The instance that a row names. Raises ValueError where it does not."""
+    """The instance that a row names. Raises ValueError if it does not."""
     extra = dict(row.get("extra_info") or {})
     missing = [key for key in ("env_id", "index", "split") if key not in extra]
     if missing:
