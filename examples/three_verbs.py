@@ -43,28 +43,26 @@ def main(seed=0):
         return [answer(cell.prompt.text, cell.problem.messages[0]["content"]) for cell in cells]
 
     config = parse({"population": K, "slow_steps": T, "seed": seed, "reflection": {"kind": "offline"}})
-    policy = Policy(SEED.text, max_tokens=400, count_tokens=lambda text: len(text.split()))
-    folder = Path(tempfile.mkdtemp())
-    fast = FastWeights.fresh(config, policy, folder, seed_prompt=SEED, dataset_digest="toy", weights="theta 0")
-    fast.log = lambda line: None
+    fast = FastWeights.start(config, Policy(), Path(tempfile.mkdtemp()), seed=SEED, log=lambda line: None)
     ahead, recent = [], []
     rewards = [sum(r.score for r in evaluate([Cell(SEED, p) for p in batch()])) / BATCH]
     for step in range(1, STEPS + 1):
-        if fast.due(step):  # ------------------------- evolve: prompts for the next T batches, with theta frozen
+        weights = fast.weights_after(step - 1)
+        if fast.due(step):  # -------------------------- evolve: prompts for the next T batches, with theta frozen
             ahead, last = [batch() for _ in range(T)], recent
             recent = [problem for problems in ahead for problem in problems]
-            fast.evolve(step, f"theta {step - 1}", recent, evaluate, last)
+            fast.evolve(step, weights, recent, evaluate, last)
         provider, seen = PopulationContext([prompt.text for prompt in fast.population.prompts]), []
-        for problem in ahead.pop(0):
+        for problem, offset in zip(ahead.pop(0), fast.deal([G] * BATCH), strict=True):
             group = []
-            for session in range(G):  # ----------------- assign: a group's rollouts are spread over the K prompts
-                assigned = provider.assign(Request(problem.id, session, step, "train", problem.messages))
+            for session in range(G):  # ------------------ assign: a group's rollouts are spread over the K prompts
+                assigned = provider.assign(Request(problem.id, offset + session, step, "train", problem.messages))
                 group.append(answer(assigned.messages[0]["content"], assigned.messages[-1]["content"]))
                 seen.append((problem.id, assigned.digest, group[-1]))
             if len({rollout.score for rollout in group}) > 1:  # step: one group per problem; no spread, no gradient
                 word = problem.messages[0]["content"].split()[-1]
                 theta[word] = min(1.0, theta[word] + 0.1)
-        fast.observe(step, f"theta {step - 1}", seen)
+        fast.observe(step, weights, seen)
         rewards.append(sum(rollout.score for _, _, rollout in seen) / len(seen))
     return rewards, fast.population
 
