@@ -79,7 +79,7 @@ class ReasoningEnv(gym.Env[str, str]):
 
     private_answers = False
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (gymnasium's own shape)
+    metadata: dict[str, Any] = {"render_modes": []}
 
     def __init__(self, split: str = "train", size: int = WINDOW):
         split_seed(split, 0)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..config import DEFAULTS
-from ..rollouts import Problem
+from ..rollouts import Problem, content_text
 from .base import ReflectionRequest
 from .text import split_sentences
 
@@ -105,7 +105,7 @@ def contradicts(new: str, old: str, about: str) -> bool:
 
 
 def _chat(problem: Problem) -> str:
-    return " ".join(str(m.get("content", "")) for m in problem.messages if m.get("role") != "system")
+    return " ".join(content_text(m.get("content")) for m in problem.messages if m.get("role") != "system")
 
 
 def _slice(new: list[_Said], most: int, rng: random.Random) -> list[_Said]:

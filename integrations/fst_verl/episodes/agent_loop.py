@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
-from fst_envs.base import EnvironmentFault
 from fst_envs.episodes.episode import Episode, EpisodeLost
+from fst_envs.instances import Instance
 from jinja2 import TemplateError
 
 from ..compat import loop_method, names, token_builder
@@ -120,8 +120,8 @@ class EpisodeLoop(_Base):
         )
 
     async def _session(self, sampling_params: dict[str, Any], row: Mapping[str, Any], group: Group) -> Any:
-        instance = named(row)
-        episode = Episode(instance["env_id"], instance["env_kwargs"], **self.episode_settings)
+        instance = Instance.of(row.get("extra_info"))
+        episode = Episode(instance.env_id, instance.env_kwargs, **self.episode_settings)
         lost = 0
         while True:
             try:
@@ -137,18 +137,13 @@ class EpisodeLoop(_Base):
     async def _play(
         self,
         episode: Episode,
-        instance: Mapping[str, Any],
+        instance: Instance,
         sampling_params: dict[str, Any],
         row: Mapping[str, Any],
         group: Group,
     ) -> tuple[Stream, Record]:
-        _, info = await episode.reset(instance["index"], instance["split"])
-        if instance["task_id"] is not None and info["task_id"] != instance["task_id"]:
-            raise EnvironmentFault(
-                f"{instance['env_id']} {instance['env_kwargs']}: instance {instance['index']} of {instance['split']!r} "
-                f"is task {info['task_id']}, but the row was made from task {instance['task_id']}: another version of "
-                "the environment, or not a deterministic one"
-            )
+        _, info = await episode.reset(instance.index, instance.split)
+        instance.expect(info["task_id"])
         messages = [self._neutral_message(message) for message in row["raw_prompt"]]
         stream, record, request = Stream(await self._prompt(messages)), Record(), uuid4().hex
         while not record.stop:
@@ -281,22 +276,3 @@ def refused(error: Exception) -> ValueError:
         "this chat template cannot take an observation: it must allow two user messages in a row and leave what was"
         f" said before as it is; set actor_rollout_ref.model.custom_chat_template ({error})"
     )
-
-
-def named(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The instance that a row names. Raises ValueError if it does not."""
-    extra = dict(row.get("extra_info") or {})
-    missing = [key for key in ("env_id", "index", "split") if key not in extra]
-    if missing:
-        raise ValueError(
-            f"a row for {EPISODE_LOOP} lacks extra_info {missing}: make the rows with fst_envs.instances.rows, or set"
-            " data.env.multi_turn=true with +fst_env=default"
-        )
-    kwargs = extra.get("env_kwargs") or {}
-    return {
-        "env_id": extra["env_id"],
-        "env_kwargs": json.loads(kwargs) if isinstance(kwargs, str) else dict(kwargs),
-        "index": int(extra["index"]),
-        "split": extra["split"],
-        "task_id": extra.get("task_id"),
-    }
