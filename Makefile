@@ -5,7 +5,7 @@ SEEDS  ?= 1
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet -c constraints.txt
 
-.PHONY: demo test test-unit test-verl-0.9.0 test-adapters lint types wheel clean
+.PHONY: demo test test-unit test-verl-0.9.0 test-adapters lint types docs wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fst demo --seeds $(SEEDS) --jobs 2
@@ -34,6 +34,10 @@ lint: $(VENV)/.tested
 
 types: $(VENV)/.tested
 	$(BIN)/mypy
+
+# the site, into build/site; reads no network
+docs: $(VENV)/.tested
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 wheel: $(VENV)/.tested
 	rm -rf dist && $(BIN)/python -m build --quiet --wheel --no-isolation
