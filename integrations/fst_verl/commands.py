@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -110,7 +111,7 @@ def demo(
         raise typer.BadParameter(f"unknown arms {unknown}: use {', '.join(runs.ARMS)}", param_hint="--arms")
     setup = replace(runs.Setup(), seeds=tuple(range(seeds)), extra=tuple(extra or ()))
     setup = replace(setup, steps=steps or setup.steps)
-    out = out.absolute()
+    out, began = out.absolute(), time.monotonic()
     model = policy.path("rules")
     columns = (
         TextColumn("{task.description}"),
@@ -129,4 +130,6 @@ def demo(
     picture = out / "demo.png"
     report.picture(picture, setup, results)
     runs.write(json_file or out / "demo.json", setup, results)
+    console.print(report.time_table(results))
     console.print(f"picture: {picture}; figures: {json_file or out / 'demo.json'}", markup=False)
+    console.print(f"the demo took {time.monotonic() - began:.0f} s", markup=False)

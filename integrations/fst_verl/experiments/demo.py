@@ -21,6 +21,11 @@ from .comparison import ARM_ARGUMENTS, ARMS
 from .launch import METRICS_FILE, launch, run_all
 
 ENV_ID = "fst_envs:fst/HouseRules-v0"
+ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+PROCESS_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "RAY_prestart_worker_first_driver": "0",  # verl's processes are actors: workers started in advance stay idle
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class Result:
     kl_by_step: dict[int, float] = field(default_factory=dict)
     best_prompt: str = ""
     seconds: float = 0.0
+    seconds_by_part: dict[str, float] = field(default_factory=dict)
 
 
 def arguments(arm: str, seed: int, setup: Setup, model: Path, out: Path) -> list[str]:
@@ -77,6 +83,8 @@ def arguments(arm: str, seed: int, setup: Setup, model: Path, out: Path) -> list
         "actor_rollout_ref.rollout.max_model_len": 272,
         "actor_rollout_ref.rollout.max_num_seqs": 256,
         "actor_rollout_ref.rollout.max_num_batched_tokens": 8192,
+        # one vLLM process less to start: a model this small needs no worker with threads of its own
+        "+actor_rollout_ref.rollout.engine_kwargs.vllm.distributed_executor_backend": ONE_PROCESS,
         "actor_rollout_ref.rollout.val_kwargs.n": setup.val_samples,
         "actor_rollout_ref.rollout.val_kwargs.do_sample": "true",
         "actor_rollout_ref.rollout.val_kwargs.temperature": 1.0,
@@ -108,9 +116,14 @@ def arguments(arm: str, seed: int, setup: Setup, model: Path, out: Path) -> list
 
 def run_arm(arm: str, seed: int, setup: Setup, model: Path, out: Path, on_step: Callable[[int], None]) -> Result:
     """Runs one arm to its end. Raises RuntimeError, with the log's end, where verl fails."""
-    began = time.monotonic()
+    began, marks = time.monotonic(), Marks(out / METRICS_FILE)
+
+    def watch(step: int) -> None:
+        marks.look()
+        on_step(step)
+
     try:
-        launch(arguments(arm, seed, setup, model, out), out, on_step, HF_HUB_OFFLINE="1")
+        launch(arguments(arm, seed, setup, model, out), out, watch, **PROCESS_ENVIRONMENT)
     except RuntimeError as error:
         raise RuntimeError(f"arm {arm!r}, seed {seed}: {error}") from None
     on_step(setup.steps)
@@ -120,7 +133,43 @@ def run_arm(arm: str, seed: int, setup: Setup, model: Path, out: Path, on_step: 
     best = out / "checkpoints" / "fst" / BEST_PROMPT_FILE
     result.best_prompt = best.read_text() if best.exists() else ""
     result.seconds = time.monotonic() - began
+    result.seconds_by_part = parts(out / METRICS_FILE, result.seconds, marks)
     return result
+
+
+@dataclass
+class Marks:
+    """When verl, seen from outside, had started and had validated for the first time, which its log has no seconds of.
+
+    started: seconds from now to the log file's appearance, which verl opens once everything is up.
+    validated: seconds to the first line in it, the validation before training.
+    """
+
+    path: Path
+    began: float = field(default_factory=time.monotonic)
+    started: float | None = None
+    validated: float | None = None
+
+    def look(self) -> None:
+        """To be called now and then; a mark is as exact as the calls are frequent."""
+        if self.started is None and self.path.exists():
+            self.started = time.monotonic() - self.began
+        if self.validated is None and self.path.exists() and self.path.stat().st_size:
+            self.validated = time.monotonic() - self.began
+
+
+def parts(path: Path, seconds: float, marks: Marks) -> dict[str, float]:
+    """The wall seconds of a run by part: start-up, validation, steps (fast phases included), rest.
+
+    Steps and later validations are verl's own `timing_s/step` and `timing_s/testing`; start-up and the first validation
+    are `marks`. They add up to `seconds`.
+    """
+    logged = [json.loads(line)["data"] for line in path.read_text().splitlines()]
+    steps, tests = (sum(data.get(f"timing_s/{key}", 0.0) for data in logged) for key in ("step", "testing"))
+    startup = marks.started or 0.0
+    validation = (marks.validated or startup) - startup + tests
+    known = {"start-up": startup, "validation": validation, "steps": steps}
+    return {**known, "rest": seconds - sum(known.values())}
 
 
 def read_metrics(path: Path, rollouts_per_step: int) -> Result:

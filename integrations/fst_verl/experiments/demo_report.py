@@ -63,6 +63,19 @@ def cost_table(setup: Setup, results: Results) -> Table:
     return out
 
 
+def time_table(results: Results) -> Table:
+    """Wall seconds of every run by part."""
+    runs = [(f"{ARMS[arm]}, seed {seed}", r) for arm, by_seed in results.items() for seed, r in by_seed.items()]
+    names = list(runs[0][1].seconds_by_part)
+    out = Table(title="wall seconds")
+    out.add_column("run")
+    for name in (*names, "all"):
+        out.add_column(name, justify="right")
+    for label, run in runs:
+        out.add_row(label, *(f"{run.seconds_by_part[name]:.0f}" for name in names), f"{run.seconds:.0f}")
+    return out
+
+
 def _seeds(setup: Setup) -> str:
     return "1 seed" if len(setup.seeds) == 1 else f"{len(setup.seeds)} seeds, mean ±sd"
 

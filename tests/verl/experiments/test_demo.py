@@ -26,6 +26,26 @@ def test_figures_come_from_verls_own_log(tmp_path):
     assert result.kl_to_base == pytest.approx(0.12)
 
 
+def test_the_seconds_of_a_run_add_up_by_part(tmp_path):
+    path = tmp_path / "m"
+    marks = demo.Marks(path)
+    marks.look()
+    assert marks.started is None
+    path.touch()
+    marks.look()
+    assert marks.started is not None and marks.validated is None
+    lines = [{}, {"timing_s/step": 20.0}, {"timing_s/step": 4.0, "timing_s/testing": 8.0}]
+    path.write_text("".join(json.dumps({"step": i, "data": data}) + "\n" for i, data in enumerate(lines)))
+    marks.look()
+    assert marks.validated >= marks.started
+    marks = demo.Marks(path, started=100.0, validated=110.0)
+    found = demo.parts(path, 150.0, marks)
+    assert found == {"start-up": 100.0, "validation": 18.0, "steps": 24.0, "rest": 8.0}
+    report = pytest.importorskip("fst_verl.experiments.demo_report")
+    table = report.time_table({"rl": {0: demo.Result(seconds=150.0, seconds_by_part=found)}})
+    assert [list(column.cells)[0] for column in table.columns] == ["RL alone, seed 0", "100", "18", "24", "8", "150"]
+
+
 def result(**accuracy):
     return demo.Result(val_acc_by_step={int(k[1:]): v for k, v in accuracy.items()})
 
