@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -111,8 +112,9 @@ def demo(
         raise typer.BadParameter(str(error)) from None
     setup = replace(runs.Setup(), seeds=tuple(range(seeds)), extra=tuple(extra or ()))
     setup = replace(setup, steps=steps or setup.steps)
-    out = out.absolute()
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the policy is a folder
+    out, began = out.absolute(), time.monotonic()
+    for name, value in runs.PROCESS_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     model = policy.path("rules")
     columns = (
         TextColumn("{task.description}"),
@@ -131,4 +133,5 @@ def demo(
     runs.write_report(console, out, results)
     figures = json_file or out / "demo.json"
     write_json(figures, runs.figures(setup, results))
-    console.print(f"figures: {figures}", markup=False)
+    console.print(runs.time_table(results))
+    console.print(f"figures: {figures}; the demo took {time.monotonic() - began:.0f} s", markup=False)
