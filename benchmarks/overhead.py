@@ -53,6 +53,8 @@ def run(arm: str, steps: int, model: Path) -> Measured:
     from fst_verl.experiments.demo import Setup, arguments
     from fst_verl.experiments.launch import METRICS_FILE, launch
 
+    from fst_plugin.analysis.read import read_logs
+
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         base = arguments("fst", 0, Setup(steps=steps), model, out)
@@ -70,8 +72,8 @@ def run(arm: str, steps: int, model: Path) -> Measured:
                 spent[step] = _processor_seconds()
 
         launch([*given, *common], out, on_step, PYTHONPATH=path, HF_HUB_OFFLINE="1")
-        entries = [json.loads(line) for line in (out / METRICS_FILE).read_text().splitlines()]
-    timed = [e["data"] for e in entries if e["step"] > WARM_UP and "timing_s/step" in e["data"]]
+        logged = read_logs([out / METRICS_FILE])
+    timed = [s.data for s in logged if s.step > WARM_UP and "timing_s/step" in s.data]
     hooks = [d["fst/hook_seconds"] / d["timing_s/step"] for d in timed if "fst/hook_seconds" in d]
     between = sorted(step for step in spent if WARM_UP <= step < steps)
     cpu = (spent[between[-1]] - spent[between[0]]) / (between[-1] - between[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
+from statistics import median
 from typing import Any
 
 from . import asymptote, curves
@@ -241,6 +242,17 @@ def _number(value: Any, digits: int) -> str:
     return value if value == NEVER else f"{value:,.{digits}f}"
 
 
+def by_step(runs: Sequence[Run], source: str | None = None) -> tuple[list[int], dict[str, list[str]]]:
+    """The validated steps; and arm -> its reward at each, the median over the seeds that validated there."""
+    rewards = {arm: [run.reward(source) for run in members] for arm, members in by_arm(runs).items()}
+    steps = sorted({step for curves_ in rewards.values() for curve in curves_ for step in curve})
+    rows = {}
+    for arm, members in rewards.items():
+        at = [[curve[step] for curve in members if step in curve] for step in steps]
+        rows[arm] = [f"{median(values):.2f}" if values else "-" for values in at]
+    return steps, rows
+
+
 def notes(figures: Mapping[str, Any]) -> list[str]:
     """What a reader of the table must know: why figures are missing, and what the intervals are."""
     seeds = max(len(arm["seeds"]) for arm in figures["arms"].values())
@@ -286,4 +298,4 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-__all__ = ["by_arm", "choose_baseline", "compare", "notes", "sentences", "table", "text"]
+__all__ = ["by_arm", "by_step", "choose_baseline", "compare", "notes", "sentences", "table", "text"]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from fst_plugin.record.atomic import write_json
 
 console = Console()
 VERL_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -24,9 +27,9 @@ def launch_arms(
     arguments: Sequence[str], arms: str, seeds: int, jobs: int, out: Path, on_step: Callable[[str, int, int], None]
 ) -> list[str]:
     """The launcher of `fst compare --arms` (entry-point group `fst.launchers`): see `experiments.comparison`."""
-    from .experiments.comparison import Comparison
+    from .experiments.comparison import run_arms
 
-    return Comparison.of(arguments, arms, seeds, out).run(jobs, on_step)
+    return run_arms(arguments, arms, seeds, jobs, out, on_step)
 
 
 def check(
@@ -70,28 +73,26 @@ def probe(
         console.print(f"[red]fst probe needs verl ({error}): pip install 'fst-plugin\\[verl]'[/red]")
         raise typer.Exit(2) from None
     try:
-        found = probing.run(context.args, out.absolute())
+        found = probing.run(context.args, out)
     except (RuntimeError, ValueError) as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from None
     console.print(probing.table(found))
     console.print(found.verdict(), markup=False)
     if json_file:
-        from fst_plugin.record.atomic import write_json
-
         write_json(json_file, found.to_json())
 
 
 def demo(
     seeds: Annotated[int, typer.Option(min=1, help="how many seeds")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="write every figure here")] = None,
-    out: Annotated[Path, typer.Option(help="folder of the runs, their logs and the picture")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(help="folder of the runs, the report and its charts")] = Path("runs/demo"),
     arms: Annotated[str, typer.Option(help="which arms, comma-separated")] = "rl,prompts,fst",
     steps: Annotated[int | None, typer.Option(help="RL steps of every arm")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="verl runs at a time; each takes about 7 GB")] = 1,
     extra: Annotated[list[str] | None, typer.Option("--set", help="further verl argument, for every arm")] = None,
 ) -> None:
-    """RL alone, prompt evolution alone and FST, side by side, on CPU through verl."""
+    """RL alone, prompt evolution alone and FST, side by side, on CPU through verl. Finished runs are not repeated."""
     from dataclasses import replace
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -99,18 +100,19 @@ def demo(
     try:
         from fst_envs.house import policy
 
+        from .experiments import comparison
         from .experiments import demo as runs
-        from .experiments import demo_report as report
     except ImportError as error:
         console.print(f"[red]the demo needs verl on CPU ({error}): run it with make demo[/red]")
         raise typer.Exit(2) from None
-    chosen = [arm.strip() for arm in arms.split(",")]
-    unknown = sorted(set(chosen) - set(runs.ARMS))
-    if unknown:
-        raise typer.BadParameter(f"unknown arms {unknown}: use {', '.join(runs.ARMS)}", param_hint="--arms")
+    try:
+        chosen = comparison.parse_arms(arms)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     setup = replace(runs.Setup(), seeds=tuple(range(seeds)), extra=tuple(extra or ()))
     setup = replace(setup, steps=steps or setup.steps)
     out = out.absolute()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the policy is a folder
     model = policy.path("rules")
     columns = (
         TextColumn("{task.description}"),
@@ -122,11 +124,11 @@ def demo(
     try:
         with Progress(*columns, console=console) as progress:
             results = runs.run(setup, model, out, chosen, jobs, progress)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from None
-    report.show(console, setup, results)
-    picture = out / "demo.png"
-    report.picture(picture, setup, results)
-    runs.write(json_file or out / "demo.json", setup, results)
-    console.print(f"picture: {picture}; figures: {json_file or out / 'demo.json'}", markup=False)
+    runs.show(console, results)
+    runs.write_report(console, out, results)
+    figures = json_file or out / "demo.json"
+    write_json(figures, runs.figures(setup, results))
+    console.print(f"figures: {figures}", markup=False)

@@ -126,7 +126,7 @@ def test_what_was_handed_out_stays_at_hand_until_the_next_cycle(tmp_path):
 def test_a_trajectory_as_a_rollout():
     said = {"fst": {}, "reward_extra_info": {"feedback": "Nearly."}}
     assert rows.rollout(0.5, "x", said).feedback == "Nearly."
-    assert rows.rollout(0.5, "x", {}).feedback == "This answer got a reward of 0.5."
+    assert rows.rollout(0.5, "x", {}).feedback == "The answer got a reward of 0.5."
     assert rows.rollout(0.0, "x", {}, "42").feedback.endswith("The reference answer is: 42")
     failed = rows.rollout(0.0, "x", {"fst": {"error": "boom"}})
     assert failed.error == "boom" and failed.response == ""

@@ -38,12 +38,9 @@ def path(reads: str = "rules") -> Path:
 def card(folder: Path) -> dict[str, Any]:
     """What the card in a policy's folder says.
 
-    reads, parameters, vocabulary: what it reads, and its size in weights and in tokens.
-    made: by what, seed, steps, seconds of pre-training, library versions.
-    sha256: file name -> hex digest.
-    accuracy: task -> number of rules listed -> "sampled" or "greedy" -> share of right answers, 0 to 1.
-
-    Raises ValueError if there is no card.
+    reads: a name of `KINDS`. parameters, vocabulary: counts. made: by, seed, steps, seconds of pre-training, library
+    versions. sha256: file name -> hex digest. accuracy: task -> number of rules listed -> "sampled" or "greedy" ->
+    share of right answers, 0 to 1. Raises ValueError if there is no card.
     """
     file = folder / CARD_FILE
     try:
