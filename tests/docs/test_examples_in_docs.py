@@ -1,4 +1,4 @@
-"""Code and output that the docs show: the parts of docs/extending.md work, and the first example prints what is shown."""
+"""Code and output that the docs show: the parts of docs/extending.md work, the first example prints what is shown."""
 
 import re
 import subprocess
