@@ -191,6 +191,20 @@ def test_make_targets_and_python_files_that_are_named_exist(page):
     assert [file for file in files if not (ROOT / file).is_file()] == []
 
 
+def test_the_page_on_environments_lists_every_wrapper_and_no_other():
+    from fst_envs.wrappers import WRAP_KEYS
+
+    section = TEXTS["docs/environments.md"].split("\n## Wrappers\n")[1].split("\n## ")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", section, re.M)) == WRAP_KEYS
+
+
+def test_the_page_on_environments_lists_every_id():
+    from fst_envs import ENVIRONMENTS
+
+    listed = re.findall(r"^\| `(fst/\S+)` \|", TEXTS["docs/environments.md"], re.M)
+    assert sorted(listed) == sorted(ENVIRONMENTS)
+
+
 def test_the_readme_is_short():
     assert len(TEXTS["README.md"].splitlines()) <= 150
 
