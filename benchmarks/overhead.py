@@ -24,6 +24,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from fst_plugin.analysis.read import read_logs
 from fst_plugin.optimizer import Evolution
 
 ARMS = ("plain", "off", "on")
@@ -52,8 +53,6 @@ class Measured:
 def run(arm: str, steps: int, model: Path) -> Measured:
     from fst_verl.experiments.demo import Setup, arguments
     from fst_verl.experiments.launch import METRICS_FILE, launch
-
-    from fst_plugin.analysis.read import read_logs
 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
