@@ -117,7 +117,7 @@ def test_what_a_step_raises_comes_through_the_time_limit():
 @pytest.mark.parametrize(
     ("wrap", "message"),
     [
-        ({"extracts": "tag"}, "extracts unknown, use some of own_rng, step_s"),
+        ({"extracts": "tag"}, "unknown extracts: use some of own_rng, step_s"),
         ({"extract": "xml"}, "extract='xml': use one or several of tag, boxed, line"),
         ({"extract": []}, "use one or several"),
         ({"extract": 3}, r"wrap\['extract'\]=3"),
