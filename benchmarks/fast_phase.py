@@ -19,10 +19,10 @@ import fast_phase_strength as strength
 from engine import Engine
 from rich.console import Console
 from rich.table import Table
-from rule_world import World
+from rule_world import World, gepa
 
+from fst_plugin.config import DEFAULTS
 from fst_plugin.evolve.budget import split_budget
-from fst_plugin.evolve.optimizer import GEPAOptimizer
 from fst_plugin.reflection import OfflineReflection
 from fst_plugin.rollouts import Cell, Rollout
 
@@ -30,7 +30,6 @@ SEEDS = range(12)
 BUDGETS = (240, 480, 960)
 ENGINES = {"64 slots": (1, 64), "128 slots": (1, 128), "256 slots": (1, 256), "8 x 256 slots": (8, 256)}
 REFLECTION_S = 20.0  # one round of reflection calls, side by side (ours, an assumption)
-REFLECTIONS_DRAFTED = 1  # rounds whose answers were asked for during the slow phase
 
 console = Console()
 
@@ -51,14 +50,12 @@ class Timed:
 class Waiting(OfflineReflection):
     """The offline reflection, taking as long as an LM would."""
 
-    def __init__(self, engine: Engine, drafted: int):
+    def __init__(self, engine: Engine):
         super().__init__()
-        self.engine, self.drafted = engine, drafted
+        self.engine = engine
 
     def propose(self, requests: Any) -> Any:
-        self.drafted -= 1
-        if self.drafted < 0:
-            self.engine.wait(REFLECTION_S)
+        self.engine.wait(REFLECTION_S)
         return super().propose(requests)
 
 
@@ -70,9 +67,7 @@ def warm_phase(seed: int, engine: Engine, width: int, **settings: Any) -> tuple[
     coming = world.problems(strength.ANCHORS, f"cycle1-{seed}")
     traces = strength.slow_traces(world, carried, last)
     timed = Timed(world, engine)
-    optimizer = GEPAOptimizer(
-        Waiting(engine, REFLECTIONS_DRAFTED), k=4, budget=960, width=width, max_tokens=300, **settings
-    )
+    optimizer = gepa(Waiting(engine), budget=960, width=width, max_tokens=300, **settings)
     return timed, optimizer.evolve(carried, coming, timed, cycle=1, seed=seed, traces=traces)
 
 
@@ -132,7 +127,7 @@ def overhead() -> float:
 
         reflection = OfflineReflection()
         reflection.propose = timed(reflection.propose)  # type: ignore[method-assign]
-        optimizer = GEPAOptimizer(reflection, k=4, budget=960, max_tokens=300)
+        optimizer = gepa(reflection, budget=960, max_tokens=300)
         problems = world.problems(192, "cycle0")
         from rule_world import seed_prompt
 
@@ -203,8 +198,8 @@ def new_candidates() -> float:
 
 
 def by_arithmetic() -> int:
-    sizes = {"fresh_carried": 0, "anchor_pool": 192, "held_out_pool": 192, "width": 256, "min_test": 3, "shared": False}
-    plan = split_budget(960, rounds=3, proposals=None, new_candidates=12, **sizes)
+    sizes = {"fresh_carried": 0, "anchor_pool": 192, "held_out_pool": 192, "shared": False}
+    plan = split_budget(960, DEFAULTS.fast, 256, **sizes)
     assert plan is not None
     return plan.scored_candidates(960, 0)
 

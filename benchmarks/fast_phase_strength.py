@@ -13,9 +13,8 @@ import logging
 import random
 from typing import Any
 
-from rule_world import SEED_TEXT, World, seed_prompt
+from rule_world import SEED_TEXT, World, gepa, seed_prompt
 
-from fst_plugin.evolve.optimizer import GEPAOptimizer
 from fst_plugin.prompts import Population, Prompt
 from fst_plugin.reflection import OfflineReflection
 from fst_plugin.reflection.base import ReflectionRequest
@@ -27,7 +26,7 @@ MAX_CHARS = 1200
 
 def ours(world: World, budget: int, seed: int, **settings: Any) -> str:
     problems = world.problems(ANCHORS, f"cycle0-{seed}")
-    optimizer = GEPAOptimizer(OfflineReflection(), k=K, budget=budget, max_tokens=MAX_CHARS // 4, **settings)
+    optimizer = gepa(OfflineReflection(), budget=budget, max_tokens=MAX_CHARS // 4, **settings)
     found = optimizer.evolve(Population((seed_prompt(),)), problems, world.evaluate, cycle=0, seed=seed)
     return found.population.best.text
 
@@ -36,7 +35,7 @@ def ours_warm(world: World, carried: Population, budget: int, seed: int, free: b
     """The second cycle: four carried prompts, their scores free or not."""
     last, problems = world.problems(ANCHORS, f"cycle0-{seed}"), world.problems(ANCHORS, f"cycle1-{seed}")
     traces = slow_traces(world, carried, last)
-    optimizer = GEPAOptimizer(OfflineReflection(), k=K, budget=budget, max_tokens=MAX_CHARS // 4, **settings)
+    optimizer = gepa(OfflineReflection(), budget=budget, max_tokens=MAX_CHARS // 4, **settings)
     found = optimizer.evolve(carried, problems, world.evaluate, cycle=1, seed=seed, traces=traces if free else ())
     return found.population.best.text
 

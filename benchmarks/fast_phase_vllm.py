@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fst_plugin.evolve.optimizer import GEPAOptimizer
+from rule_world import gepa
+
 from fst_plugin.optimizer import Evolution
 from fst_plugin.reflection import OfflineReflection
 from fst_plugin.rollouts import Cell, Rollout
@@ -39,7 +40,7 @@ class Measured:
             batches.append(list(cells))
             return rollouts
 
-        optimizer = GEPAOptimizer(OfflineReflection(), k=4, budget=self.budget, width=WIDTH, max_tokens=128)
+        optimizer = gepa(OfflineReflection(), budget=self.budget, width=WIDTH, max_tokens=128)
         evaluate([Cell(population.best, p) for p in problems[:16]])  # warm up
         began = time.perf_counter()
         optimizer.evolve(population, problems, timed, cycle=cycle, seed=seed, traces=traces)
@@ -60,20 +61,16 @@ class Measured:
         return Evolution(population)
 
 
-def measure(model: Path = Path("runs/benchmarks/tiny_policy"), budget: int = 960) -> dict[str, Any]:
-    """One launch of verl on the demo's task. Trains the tiny policy first where it is missing."""
+def measure(model: Path | None = None, budget: int = 960) -> dict[str, Any]:
+    """One launch of verl on the demo's task. model: default: the tiny policy."""
+    from fst_envs.house import policy
     from fst_verl.experiments.demo import Setup, arguments
-    from tiny_policy import main as build_policy
 
-    build_policy(model.absolute(), 0, False)
+    model = (model or policy.path("rules")).absolute()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "figures.json"
         command = [
-            *(
-                a
-                for a in arguments("fst", 0, Setup(steps=1, batch=32), model.absolute(), Path(folder))
-                if "train_size" not in a
-            ),
+            *(a for a in arguments("fst", 0, Setup(steps=1, batch=32), model, Path(folder)) if "train_size" not in a),
             "data.env.train_size=192",
             "trainer.val_before_train=false",
             "trainer.critic_warmup=2",

@@ -119,12 +119,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--steps", type=int, default=22)
-    parser.add_argument("--model", type=Path, default=Path("runs/benchmarks/tiny_policy"))
+    parser.add_argument("--model", type=Path, default=None, help="default: the tiny policy")
     given = parser.parse_args()
-    from tiny_policy import main as build_policy
+    from fst_envs.house import policy
 
-    model = given.model.absolute()
-    build_policy(model, 0, False)
+    model = (given.model or policy.path("rules")).absolute()
     runs: dict[str, list[Measured]] = {arm: [] for arm in ARMS}
     for number in range(given.repeat):
         for arm in ARMS[number % 3 :] + ARMS[: number % 3]:  # no arm always goes first

@@ -5,8 +5,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
+from fst_plugin.config import parse
+from fst_plugin.evolve import GEPAOptimizer
+from fst_plugin.policy import Policy
 from fst_plugin.prompts import Prompt
+from fst_plugin.reflection import Reflection
 from fst_plugin.rollouts import Cell, Problem, Rollout, problem_id
 
 SEED_TEXT = "You are a helpful assistant."
@@ -57,3 +62,8 @@ class World:
 
 def seed_prompt() -> Prompt:
     return Prompt(SEED_TEXT)
+
+
+def gepa(reflection: Reflection, *, max_tokens: int, **fast: Any) -> GEPAOptimizer:
+    """The shipped optimizer at K = 4 (paper §settings) with these settings of `fst.fast`."""
+    return GEPAOptimizer(reflection, parse({"population": 4, "fast": fast}), Policy(max_tokens))

@@ -14,12 +14,12 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 TASK_AGNOSTIC_SEED = "You are a helpful assistant."
-"""Seed prompt where the data has no system message. Task-agnostic as in paper §continual; the wording is ours."""
+"""Seed prompt if the data has no system message. Task-agnostic as in paper §continual; the wording is ours."""
 
 
 @dataclass(frozen=True)
 class ConfigProblem:
-    """One thing that is wrong with a config: the key, what is wrong, and the mend."""
+    """One thing that is wrong with a config: the key, what is wrong, and how to fix it."""
 
     key: str
     message: str
@@ -60,8 +60,8 @@ class ContextConfig(Pluggable):
     )
 
 
-class ReflectionConfig(_Strict):
-    """Who proposes new prompts from feedback."""
+class ReflectionConfig(Pluggable):
+    """Who proposes new prompts from feedback. A `path` of the user's own takes the place of `kind`."""
 
     kind: Literal["policy", "lm", "offline"] = Field(
         "policy",
@@ -77,14 +77,9 @@ class ReflectionConfig(_Strict):
     retries: int = Field(2, ge=0, description="ours")
     concurrency: int = Field(8, gt=0, description="reflection calls in flight (ours)")
     max_failures: int = Field(3, gt=0, description="rounds of failures in a row that end a fast phase (ours)")
-    draft: bool = Field(
-        False,
-        description="ask for the first prompts of the next fast phase while the trainer still updates the weights;"
-        " needs fst.fast.free_scores and a reflection that does not run on the policy's engine (ours: off)",
-    )
     show_answer: bool = Field(
         False,
-        description="where neither reward function nor environment gives feedback: may the reflection see the problem's"
+        description="if neither reward function nor environment gives feedback: may the reflection see the problem's"
         " reference answer? (ours: no)",
     )
 
@@ -99,7 +94,7 @@ class FastPhaseConfig(Pluggable):
     anchors: int | None = Field(
         None,
         gt=0,
-        description="at most so many of the cycle's problems as anchors; null: all of them (paper §algorithm 1)",
+        description="at most this many of the cycle's problems as anchors; null: all of them (paper §algorithm 1)",
     )
     minibatch: int = Field(
         3, gt=0, description="least problems a new prompt is first tested on (ours; GEPA's own default)"
@@ -108,7 +103,7 @@ class FastPhaseConfig(Pluggable):
     new_candidates: int = Field(
         12,
         gt=0,
-        description="anchors are cut to a seeded part so that at least so many new prompts can be scored (ours)",
+        description="anchors are subsampled (seeded) so that at least this many new prompts can be scored (ours)",
     )
     rounds: int = Field(
         3,
@@ -163,8 +158,8 @@ class ScheduleConfig(_Strict):
     kind: Literal["fixed", "adaptive"] = Field("fixed", description="fixed: T steps (paper §algorithm 1)")
     patience: int = Field(3, gt=0, description="adaptive: steps without a new best moving mean of the reward (ours)")
     window: int = Field(2, gt=0, description="adaptive: steps in the moving mean (ours)")
-    min_steps: int = Field(3, gt=0, description="adaptive: a cycle has at least so many slow steps (ours)")
-    max_steps: int = Field(12, gt=0, description="adaptive: and at most so many (ours)")
+    min_steps: int = Field(3, gt=0, description="adaptive: a cycle has at least this many slow steps (ours)")
+    max_steps: int = Field(12, gt=0, description="adaptive: and at most this many (ours)")
 
 
 class FSTConfig(_Strict):
@@ -188,21 +183,20 @@ class FSTConfig(_Strict):
         " of each; needs actor.use_kl_loss=true (paper §evaluation; off: ours)",
     )
     seed: int = Field(0, description="of everything random in the fast phase (ours)")
-    tasks: list[dict[str, Any]] | None = Field(
-        None,
-        description="continual run: environments with the RL step from which each is trained on, the same as"
-        " data.env.tasks (paper §continual; null: ours)",
-    )
     schedule: ScheduleConfig = ScheduleConfig()
     context: ContextConfig = ContextConfig()
     fast: FastPhaseConfig = FastPhaseConfig()
     reflection: ReflectionConfig = ReflectionConfig()
 
 
+DEFAULTS = FSTConfig()
+"""Every default of the method."""
+
+
 def check(config: FSTConfig) -> list[ConfigProblem]:
-    """Problems that the config alone shows; empty where there are none."""
+    """Problems that the config alone shows; empty if there are none."""
     problems = []
-    if config.reflection.kind == "lm" and not config.reflection.model:
+    if config.reflection.kind == "lm" and not config.reflection.model and not config.reflection.path:
         problems.append(
             ConfigProblem(
                 "fst.reflection.model",
@@ -216,14 +210,6 @@ def check(config: FSTConfig) -> list[ConfigProblem]:
         problems.append(
             ConfigProblem(
                 "fst.schedule.min_steps", f"is above fst.schedule.max_steps={config.schedule.max_steps}: lower it"
-            )
-        )
-    if config.reflection.draft and (config.reflection.kind == "policy" or not config.fast.free_scores):
-        problems.append(
-            ConfigProblem(
-                "fst.reflection.draft",
-                "needs fst.fast.free_scores=true and a reflection that does not run on the policy's engine"
-                " (fst.reflection.kind=lm): set it to false",
             )
         )
     if config.seed_prompt is not None and not config.seed_prompt.strip():

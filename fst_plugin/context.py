@@ -20,8 +20,10 @@ Placement = Literal["system", "user"]
 class Request:
     """One rollout that asks for its prompt.
 
-    problem_id: see `rollouts.problem_id`. split: "train", "anchor" (fast phase) or "val".
-    session: index in the problem's group, 0..n-1. step: the trainer's global step.
+    problem_id: see `rollouts.problem_id`.
+    split: "train", "anchor" (fast phase) or "val".
+    session: index in the problem's group, 0..n-1.
+    step: the trainer's global step.
     messages: the chat as the data has it.
     """
 
@@ -50,9 +52,9 @@ class ContextProvider(Protocol):
 def place(messages: Sequence[Message], text: str, placement: Placement = "system") -> list[Message]:
     """`messages` with the prompt in place.
 
-    system: the prompt is the system message, in place of the data's own where it has one.
+    system: the prompt is the system message, in place of the data's own, if any.
     user: the data's system message is dropped and the prompt, a blank line after it, precedes the first user message.
-    Raises ValueError where placement "user" finds no user message with text to put it before.
+    Raises ValueError if placement "user" finds no user message with text to put it before.
     """
     rest = [dict(m) for m in messages if m.get("role") != "system"]
     if placement == "system":
@@ -90,7 +92,7 @@ class Fixed:
 
 
 class PopulationContext:
-    """Session i of a group runs under prompt i mod K: G/K rollouts each where K divides G (paper Algorithm 1, step 3).
+    """Session i of a group runs under prompt i mod K: G/K rollouts each if K divides G (paper Algorithm 1, step 3).
 
     Training and anchor rollouts spread over the prompts they are given; so does validation, which is given one.
     """

@@ -1,20 +1,24 @@
 """The fast weights of one run: when they evolve, what is let in, and how they survive.
 
-An adapter (one per RL stack) owns the slow weights and calls, before every slow step, `due` and, where it says yes,
-`evolve`; after the step's rollouts, `observe`. Everything else - the journal of a running phase, the budget, the checks
-on what an optimizer hands back, the slow phase's scores, the durable state - is here, once for all stacks.
+An adapter (one per RL stack) owns the slow weights. Before every slow step it calls `due` and, if that says yes,
+`evolve`; when it submits a batch, `deal`; after the step's rollouts, `observe`; when it logs, `metrics`; with its own
+checkpoints, `save` and `restore`. Everything else - the journal of a running phase, the budget, the checks on what an
+optimizer returns, the slow phase's scores, the durable state - is here, once for all stacks.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from .config import FSTConfig
+from .config import TASK_AGNOSTIC_SEED, ConfigError, ConfigProblem, FSTConfig
 from .evolve.build import build_optimizer
 from .optimizer import Evolution
 from .policy import Policy
@@ -25,9 +29,7 @@ from .record.cycles import write_cycle
 from .record.journal import Journal, JournalMismatch
 from .record.slow_scores import SlowScores, traces_digest
 from .record.state import State
-from .reflection.base import ReflectionRequest
 from .reflection.build import build_reflection
-from .reflection.draft import Drafted
 from .rollouts import Evaluate, Problem, Rollout, Trace
 from .schedule import Schedule
 
@@ -36,51 +38,148 @@ OUTCOME_NEUTRAL: dict[str, Any] = {
     "drift": True,
     "schedule": True,
     "fast": {"max_failed_phases"},
-    "reflection": {"timeout_s", "retries", "concurrency", "draft"},
+    "reflection": {"timeout_s", "retries", "concurrency"},
 }
-"""Settings that do not decide a phase's outcome: changing them does not cost its record."""
+"""Settings that do not decide a phase's outcome: its journal stays valid when they change."""
 
 
 class FastPhaseFailed(RuntimeError):
     """A fast phase failed and the config does not allow training to go on without it."""
 
 
+def choose_seed(config: FSTConfig, system_messages: Iterable[str]) -> Prompt:
+    """The first prompt: `fst.seed_prompt`, else the data's one system message, else the task-agnostic default.
+
+    system_messages: of a sample of the data's rows, "" for a row without one.
+
+    Raises ConfigError if the rows have several and `fst.seed_prompt` names none.
+    """
+    if config.seed_prompt is not None:
+        return Prompt(config.seed_prompt)
+    texts = set(system_messages)
+    if len(texts) > 1:
+        message = f"the data has {len(texts)} different system messages: say which to start from"
+        raise ConfigError([ConfigProblem("fst.seed_prompt", message)])
+    text = next(iter(texts), "")
+    return Prompt(text, origin="data") if text else Prompt(TASK_AGNOSTIC_SEED)
+
+
+def dataset_digest(rows: int, sampled: Iterable[str]) -> str:
+    """Names the training data by its size and the ids of some of its problems, in order."""
+    return text_digest("\n".join([str(rows), *sampled]))
+
+
 @dataclass
 class FastWeights:
     """State of the fast weights, and the verbs that move it.
 
-    config: the run's `fst` node. state: where they stand. policy: what the adapter knows of the model.
-    folder: live folder of the run; every finished cycle leaves its record there. log: where lines for people go.
-    slow: what the running cycle's slow steps have paid for. world: names what else decides how a rollout goes (reward
-    function, sampling, data settings); a phase's record is good for one world only.
+    config: the run's `fst` node.
+    state: where they stand.
+    policy: what the adapter knows of the model.
+    folder: live folder of the run; every finished cycle leaves its record there.
+    seed: the first prompt.
+    setup: names what else decides how a rollout goes (reward function, sampling, data settings); a journal is valid
+        only for the setup it was recorded under.
+    log: where lines for people go.
+    slow: what the running cycle's slow steps have paid for.
     """
 
     config: FSTConfig
     state: State
     policy: Policy
     folder: Path
+    seed: Prompt
+    setup: str = ""
     log: Callable[[str], None] = print
     slow: SlowScores = field(default_factory=SlowScores)
-    world: str = ""
 
     def __post_init__(self) -> None:
-        self._drafted: Drafted | None = None
+        self._run = uuid4().hex[:12]
+        self._loaded = (0, self.state.weights)
+        self._of_step: dict[str, float] = {}
+        self._by_rank: dict[int, list[float]] = defaultdict(list)
+        self._by_problem: dict[str, list[float]] = defaultdict(list)
+
+    # -------------------------------------------------------------------------------------- begin, save, restore
 
     @classmethod
-    def fresh(
-        cls, config: FSTConfig, policy: Policy, folder: Path, *, seed_prompt: Prompt, dataset_digest: str, weights: str
+    def start(
+        cls,
+        config: FSTConfig,
+        policy: Policy,
+        folder: Path,
+        *,
+        seed: Prompt,
+        dataset: str = "",
+        weights: str = "start",
+        setup: Mapping[str, Any] | None = None,
+        fresh: bool = False,
+        log: Callable[[str], None] = print,
     ) -> FastWeights:
-        """Fast weights before the first cycle: one seed prompt, not K copies (paper Algorithm 1)."""
-        start = State(Population((seed_prompt,)), seed_prompt.digest, dataset_digest, weights)
-        return cls(config, start, policy, folder)
+        """Fast weights before the first cycle: one seed prompt, not K copies (paper Algorithm 1).
+
+        dataset: names the training data, see `dataset_digest`.
+        weights: names the slow weights that training starts from.
+        setup: what else decides how a rollout goes, as JSON values.
+        fresh: this run does not go on from an earlier one: an earlier live folder is moved aside.
+
+        Raises ConfigError if the seed prompt is longer than the policy's cap.
+        """
+        length = policy.count_tokens(seed.text)
+        if length > policy.max_tokens:
+            message = f"the first prompt has {length} tokens, the cap is {policy.max_tokens}: nothing could be evolved"
+            fix = "raise it (and the data's prompt length), or start from a shorter fst.seed_prompt"
+            raise ConfigError([ConfigProblem("fst.max_prompt_tokens", f"{message}; {fix}")])
+        if fresh and folder.exists():
+            log(f"fst: {folder} is of an earlier run: moved to {set_aside(folder)}")
+        state = State(Population((seed,)), seed.digest, dataset, weights)
+        named = text_digest(json.dumps(setup, sort_keys=True, default=str)) if setup else ""
+        return cls(config, state, policy, folder, seed, named, log)
+
+    def restore(self, folder: Path, step: int, *, data_key: str, start_over: str) -> None:
+        """Takes up what `save` left in `folder` after slow step `step`.
+
+        data_key, start_over: for messages: the key that names the training data, and how to begin a new run instead.
+
+        Raises ValueError if the folder holds no complete fast weights, or those of another seed prompt or dataset.
+        """
+        try:
+            state = durable.load(folder)
+        except FileNotFoundError:
+            raise ValueError(
+                f"{folder.parent} holds no fast weights (no {folder.name}/{durable.STATE_FILE}): it was trained"
+                f" without them or not saved whole; set fst.enabled=false, or start over with {start_over}"
+            ) from None
+        durable.refuse_mismatch(
+            state,
+            seed_digest=self.state.seed_digest,
+            dataset_digest=self.state.dataset_digest,
+            where=folder.parent,
+            data_key=data_key,
+            start_over=start_over,
+        )
+        self.state, self.slow = state, SlowScores.load(folder)
+        self._loaded = (step, state.weights)
+
+    def save(self, folder: Path, step: int, pending: Sequence[str]) -> None:
+        """Writes everything that a resumed run needs into a checkpoint's folder, the state last.
+
+        step: slow steps done.
+        pending: ids of the problems fetched ahead and not yet trained on, in order.
+        """
+        self.slow.save(folder)
+        durable.save(self.state.at(weights=self.weights_after(step), pending=tuple(pending)), folder)
+
+    def weights_after(self, step: int) -> str:
+        """Names the slow weights after `step`: a checkpoint's own name if they were loaded, else a new one."""
+        loaded_step, loaded = self._loaded
+        return loaded if step == loaded_step else f"{self._run}:{step}"
+
+    # ------------------------------------------------------------------------------------------------ what there is
 
     @property
     def population(self) -> Population:
         return self.state.population
-
-    @property
-    def seed_text(self) -> str:
-        return self.policy.seed_prompt
 
     @property
     def schedule(self) -> Schedule:
@@ -93,24 +192,67 @@ class FastWeights:
         """Does a fast phase run before this slow step?"""
         return self.schedule.due(step, self.state.cycle_start, self.state.rewards)
 
+    # ------------------------------------------------------------------------------------------------------- assign
+
+    def deal(self, group_sizes: Sequence[int]) -> list[int]:
+        """Deals the K prompts in turn over a batch of groups: session i of a group runs under prompt
+        (offset + i) mod K.
+
+        group_sizes: G of each group.
+
+        Returns the offset of each: the rollouts dealt before it. So every group holds ⌊G/K⌋ or ⌈G/K⌉ rollouts of each
+        prompt (G/K if K divides G, paper Algorithm 1, step 3), and the run as a whole is even to within one.
+        """
+        offsets, dealt = [], self.state.counters.rollouts_slow
+        for size in group_sizes:
+            offsets.append(dealt % len(self.population))
+            dealt += size
+        self.state = self.state.count(rollouts_slow=sum(group_sizes))
+        return offsets
+
+    # ------------------------------------------------------------------------------------------------------ observe
+
     def observe(self, step: int, weights: str, rollouts: Sequence[tuple[str, str, Rollout]]) -> None:
         """Takes in what slow step `step` rolled out with `weights`: (problem id, prompt digest, rollout) each."""
-        valid = [r.score for _, _, r in rollouts if r.error is None and math.isfinite(r.score)]
+        rank = {prompt.digest: i for i, prompt in enumerate(self.population.prompts)}
+        valid = [(p, d, r.score) for p, d, r in rollouts if r.error is None and math.isfinite(r.score)]
+        for problem, digest, score in valid:
+            self._by_problem[problem].append(score)
+            if digest in rank:  # not one that was in flight when the cycle began
+                self._by_rank[rank[digest]].append(score)
         if valid:
-            self.state = replace(self.state, rewards=(*self.state.rewards, sum(valid) / len(valid)))
+            mean = sum(score for _, _, score in valid) / len(valid)
+            self.state = replace(self.state, rewards=(*self.state.rewards, mean))
         if self.config.fast.free_scores:
             self.slow.add(step, weights, rollouts)
 
-    def draft(self, step: int, problems: Sequence[Problem], recent: Sequence[Problem]) -> bool:
-        """Asks the reflection, in the background, for the first prompts of the fast phase before `step`. Arguments as
-        `evolve` will have them. Returns whether anything was asked for."""
-        traces = self._traces(step, recent)
-        anchors = self._anchors(problems)
-        requests = _first_requests(self.config, self.policy, self.population, anchors, traces, self._seed())
-        if requests:
-            self._drafted = Drafted(build_reflection(self.config, self.policy))
-            self._drafted.start(requests)
-        return bool(requests)
+    def metrics(self) -> dict[str, float]:
+        """Figures to log with a slow step, as `fst/<name>`: running totals, and what belongs to this step (its groups'
+        rewards, its fast phase), which is handed out once."""
+        counters = self.state.counters
+        found: dict[str, float] = {
+            "cycle": self.state.cycle,
+            "population": len(self.population),
+            "rollouts_fast_total": counters.rollouts_fast,
+            "rollouts_slow_total": counters.rollouts_slow,
+            "reflection_calls_total": counters.reflection_calls,
+            "reflection_failures_total": counters.reflection_failures,
+            "prompt_tokens_best": self.policy.count_tokens(self.population.best.text),
+            "prompt_tokens_max": max(self.policy.count_tokens(p.text) for p in self.population.prompts),
+        }
+        if counters.tokens_fast or not counters.rollouts_fast:  # else the adapter does not know them
+            found["tokens_fast_total"] = counters.tokens_fast
+        found |= {f"reward_prompt_{rank}": sum(r) / len(r) for rank, r in sorted(self._by_rank.items())}
+        if groups := list(self._by_problem.values()):
+            found["group_mean"] = sum(sum(g) / len(g) for g in groups) / len(groups)
+            found["group_solved"] = sum(max(g) >= self.config.fast.perfect_score for g in groups) / len(groups)
+        found |= self._of_step
+        self._of_step = {}
+        self._by_rank.clear()
+        self._by_problem.clear()
+        return {name: float(value) for name, value in found.items()}
+
+    # ------------------------------------------------------------------------------------------------------- evolve
 
     def evolve(
         self, step: int, weights: str, problems: Sequence[Problem], evaluate: Evaluate, recent: Sequence[Problem] = ()
@@ -118,9 +260,11 @@ class FastWeights:
         """Runs the fast phase of a new cycle that begins with slow step `step`, and returns its metrics.
 
         weights: names the slow weights that do the rollouts; a phase that was killed resumes from its journal only on
-        the same weights, population, problems, slow scores and settings. problems: the coming cycle's problems; repeats
-        count once. recent: the last cycle's problems, where `evaluate` can still run them: their slow scores are used.
-        Raises FastPhaseFailed where the phase failed and `fst.fast.max_failed_phases` is used up.
+            the same weights, population, problems, slow scores and settings.
+        problems: the coming cycle's problems; repeats count once.
+        recent: the last cycle's problems, if `evaluate` can still run them: their slow scores are used.
+
+        Raises FastPhaseFailed if the phase failed and `fst.fast.max_failed_phases` is used up.
         """
         began = time.monotonic()
         cycle = self.state.cycle + 1
@@ -140,28 +284,35 @@ class FastWeights:
         started = replace(self.state, population=population, cycle=cycle, cycle_start=step, weights=weights, rewards=())
         self.state = started.count(
             rollouts_fast=int(metrics.get("rollouts", 0)),
+            tokens_fast=int(metrics.get("tokens", 0)),
             reflection_calls=int(metrics.get("reflection_calls", 0)),
             reflection_failures=int(metrics.get("reflection_failures", 0)),
         )
-        self.slow, self._drafted = SlowScores(), None
+        self.slow = SlowScores()
         durable.save(self.state, self.folder)
         metrics["seconds"] = time.monotonic() - began
         self.log(
             f"fst: cycle {cycle}: {int(metrics.get('rollouts', 0))} rollouts, {len(traces)} problems with slow scores,"
             f" best {metrics.get('anchor_best', float('nan')):.3f}, {len(population)} prompts"
         )
-        return metrics
+        self._of_step = metrics
+        return dict(metrics)
 
     def _seed(self) -> int:
         return self.config.seed * 1_000_003 + self.state.cycle + 1  # another minibatch order in every cycle
 
     def _traces(self, step: int, recent: Sequence[Problem]) -> list[Trace]:
-        age = self.config.fast.max_score_age
-        return self.slow.traces(self.population, recent, step=step, max_age=age)
+        known = [self._with_privacy(problem) for problem in recent]
+        return self.slow.traces(self.population, known, step=step, max_age=self.config.fast.max_score_age)
 
     def _anchors(self, problems: Sequence[Problem]) -> list[Problem]:
-        distinct = list({p.id: p for p in problems}.values())
+        distinct = list({p.id: self._with_privacy(p) for p in problems}.values())
         return distinct[: self.config.fast.anchors or len(distinct)]
+
+    def _with_privacy(self, problem: Problem) -> Problem:
+        """With its answer private or shared as `fst.fast.answers` says."""
+        said = self.config.fast.answers
+        return problem if said == "auto" else replace(problem, private=said == "private")
 
     def _journal(self, folder: Path, weights: str, anchors: Sequence[Problem], traces: Sequence[Trace]) -> Journal:
         identity = {
@@ -170,7 +321,7 @@ class FastWeights:
             "anchors": text_digest("\n".join(a.id for a in anchors)),
             "slow_scores": traces_digest(traces),
             "settings": text_digest(self.config.model_dump_json(exclude=OUTCOME_NEUTRAL)),
-            "world": self.world,
+            "setup": self.setup,
         }
         for later in sorted(folder.parent.glob("cycle_*")):
             if later.name > folder.name:  # of a run that went further from here
@@ -185,8 +336,8 @@ class FastWeights:
         self, journal: Journal, anchors: Sequence[Problem], traces: Sequence[Trace], evaluate: Evaluate, cycle: int
     ) -> Evolution:
         try:
-            reflection = journal.reflection(self._drafted or build_reflection(self.config, self.policy))
-            optimizer = build_optimizer(self.config, self.policy, len(anchors), reflection, self.log)
+            reflection = journal.reflection(build_reflection(self.config, self.policy))
+            optimizer = build_optimizer(self.config, self.policy, reflection, self.log)
             evolution = optimizer.evolve(
                 self.population, anchors, journal.evaluate(evaluate), cycle=cycle, seed=self._seed(), traces=traces
             )
@@ -202,14 +353,14 @@ class FastWeights:
             lines = (f"failed: {error}; the old population stays",)
             return Evolution(self.population, {"phase_failed": 1.0, **spent}, lines)
         if journal.replayed:
-            self.log(f"fst: cycle {cycle}: {journal.replayed} calls answered from the record of before the restart")
+            self.log(f"fst: cycle {cycle}: {journal.replayed} calls answered from the record made before the restart")
         self.state = self.state.count(failed_phases=-self.state.counters.failed_phases)  # consecutive ones count
         write_cycle(journal.folder, self.population, evolution)
         journal.finish(evolution)
         return evolution
 
     def _admit(self, population: Population) -> Population:
-        """What any optimizer hands back, less prompts that must never be sent; the old ones where none is left."""
+        """Drops prompts that must not be sent; keeps the old population if none remain."""
         kept = []
         for prompt in population.prompts[: self.config.population]:
             reason = self.policy.refuse(prompt.text)
@@ -218,52 +369,3 @@ class FastWeights:
             else:
                 self.log(f"fst: prompt {prompt.digest} refused: {reason}")
         return Population(tuple(kept)) if kept else self.population
-
-    def metrics(self) -> dict[str, float]:
-        """Figures that every step logs, as `fst/<name>`."""
-        counters: Any = self.state.counters
-        return {
-            "cycle": self.state.cycle,
-            "population": len(self.population),
-            "rollouts_fast_total": counters.rollouts_fast,
-            "rollouts_slow_total": counters.rollouts_slow,
-            "reflection_calls_total": counters.reflection_calls,
-            "reflection_failures_total": counters.reflection_failures,
-            "prompt_tokens_best": self.policy.count_tokens(self.population.best.text),
-            "prompt_tokens_max": max(self.policy.count_tokens(p.text) for p in self.population.prompts),
-        }
-
-
-class _Asked(BaseException):
-    """Ends a dry run at its first reflection; not an Exception, so that nothing takes it for a failure."""
-
-
-def _first_requests(
-    config: FSTConfig,
-    policy: Policy,
-    population: Population,
-    anchors: Sequence[Problem],
-    traces: Sequence[Trace],
-    seed: int,
-) -> list[ReflectionRequest]:
-    """What a phase with free scores asks its reflection first, found by running it up to there; empty where it would
-    pay for rollouts before."""
-    asked: list[ReflectionRequest] = []
-
-    class Listening:
-        def propose(self, requests: Sequence[ReflectionRequest]) -> list[str | None]:
-            asked.extend(requests)
-            raise _Asked
-
-        def describe(self) -> str:
-            return "a dry run"
-
-    def evaluate(cells: Any) -> Any:
-        raise _Asked
-
-    optimizer = build_optimizer(config, policy, len(anchors), Listening(), lambda line: None)
-    try:
-        optimizer.evolve(population, anchors, evaluate, cycle=0, seed=seed, traces=traces)
-    except _Asked:
-        pass
-    return asked

@@ -9,11 +9,11 @@ from typing import Any
 def load(path: str, key: str) -> Any:
     """The attribute that `path` ("package.module.Name") names. `key` is the config key it stands under.
 
-    Raises ValueError, naming key and mend, where the path is malformed or leads nowhere.
+    Raises ValueError, naming the key and how to fix it, if the path is malformed or leads nowhere.
     """
     module_name, _, attribute = path.rpartition(".")
     if not module_name:
-        raise ValueError(f"{key}={path!r} is no dotted path: write it as package.module.Name")
+        raise ValueError(f"{key}={path!r} is not a dotted path: write it as package.module.Name")
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:

@@ -14,8 +14,10 @@ from .rollouts import Evaluate, Problem, Rollout, Trace
 class Evidence:
     """A paired comparison on problems that no reflection saw: the best new prompt against the best old one.
 
-    problems: how many pairs. margin: mean difference of their rewards, new less old. error: its standard error (0
-    where all differences are equal). adopted: did the new one take the lead?
+    problems: how many pairs.
+    margin: mean difference of their rewards, new less old.
+    error: its standard error (0 if all differences are equal).
+    adopted: did the new one take the lead?
     """
 
     challenger: str
@@ -31,8 +33,8 @@ class Candidate:
     """A new prompt in the accounts of its phase.
 
     verdict: "refused" (it leaks an answer), "rejected" (no better than its parent on the test), "outranked" (better,
-    but others of its round were more so), "scored" (scored on the anchors), "carried" (in the population), "leads".
-    margin: mean difference to its parent on the test problems, None where it was never tested.
+        but beaten by others in its round), "scored" (scored on the anchors), "carried" (in the population), "leads".
+    margin: mean difference to its parent on the test problems, None if it was never tested.
     records: what the reflection that made it was shown: problem id and rollout.
     """
 
@@ -46,11 +48,11 @@ class Candidate:
 class Evolution:
     """What a fast phase hands back.
 
-    population: the K prompts to carry on; the old one where nothing better was found.
+    population: the K prompts to carry on; the old one if nothing better was found.
     metrics: figures of this phase, name -> number; logged as `fst/<name>`.
     warnings: lines a person should see.
-    candidates: every new prompt and what became of it. evidence: the comparison that decided the lead, where one was
-    made.
+    candidates: every new prompt and what became of it.
+    evidence: the comparison that decided the lead, if one was made.
     """
 
     population: Population
@@ -85,9 +87,10 @@ class PromptOptimizer(Protocol):
     ) -> Evolution:
         """Evolves `population` on the coming cycle's `problems` and returns 1..K prompts, best first.
 
-        cycle: 0-based number of the fast phase. seed: differs in every cycle; the only source of randomness.
+        cycle: 0-based number of the fast phase.
+        seed: differs in every cycle; the only source of randomness.
         traces: the last slow phase's problems and how the carried prompts did on them; free of charge. Their problems
-        can be evaluated too. Empty in the first cycle.
+            can be evaluated too. Empty in the first cycle.
         """
         ...
 

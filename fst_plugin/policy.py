@@ -2,45 +2,74 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .rollouts import Message
 
+MAX_TOKENS = 1024
+"""Cap of a prompt if the adapter sets none, in the policy's tokens (ours)."""
+WIDTH = 256
+"""Rollouts that an engine runs at a time if the adapter does not know (ours)."""
+
 Generate = Callable[[list[list[Message]]], list[str]]
+
+
+def control_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """Texts that act when they stand in a message: the tokens flagged special, and of the other added tokens those that
+    the chat template frames a message with.
+
+    Format tags that merely are one token, such as <think>, <answer> or <tool_call>, are text: a prompt may ask for
+    them.
+    """
+    added = list(getattr(tokenizer, "added_tokens_decoder", {}).values())
+    acting = {str(token) for token in added if token.special} | set(map(str, tokenizer.all_special_tokens))
+    if getattr(tokenizer, "chat_template", None):
+        try:
+            framed = tokenizer.apply_chat_template([{"role": "user", "content": ""}], tokenize=False)
+        except Exception:  # of any template; one that cannot render a user message fails where it is used
+            framed = ""
+        acting |= {str(token) for token in added if str(token).strip() and str(token) in framed}
+    return tuple(sorted(acting))
+
+
+def estimate_tokens(text: str) -> int:
+    """Length in tokens if no tokenizer is at hand: a token per four bytes of UTF-8."""
+    return math.ceil(len(text.encode("utf-8", "surrogatepass")) / 4)
 
 
 @dataclass(frozen=True)
 class Policy:
     """What the method knows of the policy whose prompts it evolves.
 
-    seed_prompt: text of the first prompt. max_tokens: cap of a prompt, in the policy's tokens. count_tokens: length of
-    a text in them. special_tokens: control tokens of the chat template. generate: the policy's answers to plain chats.
-    fits: does a chat fit the prompt length of its rollouts? width: rollouts that its engine runs at a time.
+    max_tokens: cap of a prompt, in the policy's tokens.
+    count_tokens: length of a text in them.
+    special_tokens: control tokens of the chat template; no evolved prompt holds one.
+    generate: the policy's answers to plain chats; None if it cannot be asked.
+    fits: does a chat fit the prompt length of its rollouts?
+    width: rollouts that its engine runs at a time.
     """
 
-    seed_prompt: str
-    max_tokens: int
-    count_tokens: Callable[[str], int]
+    max_tokens: int = MAX_TOKENS
+    count_tokens: Callable[[str], int] = estimate_tokens
     special_tokens: tuple[str, ...] = ()
     generate: Generate | None = None
     fits: Callable[[Sequence[Message]], bool] = lambda chat: True
-    width: int = 256
+    width: int = WIDTH
 
     @classmethod
-    def of_tokenizer(cls, tokenizer: Any, seed_prompt: str, max_tokens: int, **more: Any) -> Policy:
+    def of_tokenizer(cls, tokenizer: Any, max_tokens: int, **more: Any) -> Policy:
         """From a Hugging Face tokenizer; `more`: generate, fits, width."""
 
         def count(text: str) -> int:
             return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-        added = [str(token) for token in tokenizer.get_added_vocab()]
-        special = tuple(sorted({*map(str, tokenizer.all_special_tokens), *added}))
-        return cls(seed_prompt, max_tokens, count, special, **more)
+        return cls(max_tokens, count, control_tokens(tokenizer), **more)
 
     def refuse(self, text: str) -> str | None:
-        """Why this text must never be sent as an evolved prompt; None where it may be."""
+        """Why this text must never be sent as an evolved prompt; None if it may be."""
         if not text.strip():
             return "it is empty"
         length = self.count_tokens(text)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 
+@lru_cache(4096)  # a rollout names its prompt again and again
 def text_digest(text: str) -> str:
     """16 hex digits that name a text: blake2b-64 of its UTF-8 bytes."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
@@ -52,7 +54,7 @@ class Prompt:
 
     @property
     def mean_score(self) -> float:
-        """Mean over the scored problems, each weighing the same; 0.0 where nothing was scored."""
+        """Mean over the scored problems, each weighing the same; 0.0 if nothing was scored."""
         return sum(s.mean for s in self.scores.values()) / len(self.scores) if self.scores else 0.0
 
     def to_json(self) -> dict[str, Any]:

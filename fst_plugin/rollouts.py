@@ -1,9 +1,10 @@
-"""What the fast phase asks of the world: run these (prompt, problem) cells, say how each went."""
+"""Data exchanged with the rollout engine: (prompt, problem) cells to run, and how each went."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,8 +17,43 @@ Message = Mapping[str, Any]  # a chat message: {"role": ..., "content": ...}
 def problem_id(messages: Sequence[Message], answer: Any = None) -> str:
     """16 hex digits that name a problem by content: its messages (without the system message) and its answer."""
     body = [m for m in messages if m.get("role") != "system"]
-    text = json.dumps([body, answer], sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    text = json.dumps([body, answer], sort_keys=True, ensure_ascii=False, default=_by_value)
+    return _digest(text.encode("utf-8", "surrogatepass"))
+
+
+def _by_value(thing: Any) -> Any:
+    """JSON for what is not JSON (images, arrays, bytes), made from its value and never from where it lies in memory, so
+    that the same row has the same id in every process."""
+    if hasattr(thing, "tolist"):  # numpy, torch
+        return thing.tolist()
+    if hasattr(thing, "tobytes") and hasattr(thing, "size"):  # a PIL image
+        return [str(getattr(thing, "mode", "")), list(thing.size), _digest(thing.tobytes())]
+    return [type(thing).__name__, _digest(thing if isinstance(thing, (bytes, bytearray)) else pickle.dumps(thing))]
+
+
+def _digest(data: bytes | bytearray) -> str:
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def content_text(content: Any) -> str:
+    """A message's content as text: the texts of its parts, and in place of an image or another object what it is, such
+    as "[image 640×480]"."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, (list, tuple)):
+        return "" if content is None else f"[{type(content).__name__}]"
+    return "\n".join(_part_text(part) for part in content)
+
+
+def _part_text(part: Any) -> str:
+    if not isinstance(part, Mapping):
+        return content_text(part)
+    if isinstance(part.get("text"), str):
+        return part["text"]
+    kind = str(part.get("type", "part"))
+    size = getattr(part.get(kind), "size", None)
+    known = isinstance(size, tuple) and len(size) == 2
+    return f"[{kind} {size[0]}×{size[1]}]" if known and size else f"[{kind}]"
 
 
 @dataclass(frozen=True)
@@ -26,7 +62,7 @@ class Problem:
 
     id: see `problem_id`.
     messages: the chat as the data has it.
-    answer: the reference answer, where there is one; only shown to a reflection when the config allows it.
+    answer: the reference answer, if any; only shown to a reflection when the config allows it.
     private: does the answer belong to this problem alone? Then no evolved prompt may carry it.
     """
 
@@ -50,9 +86,10 @@ class Rollout:
 
     score: the reward, as training would have seen it.
     response: the model's text; of an episode, the whole conversation after the first message.
-    feedback: what the environment or the reward function said of it; "" where nothing was said.
+    feedback: what the environment or the reward function said of it; "" if nothing was said.
     error: set when the rollout itself failed (engine, environment): its score then means nothing.
     of: how many rollouts the score is the mean of (>= 1); the texts are then the worst one's.
+    tokens: how many tokens the model generated; None if the adapter does not know.
     """
 
     score: float
@@ -60,11 +97,12 @@ class Rollout:
     feedback: str = ""
     error: str | None = None
     of: int = 1
+    tokens: int | None = None
 
 
 def merged(rollouts: Sequence[Rollout]) -> Rollout:
     """Several rollouts of one prompt on one problem as one: their mean score, the worst one's texts. Failed ones count
-    for nothing; where all failed, the first of them."""
+    for nothing; if all failed, the first of them."""
     valid = [r for r in rollouts if r.error is None]
     if not valid:
         return rollouts[0]

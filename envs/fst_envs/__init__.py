@@ -1,8 +1,9 @@
-"""Text environments: gymnasium.Env from str to str whose feedback a reflection can read.
+"""Text environments: each is a gymnasium.Env from str to str with feedback that a reflection can read.
 
-Ids live in Gymnasium's own registry and name the module that registers them, so that a fresh worker process finds
-them: `gymnasium.make("fst_envs:fst/StarGraph-v0", degree=5)`. Importing this package imports no environment.
-Environments know nothing of training.
+Ids live in Gymnasium's registry and name the module that registers them, so a fresh worker process finds them:
+`gymnasium.make("fst_envs:fst/StarGraph-v0", degree=5)`.
+
+Invariants: importing this package imports no environment; environments know nothing of training.
 """
 
 from __future__ import annotations

@@ -4,12 +4,49 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
-
-from .wrappers import last_boxed, last_tag
 
 NO_ANSWER = "No answer was found: the final answer must stand between <answer> and </answer>."
 HINT = "\n\nPut your final answer between <answer> and </answer>."
+
+
+def last_tag(text: str) -> str | None:
+    """What stands in the last `<answer>...</answer>`, stripped; None where there is none."""
+    end = text.rfind("</answer>")
+    start = text.rfind("<answer>", 0, max(end, 0))
+    return None if start < 0 else text[start + len("<answer>") : end].strip()
+
+
+_BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
+
+
+def last_boxed(text: str) -> str | None:
+    r"""What stands in the last (innermost) `\boxed{...}` whose braces balance, stripped; `\{` and `\}` do not count."""
+    opened: list[tuple[int, bool]] = []
+    found: tuple[int, str] | None = None
+    for match in _BRACES.finditer(text):
+        token = match.group()
+        if token[-1] == "{" and token != r"\{":
+            opened.append((match.end(), token != "{"))
+        elif token == "}" and opened:
+            start, boxed = opened.pop()
+            if boxed and (found is None or start > found[0]):
+                found = start, text[start : match.start()].strip()
+    return None if found is None else found[1]
+
+
+def last_line(text: str) -> str | None:
+    """The last line that is not blank, stripped; None where all are."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)
+
+
+EXTRACTORS: Mapping[str, tuple[Callable[[str], str | None], str]] = {
+    "tag": (last_tag, "between <answer> and </answer>"),
+    "boxed": (last_boxed, r"in \boxed{...}"),
+    "line": (last_line, "on the last line"),
+}
+"""kind -> (what finds the answer, where it must stand in words)."""
 
 _FENCE = re.compile(r"^```(?:json)?|```$", re.MULTILINE)
 
@@ -35,14 +72,6 @@ def read_json(text: str) -> Any:
         return json.loads(_FENCE.sub("", text).strip(), parse_constant=refuse)
     except RecursionError as e:
         raise ValueError("it is nested too deep") from e
-
-
-def same_json(a: str, b: str) -> bool:
-    """Whether two texts hold the same JSON value; code fences do not count, key order and spacing neither."""
-    try:
-        return first_difference(read_json(a), read_json(b)) is None
-    except ValueError:
-        return False
 
 
 def first_difference(expected: Any, given: Any, path: str = "") -> str | None:

@@ -1,15 +1,15 @@
 """`ReasoningEnv`: a gymnasium.Env from text to text, written with two hooks.
 
-Why not plain gymnasium.Env: training needs to name an instance (the same problem again, in another process), to keep
-the instances of its splits apart, and a textual account of what was wrong with an answer. The contract, which any
-other gymnasium.Env may also follow:
+Training needs three things that plain gymnasium.Env lacks: to name an instance, so that another process can play the
+same problem; to keep the instances of its splits apart; and text that says what was wrong with an answer. The contract,
+which any other gymnasium.Env may also follow:
 
-- `reset(seed=s)` draws an instance; `reset(options={"index": i, "split": s})` names one: equal in every process.
+- `reset(seed=s)` draws an instance. `reset(options={"index": i, "split": s})` names one, the same in every process.
 - `reset` puts `task_id` (a hash of the question), `index` and `split` into its info.
 - `step` puts `feedback` (what a reflection may read), `task_id` and `error` into its info.
 - An episode ends by `terminated`, never by `truncated`.
 
-Invariant: text that the model wrote can never raise out of `step`; a fault of the world (see `FAULTS`) always does.
+Invariant: text that the model wrote never makes `step` raise; a fault of the world (see `FAULTS`) always does.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ class EnvironmentFault(RuntimeError):
 
 
 FAULTS: tuple[type[BaseException], ...] = (EnvironmentFault, OSError, ImportError)
-"""What `respond` may raise that is not the model's doing (OSError covers connections and timeouts)."""
+"""What `respond` raises if the world is to blame, not the model's text (OSError covers connections and timeouts)."""
 
 
 def split_seed(split: str, index: int) -> int:
-    """The seed of instance `index` of `split`: splits have windows of 2**28 seeds that cannot meet.
+    """The seed of instance `index` of `split`. Every split has its own window of 2**28 seeds.
 
     Raises ValueError for an unknown split, IndexError for an index outside the window.
     """
@@ -58,9 +58,10 @@ def content_id(question: str) -> str:
 
 
 def unchecked(env: object, e: Exception) -> tuple[str, str]:
-    """(error, feedback) for an answer on which `env` raised; also logged, since it may be the environment's bug.
+    """(error, feedback) for an answer on which `env` raised `e`.
 
-    Each kind of exception of an environment is logged once as a warning, then at debug level.
+    It is also logged, since it may be a bug of the environment: each kind of exception once as a warning, then at debug
+    level.
     """
     kind = (type(env).__name__, type(e).__name__)
     logger.log(logging.DEBUG if kind in _warned else logging.WARNING, "%s could not check an answer: %r", kind[0], e)
@@ -73,39 +74,43 @@ class ReasoningEnv(gym.Env[str, str]):
 
     split: where instances come from unless `reset` names another split; default "train" (ours).
     size: how many instances each split has, 1 to 2**28; default 2**28 (ours).
-    private_answers: does every instance have an answer of its own, so that a prompt which states one gives it away?
-        Default False (ours): answers are shared, as class labels are.
     """
 
     private_answers = False
+    """Whether each instance has an answer of its own, so that a prompt which states it gives it away.
 
-    metadata: dict[str, Any] = {"render_modes": []}  # noqa: RUF012 (gymnasium's own shape)
+    False (ours): instances share answers, as they share class labels."""
+
+    metadata: dict[str, Any] = {"render_modes": []}
 
     def __init__(self, split: str = "train", size: int = WINDOW):
         split_seed(split, 0)
         if not 1 <= size <= WINDOW:
-            raise ValueError(f"size={size}: a split has 1 to {WINDOW} instances")
+            raise ValueError(f"size={size}: use 1 to {WINDOW} instances per split")
         self.split, self.size = split, size
         self.observation_space, self.action_space = UnicodeText(), UnicodeText()
-        self.task_id: str | None = None  # of the episode under way; None where none is
+        self.task_id: str | None = None  # of the episode under way; None between episodes
 
     def load(self, index: int, split: str) -> tuple[str, dict[str, Any]]:
-        """Sets up instance `index` of `split`: a function of these two (and the constructor's arguments) alone.
+        """Sets up instance `index` of `split`; must depend on these two and the constructor's arguments alone.
 
-        Returns the question and what else the info of `reset` shall hold: JSON values; "answer" is the gold answer.
+        Returns (question, extra): extra is added to the info of `reset` and holds JSON values; its "answer" is the gold
+        answer.
         """
         raise NotImplementedError
 
     def respond(self, text: str) -> tuple[str, float, bool, str]:
-        """Judges the model's text. Returns (observation, reward, done, feedback); single-turn: done is True.
+        """Judges the model's text. Returns (observation, reward, done, feedback); done is True if single-turn.
 
-        An exception counts as "could not be checked", reward 0, unless it is one of `FAULTS`.
+        An exception means that the text could not be checked, reward 0, unless it is one of `FAULTS`.
         """
         raise NotImplementedError
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-        """Starts an episode. options: {"index": int, "split": str}, both optional; no index: one is drawn by `seed`.
+        """Starts an episode. Returns (question, info).
 
+        seed: draws the instance if `options` names none.
+        options: {"index": int, "split": str}, both optional.
         Raises ValueError for unknown options or splits, IndexError for an index outside 0..size-1.
         """
         super().reset(seed=seed)
@@ -113,11 +118,13 @@ class ReasoningEnv(gym.Env[str, str]):
         split = named.pop("split", self.split)
         index = named.pop("index", None)
         if named:
-            raise ValueError(f"unknown reset option {sorted(named)}: reset knows 'index' and 'split'")
+            raise ValueError(f"unknown reset option {sorted(named)}: use 'index' and 'split'")
         index = int(self.np_random.integers(self.size)) if index is None else int(index)
         split_seed(split, 0)
         if not 0 <= index < self.size:
-            raise IndexError(f"index {index} is outside the split: it has {self.size} instances, 0 to {self.size - 1}")
+            raise IndexError(
+                f"index {index} is outside the split, which has {self.size} instances: 0 to {self.size - 1}"
+            )
         self.task_id = None
         question, extra = self.load(index, split)
         self.task_id = content_id(question)

@@ -11,14 +11,58 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from .base import ReasoningEnv, content_id
+from .base import EnvironmentFault, ReasoningEnv, content_id
 from .make import make
 
 Row = dict[str, Any]
 
 TRIES_PER_ROW, MIN_TRIES = 20, 1000  # ours: bound on the instances looked at before giving up
+
+
+@dataclass(frozen=True)
+class Instance:
+    """The instance that a row was made from.
+
+    env_id, env_kwargs: as in `make`.
+    index, split: as in `ReasoningEnv.reset`.
+    task_id: hash of the instance's question; None: any question will do.
+    """
+
+    env_id: str
+    env_kwargs: Mapping[str, Any]
+    index: int
+    split: str
+    task_id: str | None = None
+
+    @classmethod
+    def of(cls, extra_info: Mapping[str, Any] | None) -> Instance:
+        """The instance that a row's `extra_info` names, with env_kwargs as a mapping or as its JSON text.
+
+        Raises ValueError for missing keys.
+        """
+        extra = dict(extra_info or {})
+        names = ("env_id", "env_kwargs", "index", "split", "task_id")
+        missing = [name for name in names if name not in extra]
+        if missing:
+            raise ValueError(
+                f"a row's extra_info lacks {missing}: make the rows with fst_envs.instances.rows, or let verl make "
+                "them with +fst_env=default (data.env.multi_turn=true for episodes)"
+            )
+        kwargs = extra["env_kwargs"]
+        kwargs = json.loads(kwargs) if isinstance(kwargs, str) else dict(kwargs or {})
+        return cls(extra["env_id"], kwargs, int(extra["index"]), extra["split"], extra["task_id"])
+
+    def expect(self, task_id: str) -> None:
+        """Raises EnvironmentFault if `task_id`, from the info of `reset`, is not the one that the row was made from."""
+        if self.task_id is not None and task_id != self.task_id:
+            raise EnvironmentFault(
+                f"{self.env_id} {dict(self.env_kwargs)}: instance {self.index} of {self.split!r} is task {task_id}, "
+                f"but the row was made from task {self.task_id}: the environment is another version, or it is not "
+                "deterministic"
+            )
 
 
 def env_name(env_id: str) -> str:
@@ -81,11 +125,7 @@ def _row(env_id: str, kwargs: dict[str, Any], split: str, index: int, question: 
             "ground_truth": answer if isinstance(answer, str) else json.dumps(answer, sort_keys=True),
         },
         "extra_info": {
-            "index": index,
-            "split": split,
-            "task_id": info.get("task_id") or content_id(question),
-            "env_id": env_id,
-            "env_kwargs": dict(kwargs),
+            **asdict(Instance(env_id, kwargs, index, split, info.get("task_id") or content_id(question))),
             **({"private_answer": True} if info.get("private_answer") else {}),
         },
     }

@@ -1,11 +1,13 @@
 """`make`: any str -> str gymnasium environment behind one contract, with feedback and named instances.
 
-An environment of another author knows nothing of `ReasoningEnv`'s infos. `TextEnv` wraps it: an instance is named by
-the seed of its split and index, its `task_id` is the hash of the first observation, and where a step says nothing in
-`info["feedback"]`, feedback is made from the reward and the terminal observation and marked as made. What the
-environment does say is passed on as it is. As with `ReasoningEnv`, a step that raises on the model's text is scored 0.
+An environment by another author does not know the infos of `ReasoningEnv`, so `TextEnv` adds them. The seed of its
+split and index names an instance. The hash of its first observation is its `task_id`. If a step leaves
+`info["feedback"]` empty, feedback is made from the reward and the terminal observation, and marked as made. As with
+`ReasoningEnv`, a step that raises on the model's text is scored 0.
 
-Wrappers are named by plain data, `wrap={"extract": "boxed", "max_turns": 5}`, which travels in a row's `env_kwargs`.
+Plain data names wrappers, `wrap={"extract": "boxed", "max_turns": 5}`, and travels in a row's `env_kwargs`.
+
+Invariant: what the environment itself says is passed on unchanged.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from .wrappers import WRAP_KEYS, OwnRNG, wrapped
 
 
 def made_feedback(observation: str, reward: float, done: bool) -> str:
-    """Feedback for an environment that gives none: the reward, and at the end what the environment last said."""
+    """Feedback for an environment that gives none: the observation; at the end, the reward and the observation."""
     said = observation.strip()
     if not done:
         return said
@@ -32,8 +34,8 @@ def made_feedback(observation: str, reward: float, done: bool) -> str:
 class TextEnv(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
     """A str -> str environment with the infos that `ReasoningEnv` promises.
 
-    reset(options={"index": i, "split": s}) names an instance of any environment: its seed is `split_seed(s, i)`.
-    A step's info has "feedback_made": True where the feedback is ours, False where it is the environment's own.
+    `reset(options={"index": i, "split": s})` names an instance of any environment: its seed is `split_seed(s, i)`.
+    A step's info has "feedback_made": True if the feedback was made here, False if it is the environment's own.
     """
 
     def __init__(self, env: gym.Env[str, str]):
@@ -49,7 +51,7 @@ class TextEnv(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
             seed = split_seed(names["split"], names["index"])
         observation, info = self.env.reset(seed=seed, options=options)
         if not isinstance(observation, str):
-            raise TypeError(f"{self.unwrapped} reset to a {type(observation).__name__}: its observations must be str")
+            raise TypeError(f"{self.unwrapped} returned a {type(observation).__name__} from reset: it must be a str")
         self._task_id = info.get("task_id") or content_id(observation)
         return observation, {**names, **info, "task_id": self._task_id}
 
@@ -60,7 +62,7 @@ class TextEnv(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
             raise
         except Exception as e:
             misused = isinstance(e, gym.error.Error) or not isinstance(action, str)
-            if misused or isinstance(self.unwrapped, ReasoningEnv):  # the latter judges the model's text by itself
+            if misused or isinstance(self.unwrapped, ReasoningEnv):  # which handles errors on the model's text itself
                 raise
             error, feedback = unchecked(self.unwrapped, e)
             info = {"task_id": self._task_id, "error": error, "feedback": feedback, "feedback_made": True}
@@ -72,25 +74,26 @@ class TextEnv(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
 
 
 def make(env_id: str, *, wrap: Mapping[str, Any] | None = None, **kwargs: Any) -> gym.Env[str, str]:
-    """Builds a str -> str environment by its Gymnasium id; `kwargs` go to its constructor.
+    """Builds a str -> str environment by its Gymnasium id.
 
     env_id: "module:namespace/Name-v0"; Gymnasium imports the module, which registers the id.
-    wrap: wrappers around it, keys as in `wrappers.wrapped`; "own_rng": True gives it random generators of its own, as
-        an environment whose metadata has "global_rng": True gets anyway.
-    Raises gymnasium.error.Error when the id is unknown, TypeError when the environment is not str -> str, ValueError
-    for an unknown key or a bad value in `wrap`.
+    wrap: wrappers around it, keys as in `wrappers.wrapped`; and "own_rng": True gives it random generators of its own.
+        An environment whose metadata has "global_rng": True gets them anyway.
+    kwargs: arguments of its constructor.
+    Raises gymnasium.error.Error if the id is unknown, TypeError if the environment is not str -> str, ValueError for an
+    unknown key or a bad value in `wrap`.
     """
     wrap = dict(wrap or {})
     if unknown := sorted(set(wrap) - set(WRAP_KEYS)):
-        raise ValueError(f"wrap: {', '.join(map(str, unknown))} unknown, use some of {', '.join(WRAP_KEYS)}")
+        raise ValueError(f"wrap: unknown {', '.join(map(str, unknown))}: use some of {', '.join(WRAP_KEYS)}")
     try:
         env = gym.make(env_id, disable_env_checker=True, **kwargs)
     except ModuleNotFoundError as e:
         module = env_id.partition(":")[0]
         missing = getattr(e.__cause__, "name", None)  # gymnasium's own message hides which module it was
         if ":" not in env_id or missing is None or not f"{module}.".startswith(f"{missing}."):
-            raise  # something that the environment itself needs is missing: its own message says it best
-        raise gym.error.Error(f"{env_id!r}: there is no module {module!r} to import; is it on PYTHONPATH?") from e
+            raise  # the environment itself needs something that is missing: its own message says it best
+        raise gym.error.Error(f"{env_id!r}: there is no module {module!r} to import: put it on PYTHONPATH") from e
     except gym.error.UnregisteredEnv as e:
         raise gym.error.Error(
             f"{env_id!r}: {e} An id names the module that registers it: 'module:namespace/Name-v0'."
@@ -100,8 +103,8 @@ def make(env_id: str, *, wrap: Mapping[str, Any] | None = None, **kwargs: Any) -
         if not isinstance(space, spaces.Text):
             env.close()
             raise TypeError(
-                f"{env_id} is not a str -> str environment: its {name} is {space}, it must be a gymnasium.spaces.Text "
-                "(fst_envs.UnicodeText is one that takes any character)"
+                f"{env_id} is not a str -> str environment: its {name} is {space}, but must be a gymnasium.spaces.Text "
+                "(fst_envs.UnicodeText is one that accepts any character)"
             )
     if wrap.get("own_rng", env.unwrapped.metadata.get("global_rng")):
         env = OwnRNG(env)

@@ -8,12 +8,11 @@ from raises too.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from .base import EnvironmentFault
 from .episodes.episode import BlockingEpisode, run
+from .instances import Instance
 
 
 def score(
@@ -36,11 +35,7 @@ def score(
     episode = BlockingEpisode(env_id, env_kwargs)
     try:
         _, info = run(episode.reset(index, split))
-        if task_id is not None and info["task_id"] != task_id:
-            raise EnvironmentFault(
-                f"{env_id} {dict(env_kwargs or {})}: instance {index} of {split!r} is task {info['task_id']}, but the "
-                f"row was made from task {task_id}: another version of the environment, or not a deterministic one"
-            )
+        Instance(env_id, env_kwargs or {}, index, split, task_id).expect(info["task_id"])
         _, reward, terminated, truncated, said = run(episode.step(response_text))
         if not (terminated or truncated):
             raise ValueError(
@@ -66,17 +61,9 @@ def compute_score(
 
     Returns {"score": float, "feedback": str, "acc": float, "faults": float}: acc is the score, faults counts those that
     a retry mended; verl's validation reports means of both.
-    extra_info: needs env_id, env_kwargs (a mapping or its JSON), index, split and task_id, as the rows have them.
+    extra_info: names the instance, see `Instance.of`.
     """
-    extra = dict(extra_info or {})
-    missing = [key for key in ("env_id", "env_kwargs", "index", "split", "task_id") if key not in extra]
-    if missing:
-        raise ValueError(
-            f"a row of {data_source!r} lacks extra_info {missing}: make the rows with fst_envs.instances.rows"
-        )
-    kwargs = extra["env_kwargs"]
-    if isinstance(kwargs, str):
-        kwargs = json.loads(kwargs)
-    result = score(extra["env_id"], kwargs, int(extra["index"]), extra["split"], solution_str, task_id=extra["task_id"])
+    named = Instance.of(extra_info)
+    result = score(named.env_id, named.env_kwargs, named.index, named.split, solution_str, task_id=named.task_id)
     reward, faults = result["score"], float(result["faults"])
     return {"score": reward, "feedback": result["feedback"], "acc": reward, "faults": faults}

@@ -1,8 +1,10 @@
-"""A text space over all of Unicode that costs nothing to build.
+"""A text space over all of Unicode that is cheap to build.
 
-`gymnasium.spaces.Text` lists its allowed characters: prompts and model outputs hold any character, and a Text with all
-of Unicode takes a second to build and tens of megabytes to pickle. `UnicodeText` accepts any `str` up to a length and
-samples printable ASCII only. Invariant: every sample is contained in the space.
+Prompts and model outputs hold any character. `gymnasium.spaces.Text` lists the characters it allows; with all of
+Unicode it takes a second to build and tens of megabytes to pickle. `UnicodeText` accepts any `str` up to a length and
+samples printable ASCII only.
+
+Invariant: the space contains every sample of it.
 """
 
 from __future__ import annotations
@@ -12,8 +14,8 @@ from typing import Any
 
 from gymnasium import spaces
 
-MAX_LENGTH = 1 << 20  # ours: far above any prompt or response, in code points
-_SAMPLE_LENGTH = 32  # ours: samples only serve checks, so they are kept short
+MAX_LENGTH = 1 << 20  # ours, code points: far above any prompt or response
+_SAMPLE_LENGTH = 32  # ours: samples only serve checks, so they are short
 
 
 class UnicodeText(spaces.Text):

@@ -173,8 +173,4 @@ def _training(name: str, schedule: Sequence[Stage], held_out: set[str]) -> list[
         ) from None
 
 
-def _endless(found: Sequence[Row]) -> Any:
-    return itertools.cycle(found)
-
-
 __all__ = ["TASK_KEYS", "Stage", "load", "problems", "stages", "task_names"]

@@ -10,10 +10,7 @@ Invariant: what a wrapper changes in an info, it changes in a copy.
 from __future__ import annotations
 
 import random
-import re
-import string
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -22,49 +19,10 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.utils import RecordConstructorArgs
 
+from .answers import EXTRACTORS
 from .base import EnvironmentFault, split_seed
 
 Turn = tuple[str, float, bool, bool, dict[str, Any]]
-
-# --- which part of a text is the answer
-
-
-def last_tag(text: str) -> str | None:
-    """What stands in the last `<answer>...</answer>`, stripped; None where there is none."""
-    end = text.rfind("</answer>")
-    start = text.rfind("<answer>", 0, max(end, 0))
-    return None if start < 0 else text[start + len("<answer>") : end].strip()
-
-
-_BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
-
-
-def last_boxed(text: str) -> str | None:
-    r"""What stands in the last (innermost) `\boxed{...}` whose braces balance, stripped; `\{` and `\}` do not count."""
-    opened: list[tuple[int, bool]] = []
-    found: tuple[int, str] | None = None
-    for match in _BRACES.finditer(text):
-        token = match.group()
-        if token[-1] == "{" and token != r"\{":
-            opened.append((match.end(), token != "{"))
-        elif token == "}" and opened:
-            start, boxed = opened.pop()
-            if boxed and (found is None or start > found[0]):
-                found = start, text[start : match.start()].strip()
-    return None if found is None else found[1]
-
-
-def last_line(text: str) -> str | None:
-    """The last line that is not blank, stripped; None where all are."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)
-
-
-EXTRACTORS: Mapping[str, tuple[Callable[[str], str | None], str]] = {
-    "tag": (last_tag, "between <answer> and </answer>"),
-    "boxed": (last_boxed, r"in \boxed{...}"),
-    "line": (last_line, "on the last line"),
-}
-"""kind -> (what finds the answer, where it must stand in words)."""
 
 
 class ExtractAnswer(gym.ActionWrapper[str, str, str], RecordConstructorArgs):
@@ -142,36 +100,22 @@ class MaxTurns(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
 
 
 class WallClock(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
-    """Limits in seconds of wall-clock time; None: no limit.
+    """Raises EnvironmentFault for a step that takes longer than `step_s` seconds of wall-clock time.
 
-    step_s: a step that takes longer raises EnvironmentFault; it is left behind in its thread, since a thread can't be
-        killed (`Episode(isolate=True)` kills). The environment can't be used further.
-    episode_s: a text that comes later than this after `reset` is not played: the episode is truncated with reward 0,
-        `info["stop"]` "time". The clock runs while the model writes, so results depend on the machine.
+    The step is left behind in its thread, since a thread can't be killed (`Episode(isolate=True)` kills its process).
+    The environment can't be used after that.
+
+    step_s: above 0.
     """
 
-    def __init__(self, env: gym.Env[str, str], step_s: float | None = None, episode_s: float | None = None):
-        for key, limit in (("step_s", step_s), ("episode_s", episode_s)):
-            if limit is not None and not limit > 0:
-                raise ValueError(f"{key}={limit!r}: a time limit is above 0 seconds")
-        RecordConstructorArgs.__init__(self, step_s=step_s, episode_s=episode_s)
+    def __init__(self, env: gym.Env[str, str], step_s: float):
+        if not step_s > 0:
+            raise ValueError(f"step_s={step_s!r}: use a number of seconds above 0")
+        RecordConstructorArgs.__init__(self, step_s=step_s)
         gym.Wrapper.__init__(self, env)
-        self.step_s, self.episode_s = step_s, episode_s
-        self._began = 0.0
-        self._task_id = ""
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-        observation, info = self.env.reset(seed=seed, options=options)
-        self._began, self._task_id = time.monotonic(), info.get("task_id", "")
-        return observation, info
+        self.step_s = step_s
 
     def step(self, action: str) -> Turn:
-        if self.episode_s is not None and time.monotonic() - self._began > self.episode_s:
-            feedback = f"The time of {self.episode_s:g} s for this episode was up before the answer came."
-            info = {"task_id": self._task_id, "error": None, "feedback": feedback, "feedback_made": True}
-            return "", 0.0, False, True, {**info, "stop": "time"}
-        if self.step_s is None:
-            return self.env.step(action)  # type: ignore[return-value]
         return _within(self.step_s, lambda: self.env.step(action))
 
 
@@ -193,41 +137,6 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
     if not good:
         raise value
     return value
-
-
-_FIELDS = ("feedback", "reward", "observation", "answer", "turn")
-
-
-class FeedbackTemplate(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
-    """Rewrites feedback, e.g. "Turn {turn}: {feedback} (reward {reward:g})".
-
-    template: a format string over feedback, reward, observation, answer (the text as it reached this wrapper) and turn
-        (from 1). Only the template is formatted: braces in texts stay as they are.
-    """
-
-    def __init__(self, env: gym.Env[str, str], template: str):
-        try:
-            names = {name for _, name, _, _ in string.Formatter().parse(template) if name is not None}
-            if not names <= set(_FIELDS):
-                raise ValueError(f"its fields must be among {', '.join(_FIELDS)}")
-            template.format(**dict.fromkeys(_FIELDS, 0))
-        except (ValueError, LookupError, TypeError) as e:
-            raise ValueError(f"feedback template {template!r}: {e}") from e
-        RecordConstructorArgs.__init__(self, template=template)
-        gym.Wrapper.__init__(self, env)
-        self.template = template
-        self._turn = 0
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-        self._turn = 0
-        return self.env.reset(seed=seed, options=options)
-
-    def step(self, action: str) -> Turn:
-        observation, reward, terminated, truncated, info = self.env.step(action)
-        self._turn += 1
-        values = (info.get("feedback", ""), reward, observation, action, self._turn)
-        feedback = self.template.format(**dict(zip(_FIELDS, values, strict=True)))
-        return observation, float(reward), terminated, truncated, {**info, "feedback": feedback}
 
 
 # --- the global generators
@@ -286,11 +195,9 @@ class OwnRNG(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
 
 _WRAP: Mapping[str, tuple[Callable[..., Any], str]] = {  # innermost first
     "step_s": (WallClock, "step_s"),
-    "episode_s": (WallClock, "episode_s"),
     "max_turns": (MaxTurns, "turns"),
     "extract": (ExtractAnswer, "kind"),
     "binary": (BinaryReward, "threshold"),
-    "feedback": (FeedbackTemplate, "template"),
 }
 WRAP_KEYS = ("own_rng", *_WRAP)
 
@@ -298,9 +205,13 @@ WRAP_KEYS = ("own_rng", *_WRAP)
 def wrapped(env: gym.Env[str, str], wrap: Mapping[str, Any]) -> gym.Env[str, str]:
     """Applies the wrappers that `wrap` names, innermost first in this order; a value of None or False leaves one out.
 
-    step_s, episode_s: `WallClock`. max_turns: `MaxTurns`. extract: `ExtractAnswer`. binary: `BinaryReward`, its
-    threshold or True for 1.0. feedback: `FeedbackTemplate`. (own_rng is for `make`, which applies it nearer the core.)
-    Raises ValueError for other keys and for values that a wrapper refuses.
+    wrap: any of
+        step_s: `WallClock`.
+        max_turns: `MaxTurns`.
+        extract: `ExtractAnswer`.
+        binary: `BinaryReward`; its threshold, or True for 1.0.
+        `make` itself applies own_rng, below all of these.
+    Raises ValueError for a value that a wrapper refuses.
     """
     for key, (wrapper, argument) in _WRAP.items():
         value = wrap.get(key)

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from figures import DONE, reward, write_results
+from fst_envs.house import policy
 from fst_verl.experiments import demo, runner
 from fst_verl.experiments.runner import VerlRun
 from plan import CLAIMS, GRAPH, QUICK, QUICK_RATE, RATES, TASKS, Job, Lengths, Plan, with_prompt
@@ -164,13 +165,7 @@ def main(given: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models are folders
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     given_model = args.model and args.model.absolute()
-    models = Models(given_model or out / "tiny_policy", given_model or out / "tiny_policy_graphs")
-    if args.model is None:
-        from tiny_policy import main as build_policy
-
-        build_policy(models.rules)
-        if "zero_start" in claims:
-            build_policy(models.graphs, reads="graphs")
+    models = Models(given_model or policy.path("rules"), given_model or policy.path("graphs"))
     try:
         failed = run(plan, models, out, args.jobs)
     except RuntimeError as error:

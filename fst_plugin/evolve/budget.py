@@ -1,6 +1,6 @@
 """How a fast phase divides its rollouts. Plain arithmetic, so that a budget can be judged before it is spent.
 
-A new candidate costs its test (m problems) and, where it passes, the other anchors (a - m). At most half of a round's
+A new candidate costs its test (m problems) and, if it passes, the other anchors (a - m). At most half of a round's
 children pass, so one scored candidate costs a + m. Carried prompts that the slow phase has scored cost nothing; others
 cost a each. The best new prompt and the best old one meet once more on e problems held out, which costs 2e.
 """
@@ -8,6 +8,8 @@ cost a each. The best new prompt and the best old one meet once more on e proble
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from ..config import FastPhaseConfig
 
 MIN_ANCHORS = 16
 """Anchors below which the number of new candidates is cut rather than the anchors (ours)."""
@@ -17,8 +19,13 @@ EVIDENCE_SHARE = 0.15
 
 @dataclass(frozen=True)
 class BudgetSplit:
-    """anchors: a, problems that prompts are scored on. evidence: e, problems held out, 0 where none can be. test: m,
-    problems that a child is tested on. proposals: children at a time."""
+    """What a phase does with its rollouts.
+
+    anchors: a, problems that prompts are scored on.
+    evidence: e, problems held out, 0 if none can be.
+    test: m, problems that a child is tested on.
+    proposals: children per round.
+    """
 
     anchors: int
     evidence: int
@@ -33,32 +40,30 @@ class BudgetSplit:
 
 def split_budget(
     budget: int,
+    fast: FastPhaseConfig,
+    width: int,
     *,
     fresh_carried: int,
     anchor_pool: int,
     held_out_pool: int,
     shared: bool,
-    rounds: int,
-    proposals: int | None,
-    new_candidates: int,
-    width: int,
-    min_test: int,
 ) -> BudgetSplit | None:
-    """Divides `budget` rollouts; None where it cannot score the old prompts and one child.
+    """Divides `budget` rollouts; None if it cannot score the old prompts and one child.
 
-    fresh_carried: old prompts that must be scored anew. anchor_pool, held_out_pool: problems there are for either;
-    shared: both are the same problems. rounds: in how many the new candidates are made, twice as
-    many children as shall be scored; fewer, wider rounds fill a large engine better and learn less from each other.
-    proposals: children at a time, where not as `rounds` has it. width: rollouts that the engine runs at a time; a
-    round's test is as wide where the budget bears it.
+    fast: how many new candidates there shall be, in how many rounds, and what a test has at least. Two children are
+        proposed for each that is scored; fewer, wider rounds fill a large engine better and learn less from each other.
+    width: rollouts that the engine runs at a time; a round's tests are as wide if the budget bears it.
+    fresh_carried: old prompts that must be scored anew.
+    anchor_pool, held_out_pool: how many problems there are for either.
+    shared: both are the same problems.
     """
     held = min(int(budget * EVIDENCE_SHARE) // 2, held_out_pool // 3 if shared else held_out_pool)
     held = held if held >= 3 else 0
     pool = anchor_pool - held if shared else anchor_pool
     search = budget - 2 * held
-    for new in range(new_candidates, 0, -1):
-        children = proposals or -(-2 * new // rounds)
-        wide = max(min_test, min(width, search // (2 * rounds)) // children)
+    for new in range(fast.new_candidates, 0, -1):
+        children = fast.proposals or -(-2 * new // fast.rounds)
+        wide = max(fast.minibatch, min(width, search // (2 * fast.rounds)) // children)
         size = (search - new * wide) // (fresh_carried + new)
         if size >= min(MIN_ANCHORS, pool):
             break

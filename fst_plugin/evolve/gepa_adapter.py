@@ -12,7 +12,7 @@ anchors. Its doors are used as follows.
 - Of a round's children at most half pass: those that beat their parents by most. A round is only as wide as the budget
   bears, so the budget is a hard cap.
 - Where the parent scores the same on every anchor, as it does while all rewards are 0, no test can tell a step in the
-  right direction from none. There, where no child is better, those that are no worse pass: scored on all anchors, some
+  right direction from none. There, if no child is better, those that are no worse pass: scored on all anchors, some
   may turn out better, and what they still get wrong is the next thing to learn.
 - Choice of parents and minibatches is a function of (seed, round, slot) and of the scores, so a phase can be repeated.
 - Failed rollouts are left out of every comparison and never shown to a reflection.
@@ -43,7 +43,7 @@ MAX_BARREN_ROUNDS = 5
 
 @dataclass(frozen=True)
 class TestExample:
-    """A training example of GEPA's: a problem that a child is tested on beside its parent."""
+    """A training example of GEPA's: a problem that a child is tested on next to its parent."""
 
     problem: Problem
 
@@ -68,10 +68,12 @@ Reflected = tuple[ReflectionProposal, "GEPAAdapter"]
 class GEPAAdapter:
     """GEPA's adapter, reflection, acceptance criterion and stop condition over one scoreboard and one proposer.
 
-    carried: the old population. learning: problems to learn from: the anchors and others with known rollouts. reserve:
-    rollouts to leave for what comes after. records: most rollouts shown to a reflection. patience: rounds without a new
-    best anchor score that end the phase, None: no such end. on_round: called before every round but the first, and
-    after the last.
+    carried: the old population.
+    learning: problems to learn from: the anchors and others with known rollouts.
+    reserve: rollouts to leave for what comes after.
+    records: most rollouts shown to a reflection.
+    patience: rounds without a new best anchor score that end the phase, None: no such end.
+    on_round: called before every round but the first, and after the last.
     """
 
     propose_new_texts = None  # GEPA: proposals come from the reflection strategy
@@ -141,13 +143,15 @@ class GEPAAdapter:
         known = self.scoreboard.rollouts(text)
         rollouts = [known.get(example.problem.id, _MISSING) for example in batch]
         valid = [r.score for r in rollouts if r.error is None]
-        mean = sum(valid) / len(valid) if valid else 0.0  # GEPA wants a number for every cell; this one moves no mean
+        mean = (
+            sum(valid) / len(valid) if valid else 0.0
+        )  # GEPA wants a number for every cell; the mean is a neutral stand-in
         scores = [mean if r.error is not None else r.score for r in rollouts]
         return EvaluationBatch(rollouts, scores, list(batch), num_metric_calls=0)
 
     def _judge(self, tests: Mapping[str, Sequence[Problem]]) -> None:
-        """Who of a round's children passes: those better than their parents, by most first; where none is, those that
-        no test can tell from them (`_flat`). At most half of them."""
+        """Which of a round's children pass: those better than their parents, by most first; if there are none, those
+        that no test can tell from them (`_flat`). At most half of them."""
         parents = {prompt.digest: prompt.text for prompt in self.scoreboard.scored()}
         equal = []
         for text, problems in tests.items():
@@ -178,7 +182,7 @@ class GEPAAdapter:
         return self.reflect_many([(candidate, dataset, components)])[0]
 
     def reflect_many(self, jobs: list[tuple[dict[str, str], Any, list[str]]]) -> list[Reflected]:
-        """Texts for all jobs of a round; an empty proposal where a job comes to nothing, which costs no rollout."""
+        """Texts for all jobs of a round; an empty proposal if a job comes to nothing, which costs no rollout."""
         seen = [[record["seen"] for record in dataset[COMPONENT]] for _, dataset, _ in jobs]
         if all(isinstance(s[0], Carried) for s in seen):
             return [(ReflectionProposal({COMPONENT: s[0].text}), self) for s in seen]
@@ -229,7 +233,7 @@ class GEPAAdapter:
         return self.ended() is not None
 
     def ended(self) -> str | None:
-        """Why no further round begins; None where one does."""
+        """Why no further round begins; None if one does."""
         best = self.scoreboard.best()
         if best > self._best:
             self._best, self._best_round = best, self.round
@@ -268,7 +272,7 @@ class ParentSampling:
         self._warm = len(adapter.carried) < 2
 
     def affordable(self) -> int:
-        """How many children the rest of the budget bears, where as many pass as may."""
+        """How many children the rest of the budget bears, if as many pass as may."""
         more = len(self._adapter.scoreboard.anchors) - self._test_size
         for children in range(self._proposals, 0, -1):
             if (

@@ -6,13 +6,13 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from ..rollouts import Problem
+from ..rollouts import Problem, content_text
 
 LONG_ANSWER = 8
-"""Characters from which an answer is telling by itself; a shorter one ("42"), or one that several problems share
-("False"), must stand beside its question (ours)."""
+"""Characters from which an answer is identifying on its own; a shorter one ("42"), or one that several problems share
+("False"), must stand next to its question (ours)."""
 QUOTE = 20
-"""Characters of a problem's text that count as quoting it, where no other problem has them too (ours)."""
+"""Characters of a problem's text that count as quoting it, if no other problem has them too (ours)."""
 NEAR = 120
 """Characters around an answer in which a quote belongs to it (ours)."""
 
@@ -20,7 +20,7 @@ _TAGS = re.compile(r"</?answer>")
 
 
 def leaked(text: str, problems: Sequence[Problem]) -> str | None:
-    """Id of the first private problem whose answer `text` carries; None where it carries none.
+    """Id of the first private problem whose answer `text` carries; None if it carries none.
 
     Compared without case and with white space folded; an answer must stand between word boundaries.
     """
@@ -49,7 +49,7 @@ def _quoted_near(folded: str, places: Sequence[int], problem: Problem, problems:
 
 
 def _asked(problem: Problem) -> str:
-    return _fold(" ".join(str(m.get("content", "")) for m in problem.messages if m.get("role") != "system"))
+    return _fold(" ".join(content_text(m.get("content")) for m in problem.messages if m.get("role") != "system"))
 
 
 def _fold(text: str) -> str:

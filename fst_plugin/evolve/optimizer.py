@@ -1,7 +1,7 @@
 """The shipped prompt optimizer: GEPA, warm-started with the whole population, within a hard budget of rollouts.
 
 One phase: the carried prompts' scores come from the slow phase, or are made in one batch; then, round after round, a
-reflection proposes children from what their parents got wrong, each child is tested beside its parent, and the better
+reflection proposes children from what their parents got wrong, each child is tested next to its parent, and the better
 half is scored on all anchors. The K prompts to carry on are chosen among old and new by the same scores. At the end the
 best new prompt meets the best old one on problems that no reflection saw; it takes the lead only if it wins there.
 
@@ -13,19 +13,22 @@ the reflection.
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..config import DEFAULTS, FSTConfig
 from ..optimizer import Candidate, Evidence, Evolution
+from ..policy import Policy
 from ..prompts import Population, Prompt
 from ..reflection.base import Reflection
 from ..rollouts import Evaluate, Problem, Rollout, Trace
 from .budget import MIN_ANCHORS, BudgetSplit, split_budget
 from .progress import Status
-from .proposer import MAX_TOKENS, Proposer, estimate_tokens
+from .proposer import Proposer
 from .scoreboard import RolloutsFailed, Scoreboard
 from .selection import select
 
@@ -36,66 +39,27 @@ MIN_DIFFERENCES = 3
 class GEPAOptimizer:
     """A `PromptOptimizer` on gepa 0.1.4.
 
-    reflection: proposes prompts. k: K, prompts to carry on (paper: 4 or 8). budget: most rollouts of a phase (paper:
-    960, five passes over 192 anchors). new_candidates: the anchors are cut to a seeded part so that so many new prompts
-    can be scored on all of them (12, ours): five passes over all of them with K = 4 carried prompts would leave room
-    for one. rounds: in how many they are made (3, ours). proposals: children at a time, where not as `rounds` has it.
-    minibatch: least problems that a child is tested on (3, ours; GEPA's own default). width: rollouts that the engine
-    runs at a time; tests are made as wide where the budget bears it (256, ours). records: most rollouts shown to one
-    reflection (12, ours). confidence: how many standard errors the best new prompt must be ahead on problems that no
-    reflection saw, to lead (1.0, ours). patience: rounds without a new best anchor score that end a phase (None: none
-    does, ours). perfect_score: a rollout that reaches it has nothing to teach (1.0, ours). max_tokens, count_tokens:
-    cap of a prompt, in the policy's tokens (1024 and a token per four bytes, ours). special_tokens: of the policy's
-    tokenizer; no new prompt holds one. max_reflection_failures: rounds in a row without an answer that end a phase (3,
-    ours). log: where lines for people go. status: told where the phase stands, after every round.
+    reflection: proposes prompts.
+    config: K is `population`; `fast` says how much a phase spends, and on what; see `FSTConfig` for every key.
+    policy: whose prompts are evolved: their cap in its tokens, its control tokens, the width of its engine.
+    log: where lines for people go.
+    status: receives where the phase stands, after every round.
     """
 
     def __init__(
         self,
         reflection: Reflection,
+        config: FSTConfig = DEFAULTS,
+        policy: Policy = Policy(),  # noqa: B008  frozen
         *,
-        k: int,
-        budget: int,
-        new_candidates: int = 12,
-        rounds: int = 3,
-        proposals: int | None = None,
-        minibatch: int = 3,
-        width: int = 256,
-        records: int = 12,
-        confidence: float = 1.0,
-        patience: int | None = None,
-        perfect_score: float = 1.0,
-        max_tokens: int = MAX_TOKENS,
-        count_tokens: Callable[[str], int] | None = None,
-        special_tokens: Sequence[str] = (),
-        max_reflection_failures: int = 3,
-        log: Callable[[str], None] | None = None,
-        status: Callable[[Status], None] | None = None,
+        log: Callable[[str], None] = lambda line: None,
+        status: Callable[[Status], None] = lambda status: None,
     ):
-        counts = {"k": k, "minibatch": minibatch, "proposals": proposals, "rounds": rounds, "records": records}
-        counts |= {"new_candidates": new_candidates, "max_reflection_failures": max_reflection_failures}
-        counts |= {"width": width, "max_tokens": max_tokens, "patience": patience}
-        for name, value in counts.items():
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}: must be at least 1")
         self.reflection = reflection
-        self.k = k
-        self.budget = budget
-        self.minibatch = minibatch
-        self.proposals = proposals
-        self.width = width
-        self.records = records
-        self.new_candidates = new_candidates
-        self.rounds = rounds
-        self.confidence = confidence
-        self.patience = patience
-        self.perfect_score = perfect_score
-        self.max_tokens = max_tokens
-        self.count_tokens = count_tokens or estimate_tokens
-        self.special_tokens = tuple(special_tokens)
-        self.max_reflection_failures = max_reflection_failures
-        self.log = log or (lambda line: None)
-        self.status = status or (lambda status: None)
+        self.config = config
+        self.policy = policy
+        self.log = log
+        self.status = status
 
     def evolve(
         self,
@@ -107,9 +71,9 @@ class GEPAOptimizer:
         seed: int,
         traces: Sequence[Trace] = (),
     ) -> Evolution:
-        """See `PromptOptimizer.evolve`. `problems` that repeat count once. Where enough traces (16, or as many as
+        """See `PromptOptimizer.evolve`. `problems` that repeat count once. If enough traces (16, or as many as
         `problems`; ours) know every carried prompt, their problems are the anchors, and `problems` are only held out;
-        else `problems` are both. Raises RolloutsFailed where the rollout engine does not deliver, ValueError without
+        else `problems` are both. Raises RolloutsFailed if the rollout engine does not deliver, ValueError without
         problems."""
         phase = _Phase(self, population, problems, evaluate, cycle, seed, traces)
         return phase.run()
@@ -139,19 +103,18 @@ class _Phase:
         pool = [t.problem for t in whole.values()] if free else list(distinct.values())
         traced = {t.problem.id for t in traces} if free else set()
         unseen = [p for p in distinct.values() if p.id not in traced]
-        shared = not free or 3 * len(unseen) < len(distinct)  # where the data repeats itself, a part of it is held out
+        shared = not free or 3 * len(unseen) < len(distinct)  # if the data repeats itself, a part of it is held out
         held_out = pool if shared else unseen
+        fast = settings.config.fast
+        self.budget = fast.budget or math.ceil(fast.passes * len(distinct))
         self.plan = split_budget(
-            settings.budget,
+            self.budget,
+            fast,
+            fast.width or settings.policy.width,
             fresh_carried=self.fresh_carried,
             anchor_pool=len(pool),
             held_out_pool=len(held_out),
             shared=shared,
-            proposals=settings.proposals,
-            new_candidates=settings.new_candidates,
-            width=settings.width,
-            min_test=settings.minibatch,
-            rounds=settings.rounds,
         )
         chosen = self.plan or BudgetSplit(0, 0, 0, 0)
         anchors = _sample(pool, chosen.anchors, f"anchors-{seed}")
@@ -166,16 +129,14 @@ class _Phase:
             for digest in carried.keys() & trace.rollouts.keys():
                 if trace.problem.id not in never:  # what is held out is rolled out anew, for both sides alike
                     known.setdefault(carried[digest], {})[trace.problem.id] = trace.rollouts[digest]
-        self.scoreboard = Scoreboard(evaluate, anchors, settings.budget, known)
+        self.scoreboard = Scoreboard(evaluate, anchors, self.budget, known)
         others = [t.problem for t in traces if t.problem.id not in anchor_ids | never] if free else []
         self.learning = [*anchors, *others]
         self.proposer = Proposer(
             settings.reflection,
+            settings.policy,
             cycle,
             seed,
-            settings.max_tokens,
-            settings.count_tokens,
-            settings.special_tokens,
             private=[*self.learning, *self.held_out],
         )
         self.candidates: dict[str, Candidate] = {}
@@ -186,13 +147,13 @@ class _Phase:
         if self.plan is None:
             least = self.fresh_carried + 1
             self.warnings.append(
-                f"a budget of {self.settings.budget} rollouts is too small: {len(self.population)} prompts need {least}"
+                f"a budget of {self.budget} rollouts is too small: {len(self.population)} prompts need {least}"
             )
             return self._outcome(self.population.prompts)
         free = "known from the slow phase" if not self.fresh_carried else "scored anew"
         self.settings.log(
             f"fast phase {self.cycle}: {len(self.population)} prompts {free}, {len(self.scoreboard.anchors)} anchors,"
-            f" {self.plan.evidence} or more held out, at most {self.settings.budget} rollouts;"
+            f" {self.plan.evidence} or more held out, at most {self.budget} rollouts;"
             f" reflection: {self.settings.reflection.describe()}"
         )
         try:
@@ -224,10 +185,10 @@ class _Phase:
             self.population.prompts,
             learning=self.learning,
             reserve=2 * plan.evidence,
-            records=self.settings.records,
-            perfect_score=self.settings.perfect_score,
-            max_failed_rounds=self.settings.max_reflection_failures,
-            patience=self.settings.patience,
+            records=self.settings.config.fast.records,
+            perfect_score=self.settings.config.fast.perfect_score,
+            max_failed_rounds=self.settings.config.reflection.max_failures,
+            patience=self.settings.config.fast.patience,
             on_round=lambda: self._tell("searching"),
         )
         self.candidates = adapter.candidates
@@ -257,12 +218,12 @@ class _Phase:
         old = {prompt.text for prompt in self.population.prompts}
         anchors = len(self.scoreboard.anchors)
         fit = [p for p in self.scoreboard.scored() if p.text in old or 2 * len(p.scores) >= anchors]
-        picked = select(fit, self.settings.k)
+        picked = select(fit, self.settings.config.population)
         incumbent = select([p for p in fit if p.text in old], 1)[0]
         ahead = [p for p in picked if p.text not in old and _beats(p, incumbent)]
         lead = ahead[0] if ahead and self._compare(ahead[0], incumbent) else incumbent
         rest = [p for p in picked if p.text != lead.text]
-        chosen = (lead, *rest[: self.settings.k - 1])
+        chosen = (lead, *rest[: self.settings.config.population - 1])
         for prompt in chosen:
             if prompt.text in self.candidates:
                 verdict = "leads" if prompt is lead else "carried"
@@ -284,7 +245,7 @@ class _Phase:
         margin = statistics.fmean(differences) if differences else 0.0
         error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else float("inf")
         differ = sum(d != 0 for d in differences)
-        adopted = differ >= MIN_DIFFERENCES and margin > self.settings.confidence * error + 1e-9
+        adopted = differ >= MIN_DIFFERENCES and margin > self.settings.config.fast.confidence * error + 1e-9
         self.evidence = Evidence(challenger.digest, incumbent.digest, len(pairs), margin, error, adopted)
         self.settings.log(
             f"fast phase {self.cycle}: {challenger.digest} against {incumbent.digest} on {len(pairs)} problems held"
@@ -299,7 +260,7 @@ class _Phase:
                 cycle=self.cycle,
                 stage=stage,
                 spent=self.scoreboard.spent,
-                budget=self.settings.budget,
+                budget=self.budget,
                 candidates=len(self.candidates),
                 accepted=len(self.candidates) - count["rejected"] - count["outranked"],
                 best=self.scoreboard.best(),
@@ -320,7 +281,7 @@ class _Phase:
         if count["failures"]:
             why = f"; the last error: {self.proposer.last_error}" if self.proposer.last_error else ""
             warnings.append(f"{count['failures']} of {count['calls']} reflections failed{why}")
-        if self.proposer.failed_rounds >= self.settings.max_reflection_failures:
+        if self.proposer.failed_rounds >= self.settings.config.reflection.max_failures:
             warnings.append(
                 f"the phase ended early: {self.proposer.failed_rounds} rounds of reflection in a row failed"
             )
@@ -352,6 +313,8 @@ class _Phase:
             "population_size": len(prompts),
             "lead_changed": prompts[0].text != old.best.text,
         }
+        if scoreboard.tokens is not None:
+            metrics["tokens"] = scoreboard.tokens
         if self.evidence is not None:
             metrics |= {"evidence_margin": self.evidence.margin, "evidence_problems": self.evidence.problems}
             metrics |= {"evidence_error": self.evidence.error} if self.evidence.problems > 1 else {}
@@ -366,7 +329,7 @@ class _Phase:
 
 
 def _sample(problems: Sequence[Problem], size: int, seed: str) -> list[Problem]:
-    """A seeded part of the problems, in their order; all of them where there are no more."""
+    """A seeded part of the problems, in their order; all of them if there are no more."""
     if size >= len(problems):
         return list(problems)
     return [problems[i] for i in sorted(random.Random(seed).sample(range(len(problems)), size))]

@@ -8,11 +8,11 @@ never breaks a phase: its exceptions are failures; only a journal that does not 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..policy import Policy
 from ..prompts import Prompt
 from ..record.journal import JournalMismatch
 from ..reflection.base import Reflection, ReflectionRequest
@@ -22,33 +22,27 @@ from .leaks import leaked
 
 Records = tuple[tuple[Problem, Rollout], ...]
 
-MAX_TOKENS = 1024
-"""Cap of a prompt where the caller sets none, in the policy's tokens (ours)."""
-
-_READ_LIMIT = 8  # an answer longer than so many times the cap in characters is not even looked at
-
-
-def estimate_tokens(text: str) -> int:
-    """Length in tokens where no tokenizer is at hand: a token per four bytes of UTF-8."""
-    return math.ceil(len(text.encode("utf-8", "surrogatepass")) / 4)
+_READ_LIMIT = 8  # an answer longer than this many times the cap in characters is not even looked at
 
 
 @dataclass
 class Proposer:
     """Asks `reflection` for prompts and vets what it says.
 
-    cycle: goes into the prompts. seed: of the phase. max_tokens, count_tokens: cap of a prompt in the policy's tokens.
-    special_tokens: of the policy's tokenizer. private: problems whose answers no prompt may carry. refused: prompts
-    that did. count: calls, failures, skipped, long, leaks. failed_rounds: rounds in a row that failed throughout.
-    last_error: of the reflection, fit to be shown.
+    cycle: goes into the prompts.
+    policy: whose prompts are made: their cap in its tokens, its control tokens.
+    seed: of the phase.
+    private: problems whose answers no prompt may carry.
+    refused: prompts that did.
+    count: calls, failures, skipped, long, leaks.
+    failed_rounds: rounds in a row that failed throughout.
+    last_error: of the reflection, redacted, safe to log.
     """
 
     reflection: Reflection
+    policy: Policy
     cycle: int
     seed: int
-    max_tokens: int = MAX_TOKENS
-    count_tokens: Callable[[str], int] = estimate_tokens
-    special_tokens: Sequence[str] = ()
     private: Sequence[Problem] = ()
     refused: list[Prompt] = field(default_factory=list)
     count: Counter[str] = field(default_factory=Counter)
@@ -57,11 +51,11 @@ class Proposer:
     _seen: set[str] = field(default_factory=set)
 
     def know(self, text: str) -> None:
-        """This text is no news."""
+        """Marks a text as already seen."""
         self._seen.add(text)
 
     def propose(self, round_number: int, parents: Sequence[tuple[Prompt, Records]]) -> list[Prompt | None]:
-        """One new prompt per parent, in order; None where nothing usable came. All go out as one batch; what is too
+        """One new prompt per parent, in order; None if nothing usable came. All go out as one batch; what is too
         long gets one more, to be shortened."""
         seed = _derive(self.seed, round_number)
         requests = [
@@ -114,15 +108,15 @@ class Proposer:
         if not isinstance(answer, str):
             self.count["skipped"] += 1
             return None
-        if len(answer) > _READ_LIMIT * 4 * self.max_tokens:
+        if len(answer) > _READ_LIMIT * 4 * self.policy.max_tokens:
             self.count["long"] += 1
             return None
         try:
-            text = clean(answer, self.special_tokens)
+            text = clean(answer, self.policy.special_tokens)
         except ValueError:
             self.count["skipped"] += 1
             return None
-        if self.count_tokens(text) > self.max_tokens:
+        if self.policy.count_tokens(text) > self.policy.max_tokens:
             long[index] = text
             return None
         return text
@@ -131,7 +125,7 @@ class Proposer:
         """One attempt to bring texts under the cap: the reflection is asked to improve them within fewer characters."""
         again = []
         for index, text in long.items():
-            fits = int(0.95 * len(text) * self.max_tokens / self.count_tokens(text))
+            fits = int(0.95 * len(text) * self.policy.max_tokens / self.policy.count_tokens(text))
             old = requests[index]
             parent = Prompt(text, (old.parent.digest,), "reflection", self.cycle)
             again.append(ReflectionRequest(parent, old.records, old.slot, old.seed, max(1, fits)))
@@ -145,8 +139,8 @@ class Proposer:
     def _max_chars(self, parent: str, records: Records) -> int:
         """The cap in characters, from how many characters a token of such texts has."""
         sample = "\n".join([parent, *(rollout.feedback for _, rollout in records)])[:20_000]
-        tokens = self.count_tokens(sample)
-        return max(1, int(self.max_tokens * (len(sample) / tokens if sample.strip() and tokens else 4.0)))
+        tokens = self.policy.count_tokens(sample)
+        return max(1, int(self.policy.max_tokens * (len(sample) / tokens if sample.strip() and tokens else 4.0)))
 
 
 def _derive(seed: int, number: int) -> int:
@@ -154,4 +148,4 @@ def _derive(seed: int, number: int) -> int:
     return int.from_bytes(digest, "big")
 
 
-__all__ = ["MAX_TOKENS", "Proposer", "estimate_tokens"]
+__all__ = ["Proposer"]

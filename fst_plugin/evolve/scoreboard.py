@@ -1,8 +1,8 @@
 """The accounts of one fast phase: which rollouts were paid for, and what is known from them.
 
 Invariants: `spent` never exceeds `budget`, by construction (a batch that would is refused before it runs). A rollout
-that failed (`error`, or a score that is no finite number) is paid but never a score. A prompt meets a problem once in a
-phase: what is known of it, from an earlier test or from the slow phase, is not paid for again.
+that failed (`error`, or a score that is not a finite number) is paid but never a score. A prompt meets a problem once
+in a phase: what is known of it, from an earlier test or from the slow phase, is not paid for again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ class RolloutsFailed(RuntimeError):
 class Scoreboard:
     """Runs rollouts within a budget.
 
-    evaluate: runs a batch of cells. anchors: the problems that prompts are scored on, distinct. budget: most rollouts.
+    evaluate: runs a batch of cells.
+    anchors: the problems that prompts are scored on, distinct.
+    budget: most rollouts.
     free: prompt text -> problem id -> rollout, what is known without paying.
     """
 
@@ -41,6 +43,7 @@ class Scoreboard:
         self.budget = budget
         self.spent = 0
         self.failed = 0
+        self.tokens: int | None = 0
         self._known: dict[str, dict[str, Rollout]] = {text: dict(found) for text, found in (free or {}).items()}
         self._scored: dict[str, Prompt] = {}
         self._owed: list[Cell] = []
@@ -55,7 +58,7 @@ class Scoreboard:
     def run(self, work: Sequence[tuple[Prompt, Sequence[Problem]]] = ()) -> None:
         """Rolls every prompt out on those of its problems that it has not met, and whatever is owed, all as one batch.
 
-        Raises RolloutsFailed where the engine fails throughout (see MAX_DEAD_BATCHES), ValueError where `evaluate`
+        Raises RolloutsFailed if the engine fails throughout (see MAX_DEAD_BATCHES), ValueError if `evaluate`
         breaks its contract.
         """
         cells = self._missing(work)
@@ -69,6 +72,7 @@ class Scoreboard:
         if len(rollouts) != len(cells):
             raise ValueError(f"evaluate returned {len(rollouts)} rollouts for {len(cells)} cells: one each, in order")
         rollouts = [_checked(rollout) for rollout in rollouts]
+        self._count_tokens(rollouts)
         for cell, rollout in zip(cells, rollouts, strict=True):
             self._known.setdefault(cell.prompt.text, {})[cell.problem.id] = rollout
         self._watch(rollouts)
@@ -113,6 +117,14 @@ class Scoreboard:
         known = self.rollouts(text)
         scores = {a.id: Score(known[a.id].score, known[a.id].of) for a in self.anchors if a.id in known}
         return replace(self._scored[text], scores=scores)
+
+    def _count_tokens(self, rollouts: Sequence[Rollout]) -> None:
+        """A sum that leaves something out would read as a saving: it is None once an answer's tokens are not known."""
+        spent = [rollout.tokens for rollout in rollouts if rollout.error is None]
+        if self.tokens is not None and None not in spent:
+            self.tokens += sum(tokens or 0 for tokens in spent)
+        else:
+            self.tokens = None
 
     def _watch(self, rollouts: Sequence[Rollout]) -> None:
         errors = [r.error for r in rollouts if r.error is not None]

@@ -1,6 +1,6 @@
-"""Files that are either the old ones or the new ones, never halves: the base of all durable state.
+"""Files that are either the old ones or the new ones, never halves.
 
-The text is written to a temporary file in the target's own folder (a rename across file systems is no rename), forced
+The text is written to a temporary file in the target's own folder (a rename across file systems is not atomic), forced
 to disk, and moved over the target in one step; then the folder is forced to disk too, so that the new name survives a
 loss of power. A process killed at any point leaves the previous file whole.
 """
@@ -17,7 +17,7 @@ from typing import Any
 def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Writes `text` (UTF-8, newlines as given) to `path`, making missing folders.
 
-    Raises OSError where the folder can't be written; `path` is then what it was before.
+    Raises OSError if the folder can't be written; `path` is then what it was before.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], obj: Any) -> None:
     """Writes `obj` as JSON that a person can read (indented, key order kept, lone surrogates escaped).
 
-    Raises TypeError or ValueError where `obj` is no JSON value (NaN and infinity are none); `path` is then untouched.
+    Raises TypeError or ValueError if `obj` is not a JSON value (NaN and infinity are none); `path` is then untouched.
     """
     text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False)
     try:
@@ -49,7 +49,7 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> None:
 
 
 def set_aside(folder: Path) -> Path:
-    """Renames a folder to `old_<name>_<n>` beside it, so that nothing of it is lost; returns its new path."""
+    """Renames a folder to `old_<name>_<n>` next to it, so that nothing of it is lost; returns its new path."""
     number = 1
     while (target := folder.with_name(f"old_{folder.name}_{number}")).exists():
         number += 1
@@ -59,7 +59,7 @@ def set_aside(folder: Path) -> Path:
 
 
 def sync_folder(folder: str | os.PathLike[str]) -> None:
-    """Forces a folder's entries to disk; does nothing where the system can't open folders."""
+    """Forces a folder's entries to disk; does nothing if the system can't open folders."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -46,11 +46,13 @@ class JournalMismatch(RuntimeError):
 class Journal:
     """The record of one fast phase.
 
-    folder: made where it is missing. identity: names everything the phase's outcome rests on.
-    rollouts, reflections: how many were asked for. replayed, recorded: how many calls were answered from the record,
-    and how many were added to it.
-    Raises JournalMismatch, naming what differs, where the folder holds the record of another identity, and ValueError
-    where its record is damaged other than by a torn last line (that one is dropped: its call was never answered).
+    folder: made if it is missing.
+    identity: names everything the phase's outcome rests on.
+    rollouts, reflections: how many were asked for.
+    replayed, recorded: how many calls were answered from the record, and how many were added to it.
+
+    Raises JournalMismatch, naming what differs, if the folder holds the record of another identity, and ValueError if
+    its record is damaged other than by a torn last line (that one is dropped: its call was never answered).
     """
 
     def __init__(self, folder: str | os.PathLike[str], identity: Mapping[str, str]):
@@ -102,7 +104,9 @@ class Journal:
                 differs = "; ".join(f"{k} was {stored.get(k)!r}, is {identity.get(k)!r}" for k in names)
                 raise JournalMismatch(f"{self.folder} is the record of another fast phase: {differs}")
         elif (self.folder / CALLS_FILE).exists() or (self.folder / EVOLUTION_FILE).exists():
-            raise JournalMismatch(f"{self.folder} holds a record without {IDENTITY_FILE}: it is unknown whose it is")
+            raise JournalMismatch(
+                f"{self.folder} holds a record without {IDENTITY_FILE}: cannot tell which phase it belongs to"
+            )
         else:
             write_json(path, identity)
 
@@ -123,7 +127,8 @@ class Journal:
             if (call["kind"], call["digest"]) != (kind, digest):
                 raise JournalMismatch(
                     f"{self._calls}, line {self.replayed + 1} answers {call['kind']} {call['digest']}, but the phase"
-                    f" now asks {kind} {digest}: it does not repeat itself; delete {self.folder} to start it anew"
+                    f" now asks {kind} {digest}: the optimizer is not"
+                    f" deterministic; delete {self.folder} to start it anew"
                 )
             self.replayed += 1
             return call["answer"]
@@ -173,7 +178,7 @@ class _RecordedReflection:
         self._inner = inner
 
     def propose(self, requests: Sequence[ReflectionRequest]) -> list[str | None]:
-        """As the inner one; where that raises, None for every request, so that a failure is repeated like an answer."""
+        """As the inner one; if that raises, None for every request, so that a failure is repeated like an answer."""
 
         def pay() -> list[str | None]:
             try:
@@ -204,6 +209,7 @@ def _rollout_to_json(rollout: Rollout) -> dict[str, Any]:
         "response": rollout.response,
         "feedback": rollout.feedback,
         "error": rollout.error,
+        "tokens": rollout.tokens,
     }
 
 

@@ -74,7 +74,7 @@ class SlowScores:
 
     @classmethod
     def load(cls, folder: Path) -> SlowScores:
-        """Inverse of `save`; empty where the folder has none."""
+        """Inverse of `save`; empty if the folder has none."""
         path = folder / TRACES_FILE
         if not path.exists():
             return cls()

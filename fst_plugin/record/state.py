@@ -21,24 +21,27 @@ BEST_PROMPT_FILE = "best_prompt.txt"
 
 @dataclass(frozen=True)
 class Counters:
-    """Running totals. Rollouts are counted when they are asked for."""
+    """Running totals. Rollouts are counted when they are asked for; tokens are those that fast rollouts generated."""
 
     rollouts_fast: int = 0
     rollouts_slow: int = 0
     reflection_calls: int = 0
     reflection_failures: int = 0
     failed_phases: int = 0
-    dealt: int = 0
+    tokens_fast: int = 0
 
 
 @dataclass(frozen=True)
 class State:
     """Where the fast weights stand.
 
-    cycle: 0-based number of the running cycle, -1 before the first. cycle_start: its first slow step, None before.
-    seed_digest: digest of the seed prompt. dataset_digest: names the training data. weights: names the slow weights
-    that this state goes with. pending: ids of the problems fetched ahead and not yet trained on, in order. rewards:
-    mean reward of each slow step of the cycle.
+    cycle: 0-based number of the running cycle, -1 before the first.
+    cycle_start: its first slow step, None before.
+    seed_digest: digest of the seed prompt.
+    dataset_digest: names the training data.
+    weights: names the slow weights that this state goes with.
+    pending: ids of the problems fetched ahead and not yet trained on, in order.
+    rewards: mean reward of each slow step of the cycle.
     """
 
     population: Population
@@ -80,7 +83,7 @@ def save(state: State, folder: Path) -> None:
 
 
 def load(folder: Path) -> State:
-    """Inverse of `save`. Raises FileNotFoundError where there is no complete state, ValueError where it was edited."""
+    """Inverse of `save`. Raises FileNotFoundError if there is no complete state, ValueError if it was edited."""
     try:
         data: dict[str, Any] = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -96,19 +99,21 @@ def load(folder: Path) -> State:
         cycle_start=data["cycle_start"],
         pending=tuple(data["pending"]),
         rewards=tuple(data["rewards"]),
-        counters=Counters(**data["counters"]),
+        counters=Counters(**{k: v for k, v in data["counters"].items() if k in Counters.__dataclass_fields__}),
     )
 
 
-def refuse_mismatch(state: State, *, seed_digest: str, dataset_digest: str, where: Path) -> None:
-    """Raises ValueError, with the mend, where a stored state belongs to another seed prompt or other data."""
+def refuse_mismatch(
+    state: State, *, seed_digest: str, dataset_digest: str, where: Path, data_key: str, start_over: str
+) -> None:
+    """Raises ValueError, with how to fix it, if a stored state belongs to another seed prompt or other data."""
     if state.seed_digest != seed_digest:
         raise ValueError(
             f"{where} was trained from seed prompt {state.seed_digest}, this run starts from {seed_digest}: restore"
-            " fst.seed_prompt (and the data's system message), or set trainer.resume_mode=disable"
+            f" fst.seed_prompt (and the data's system message), or start over with {start_over}"
         )
     if state.dataset_digest != dataset_digest:
         raise ValueError(
             f"{where} was trained on dataset {state.dataset_digest}, this run has {dataset_digest}: restore"
-            " data.train_files, or set trainer.resume_mode=disable"
+            f" {data_key}, or start over with {start_over}"
         )

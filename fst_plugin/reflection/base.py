@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..prompts import Prompt
-from ..rollouts import Problem, Rollout
+from ..rollouts import Problem, Rollout, content_text
 from .text import shorten
 
 RECORD_CHARS = 4000
@@ -18,9 +18,11 @@ RECORD_CHARS = 4000
 class ReflectionRequest:
     """Asks for one new prompt.
 
-    parent: the prompt to improve. records: how it went, failures first; never a rollout that has `error` set.
-    slot: 0-based number of this request within its batch. seed: differs from batch to batch; with slot the only source
-    of randomness. max_chars: longest prompt that is of use.
+    parent: the prompt to improve.
+    records: how it went, failures first; never a rollout that has `error` set.
+    slot: 0-based number of this request within its batch.
+    seed: differs from batch to batch; with slot the only source of randomness.
+    max_chars: longest prompt that is of use.
     """
 
     parent: Prompt
@@ -42,7 +44,7 @@ class Reflection(Protocol):
     """
 
     def propose(self, requests: Sequence[ReflectionRequest]) -> list[str | None]:
-        """One new prompt text per request, in order; None where that one failed. Texts are data: the caller cleans
+        """One new prompt text per request, in order; None if that one failed. Texts are data: the caller cleans
         them, and skips what is empty, too long or known already."""
         ...
 
@@ -57,7 +59,7 @@ def render_record(problem: Problem, rollout: Rollout) -> dict[str, str]:
     The problem's reference answer is not in it: feedback carries it where it may be seen.
     """
     asked = [m for m in problem.messages if m.get("role") != "system"]
-    chat = "\n".join(f"{m.get('role', '')}: {m.get('content', '')}" for m in asked)
+    chat = "\n".join(f"{m.get('role', '')}: {content_text(m.get('content'))}" for m in asked)
     return {
         "Inputs": shorten(chat, RECORD_CHARS),
         "Generated Outputs": shorten(rollout.response, RECORD_CHARS),

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..config import FSTConfig
+from ..imports import load
 from ..policy import Policy
+from .base import Reflection
+from .lm import DSPyReflection
+from .offline import OfflineReflection
+from .policy import PolicyReflection
 
 
-def build_reflection(config: FSTConfig, policy: Policy) -> Any:
-    """The reflection that `fst.reflection` names."""
-    from .. import reflection
+def build_reflection(config: FSTConfig, policy: Policy) -> Reflection:
+    """The user's own if `fst.reflection.path` names one, built with `fst.reflection.kwargs`; else that of `kind`.
 
+    Raises ValueError, naming the key, if the path leads nowhere, and if the policy is to reflect and cannot
+    generate.
+    """
     spec = config.reflection
+    if spec.path:
+        return load(spec.path, "fst.reflection.path")(**spec.kwargs)
     if spec.kind == "offline":
-        return reflection.OfflineReflection(perfect_score=config.fast.perfect_score)
+        return OfflineReflection(perfect_score=config.fast.perfect_score)
     if spec.kind == "policy":
         if policy.generate is None:
             raise ValueError("fst.reflection.kind=policy needs a policy that can generate: use lm or offline here")
-        return reflection.PolicyReflection(policy.generate, policy.fits)
-    return reflection.DSPyReflection(
-        model=spec.model or "",
-        api_base=spec.api_base,
-        temperature=spec.temperature,
-        max_tokens=spec.max_tokens,
-        timeout_s=spec.timeout_s,
-        retries=spec.retries,
-        concurrency=spec.concurrency,
-    )
+        return PolicyReflection(policy.generate, policy.fits)
+    return DSPyReflection(spec)

@@ -1,6 +1,6 @@
 """Reflection by a language model, through DSPy: any model string that DSPy knows, or any server with its API.
 
-DSPy's own instruction proposer writes the text; we bring the records, the bounds and the manners: answers are never
+DSPy's own instruction proposer writes the text; we bring the records, the limits and the call policy: answers are never
 cached (a cache keyed by model name would answer for weights that have moved), settings are scoped to the call (the
 trainer may use DSPy itself), calls run side by side up to `concurrency`, a call that hangs is given up. API keys come
 from the environment, are read anew for every batch, and appear neither in this object nor in what it logs.
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..config import DEFAULTS, ReflectionConfig
 from .base import ReflectionRequest, render_record
 from .text import redact
 
@@ -27,36 +28,23 @@ _COMPONENT = "system_prompt"
 class DSPyReflection:
     """Asks an LM for new prompts.
 
-    model: DSPy model string, such as openai/<model>. api_base: address of the server, for one of your own.
-    api_key_env: name of the environment variable that holds the key, where it is not the provider's usual one.
-    temperature: 1.0 (ours). max_tokens: longest answer, in the LM's tokens (4096, ours). timeout_s: of one attempt
-    (120 s, ours). retries: further attempts after a failed one (2, ours). concurrency: calls in flight (8, ours).
-    lm: a ready dspy.LM instead of all that; it is used with its cache off.
+    settings: model, server, bounds of a call; see `ReflectionConfig` for each and its default.
+    api_key_env: name of the environment variable that holds the key, if it is not the provider's usual one.
+    lm: a ready dspy.LM in place of model, server, temperature and length; it is used with its cache off.
     """
 
     def __init__(
         self,
-        model: str = "",
-        api_base: str | None = None,
+        settings: ReflectionConfig = DEFAULTS.reflection,
         *,
         api_key_env: str | None = None,
-        temperature: float = 1.0,
-        max_tokens: int = 4096,
-        timeout_s: float = 120.0,
-        retries: int = 2,
-        concurrency: int = 8,
         lm: Any = None,
     ):
-        if not model and lm is None:
+        if not settings.model and lm is None:
             raise ValueError("a DSPy reflection needs a model string such as openai/<model>")
-        self.model = model or str(getattr(lm, "model", "a DSPy LM"))
-        self.api_base = api_base
+        self.settings = settings
+        self.model = settings.model or str(getattr(lm, "model", "a DSPy LM"))
         self.api_key_env = api_key_env
-        self.temperature = temperature
-        self.max_tokens = max_tokens
-        self.timeout_s = timeout_s
-        self.retries = retries
-        self.concurrency = concurrency
         self.last_error: str | None = None
         self._lm = lm
 
@@ -65,11 +53,13 @@ class DSPyReflection:
 
         lm = self._build_lm(dspy)
         calls = [self._call(dspy, lm, request) for request in requests]
-        rounds = -(-len(calls) // self.concurrency)
-        attempts = self.retries + 1
-        patience = 2 * rounds * attempts * self.timeout_s  # 2: a draft that is too long is shortened by a second call
+        rounds = -(-len(calls) // self.settings.concurrency)
+        attempts = self.settings.retries + 1
+        patience = (
+            2 * rounds * attempts * self.settings.timeout_s
+        )  # 2: a draft that is too long is shortened by a second call
         texts: list[str | None] = []
-        for outcome in run_bounded(calls, self.concurrency, patience):
+        for outcome in run_bounded(calls, self.settings.concurrency, patience):
             if isinstance(outcome, str):
                 texts.append(outcome)
                 continue
@@ -79,23 +69,29 @@ class DSPyReflection:
         return texts
 
     def describe(self) -> str:
-        at = f" at {redact(self.api_base)}" if self.api_base else ""
+        at = f" at {redact(self.settings.api_base)}" if self.settings.api_base else ""
         return f"{self.model}{at} through DSPy"
 
     def _build_lm(self, dspy: Any) -> Any:
         if self._lm is not None:
             return self._lm.copy(cache=False)
-        settings: dict[str, Any] = {"timeout": self.timeout_s, "num_retries": self.retries, "cache": False}
-        if self.api_base:
-            settings["api_base"] = self.api_base
+        settings: dict[str, Any] = {
+            "timeout": self.settings.timeout_s,
+            "num_retries": self.settings.retries,
+            "cache": False,
+        }
+        if self.settings.api_base:
+            settings["api_base"] = self.settings.api_base
         if self.api_key_env:
             key = os.environ.get(self.api_key_env)
             if not key:
                 raise ValueError(f"the environment variable {self.api_key_env} (api_key_env) is not set")
             settings["api_key"] = key
-        elif self.api_base and "OPENAI_API_KEY" not in os.environ:
+        elif self.settings.api_base and "OPENAI_API_KEY" not in os.environ:
             settings["api_key"] = "none"  # a server of one's own asks for no key, its client library does
-        return dspy.LM(self.model, temperature=self.temperature, max_tokens=self.max_tokens, **settings)
+        return dspy.LM(
+            self.model, temperature=self.settings.temperature, max_tokens=self.settings.max_tokens, **settings
+        )
 
     def _call(self, dspy: Any, lm: Any, request: ReflectionRequest) -> Callable[[], str]:
         from dspy.teleprompt.gepa import InstructionProposer

@@ -13,11 +13,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..rollouts import Problem
+from ..config import DEFAULTS
+from ..rollouts import Problem, content_text
 from .base import ReflectionRequest
 from .text import split_sentences
 
-_WORD = re.compile(r"\w+", re.UNICODE)
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")  # scripts without spaces: a word per character
 
 
 @dataclass(frozen=True)
@@ -31,19 +33,26 @@ class _Said:
 class OfflineReflection:
     """Composes prompts from feedback sentences.
 
-    perfect_score: a rollout below it is a failure (1.0, ours). max_new: most sentences added to one prompt at a time
-    (8, ours). min_words: shorter sentences, such as "Wrong.", are no rules (3, ours). max_sentence: longer ones, in
-    characters, are left out (300, ours).
+    perfect_score: a rollout below it is a failure (`fst.fast.perfect_score`).
+    max_new: most sentences added to one prompt at a time (8, ours).
+    min_words: shorter sentences, such as "Wrong.", are not rules (3, ours).
+    max_sentence: longer ones, in characters, are left out (300, ours).
     """
 
-    def __init__(self, perfect_score: float = 1.0, max_new: int = 8, min_words: int = 3, max_sentence: int = 300):
+    def __init__(
+        self,
+        perfect_score: float = DEFAULTS.fast.perfect_score,
+        max_new: int = 8,
+        min_words: int = 3,
+        max_sentence: int = 300,
+    ):
         self.perfect_score = perfect_score
         self.max_new = max_new
         self.min_words = min_words
         self.max_sentence = max_sentence
 
     def propose(self, requests: Sequence[ReflectionRequest]) -> list[str | None]:
-        """The parent's own text where the feedback says nothing that it does not, or nothing fits."""
+        """The parent's own text if the feedback says nothing that it does not, or nothing fits."""
         return [self._compose(request) for request in requests]
 
     def describe(self) -> str:
@@ -96,7 +105,7 @@ def contradicts(new: str, old: str, about: str) -> bool:
 
 
 def _chat(problem: Problem) -> str:
-    return " ".join(str(m.get("content", "")) for m in problem.messages if m.get("role") != "system")
+    return " ".join(content_text(m.get("content")) for m in problem.messages if m.get("role") != "system")
 
 
 def _slice(new: list[_Said], most: int, rng: random.Random) -> list[_Said]:

@@ -30,8 +30,9 @@ class PolicyReflection:
     """Asks the policy itself.
 
     generate: answers to chats, one each, in order; one call is one batch on the rollout engine. It may raise: then all
-    requests of the batch have failed. fits: does a chat fit the engine's prompt length? Records are left out, last
-    first, until it does; a request that does not fit with one record has failed.
+        requests of the batch have failed.
+    fits: does a chat fit the engine's prompt length? Records are left out, last first, until it does; a request that
+        does not fit with one record has failed.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ def ask(request: ReflectionRequest) -> list[Message]:
 
 def extract_prompt(answer: str) -> str | None:
     """The new prompt in an answer: what stands between <prompt> tags, else in the last fence of three backticks, else
-    all of it; without thinking. None where nothing is left."""
+    all of it; without thinking. None if nothing is left."""
     answer = _THINKING.sub("", answer)
     for pattern in (_TAGGED, _FENCED):
         found = [text.strip() for text in pattern.findall(answer) if text.strip()]

@@ -38,7 +38,7 @@ def clean(text: str, special_tokens: Sequence[str] = ()) -> str:
     Control characters (other than line feed and tab), lone surrogates, direction overrides and invisible characters
     are dropped; control tokens of the common chat formats, and every one of `special_tokens` (the policy tokenizer's
     own), become a space; outer white space goes, and of several empty lines one stays. A clean text comes back as it
-    is. Raises ValueError where nothing is left.
+    is. Raises ValueError if nothing is left.
     """
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = "".join(c for c in text if c in "\n\t" or not _dropped(c))

@@ -1,6 +1,6 @@
 """`assign`, inside verl's rollouts: an agent loop that picks the prompt, rewrites the messages and delegates.
 
-The trainer gives every row a column `fst` (see `assignment.row_column`); the loop that the row or the config names
+The trainer gives every row a column `fst` (see `assignment.RowColumn`); the loop that the row or the config names
 does the rollout itself. Rows of a run without fast weights have no such column and never come here.
 """
 
@@ -14,11 +14,8 @@ import hydra
 
 from fst_plugin.context import Assignment
 
-from .assignment import COLUMN, assign, problem_of, training_sampling
+from .assignment import COLUMN, CONTEXT_LOOP, REFLECT_LOOP, RowColumn, context_of, training_sampling
 from .compat import names
-
-CONTEXT_LOOP = "fst_context"
-REFLECT_LOOP = "fst_reflect"
 
 _Base: Any = names.AgentLoopBase
 
@@ -31,18 +28,19 @@ class ContextLoop(_Base):
         self._arguments = kwargs  # for the loop that does the rollout; the base's own set-up would be paid for twice
 
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> Any:
-        column = row.pop(COLUMN)
-        assignment = assign(column, row)
-        if column["split"] != "anchor":
+        spec = context_of(self._arguments["trainer_config"].config)
+        column = RowColumn(**row.pop(COLUMN))
+        assignment = column.assign(list(row["raw_prompt"]), int(row.get("session_id", 0)), spec)
+        if column.on_error == "raise":
             return await self._roll(column, assignment, sampling_params, row)
         try:
             return await self._roll(column, assignment, sampling_params, row)
         except Exception as error:  # the fast phase tells it apart from a reward of 0, and names it
             return self._failed(f"{type(error).__name__}: {error}")
 
-    async def _roll(self, column: Any, assignment: Assignment, sampling_params: dict[str, Any], row: Any) -> Any:
-        inner = make_loop(column["inner"], self._arguments)
-        if column["split"] == "anchor":
+    async def _roll(self, column: RowColumn, assignment: Assignment, sampling_params: dict[str, Any], row: Any) -> Any:
+        inner = make_loop(column.inner, self._arguments)
+        if column.sampling == "training":
             sampling_params = training_sampling(sampling_params, inner.rollout_config)
         output = await inner.run(sampling_params, **{**row, "raw_prompt": assignment.messages})
         for part in output if isinstance(output, list) else [output]:
@@ -50,7 +48,7 @@ class ContextLoop(_Base):
             part.extra_fields["fst"] = {
                 "digest": assignment.digest,
                 "rank": assignment.rank,
-                "problem": problem_of(row),
+                "problem": column.problem,
             }
         return output
 
@@ -79,7 +77,7 @@ _target = lru_cache(hydra.utils.get_object)
 
 
 def refuse_truncated(loop: Any, output: Any, messages: Sequence[Any]) -> None:
-    """verl cuts an overlong prompt from the left, system message first, with only a warning. Raises ValueError where it
+    """verl cuts an overlong prompt from the left, system message first, with only a warning. Raises ValueError if it
     has. loop: the agent loop that made the output."""
     limit = loop.rollout_config.prompt_length
     if len(output.prompt_ids) < limit or loop.processor is not None:
@@ -103,6 +101,7 @@ class ReflectLoop(_Base):
         self._arguments = kwargs
 
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> Any:
+        context_of(self._arguments["trainer_config"].config)
         row.pop(COLUMN, None)
         inner = make_loop("single_turn_agent", self._arguments)
         output = await inner.run(training_sampling(sampling_params, inner.rollout_config), **row)

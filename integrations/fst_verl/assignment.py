@@ -3,57 +3,78 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from fst_plugin import context
 from fst_plugin.imports import load
-from fst_plugin.rollouts import problem_id
 
 COLUMN = "fst"
 """Name of the column that the trainer adds to every row; rows of a run without fast weights have none."""
+CONTEXT_LOOP, REFLECT_LOOP = "fst_context", "fst_reflect"
+"""Our agent loops: the one that assigns a prompt and delegates, and the one in which the policy writes prompts."""
 
 
-def row_column(
-    inner: str, prompts: Sequence[str], provider: Mapping[str, Any], *, split: str, step: int, offset: int = 0
-) -> dict[str, Any]:
-    """The `fst` column of one row: plain data, so that it travels to any worker and survives a checkpoint.
+@dataclass(frozen=True)
+class RowColumn:
+    """The `fst` column of one row. It travels as plain data (`to_row`), so that any worker can read it, and it names
+    nothing that could be imported: which provider assigns is the config's to say.
 
-    inner: agent loop to delegate to. prompts: texts, best first. provider: `fst.context` as a dict.
-    offset: added to the session index; not 0 where a group is smaller than the population.
+    inner: agent loop to delegate to.
+    prompts: texts, best first; empty: the messages stay as they are.
+    split: "train", "anchor" (fast phase) or "val".
+    step: the trainer's global step.
+    problem: id of the row's problem; made once by the trainer.
+    offset: added to the session index; see `FastWeights.deal`.
+    sampling: "row": as verl gives it to the row; "training": at the training's temperature, also in verl's "val"
+        partition.
+    on_error: "raise": a session that fails, fails as verl has it; "record": it becomes an output that names its error.
     """
-    return {
-        "inner": inner,
-        "prompts": list(prompts),
-        "provider": dict(provider),
-        "split": split,
-        "step": step,
-        "offset": offset,
-    }
+
+    inner: str
+    prompts: Sequence[str]
+    split: str
+    step: int
+    problem: str
+    offset: int = 0
+    sampling: Literal["row", "training"] = "row"
+    on_error: Literal["raise", "record"] = "raise"
+
+    def to_row(self) -> dict[str, Any]:
+        return {**asdict(self), "prompts": list(self.prompts)}
+
+    def assign(self, messages: Sequence[Any], session: int, spec: Mapping[str, Any]) -> context.Assignment:
+        """Messages and prompt digest of one session of the row. spec: `fst.context` as a dict."""
+        request = context.Request(
+            problem_id=self.problem,
+            session=session + self.offset,
+            step=self.step,
+            split=self.split,
+            messages=messages,
+        )
+        return self._provider(spec).assign(request)
+
+    def _provider(self, spec: Mapping[str, Any]) -> context.ContextProvider:
+        if not self.prompts:
+            return context.Off()
+        cls = load(spec["path"], "fst.context.path") if spec["path"] else context.SHIPPED[spec["name"]]
+        return cls(self.prompts, spec["placement"], **spec["kwargs"])
 
 
-def provider_of(column: Mapping[str, Any]) -> context.ContextProvider:
-    """Builds the context provider that a row names."""
-    spec = column["provider"]
-    cls = load(spec["path"], "fst.context.path") if spec["path"] else context.SHIPPED[spec["name"]]
-    return cls(column["prompts"], spec["placement"], **spec["kwargs"])
+def context_of(config: Any) -> dict[str, Any]:
+    """`fst.context` of the run that a rollout worker belongs to, as plain data.
 
+    Raises ValueError if the run has no fast weights: then no row may ask for our agent loops.
+    """
+    from omegaconf import OmegaConf
 
-def problem_of(row: Mapping[str, Any]) -> str:
-    """Id of a row's problem, the same as `rows.problems` gives it."""
-    return problem_id(list(row["raw_prompt"]), (row.get("reward_model") or {}).get("ground_truth"))
-
-
-def assign(column: Mapping[str, Any], row: Mapping[str, Any]) -> context.Assignment:
-    """Messages and prompt digest of one session of a row."""
-    messages = list(row["raw_prompt"])
-    request = context.Request(
-        problem_id=problem_of(row),
-        session=int(row.get("session_id", 0)) + column["offset"],
-        step=column["step"],
-        split=column["split"],
-        messages=messages,
-    )
-    return provider_of(column).assign(request)
+    fst = config.get("fst")
+    if not fst or not (fst.get("enabled", True) or fst.get("drift")):
+        raise ValueError(
+            f"a row of the data names the agent loop {CONTEXT_LOOP} or {REFLECT_LOOP}, and this run has no fast"
+            " weights: take agent_name out of the data, or add +fst=default"
+        )
+    return OmegaConf.to_container(fst.context, resolve=True)  # type: ignore[return-value]
 
 
 def training_sampling(sampling_params: Mapping[str, Any], rollout: Any) -> dict[str, Any]:

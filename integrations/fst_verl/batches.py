@@ -1,4 +1,7 @@
-"""Rows of verl's batches as the method's problems."""
+"""Rows of verl's batches as the method's problems.
+
+A row's problem id is made once, when the row is fetched, and carried in the column `PROBLEM`.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fst_envs.make import made_feedback
+
 from fst_plugin.rollouts import Problem, Rollout, problem_id
+
+from .compat import names
+
+PROBLEM = "fst_problem"
+"""Column of problem ids in fetched batches."""
 
 
 def column(batch: Any, name: str) -> list[Any] | None:
-    """A column of a TensorDict as a list of plain objects, one a row; None where the batch has none."""
+    """A column of a TensorDict as a list of plain objects, one a row; None if the batch has none."""
     if name not in batch.keys():
         return None
     stack = batch.get(name)
@@ -22,50 +32,69 @@ def column(batch: Any, name: str) -> list[Any] | None:
     return [stack.data] * len(batch)  # one object for all rows
 
 
-def answers(batch: Any) -> list[Any]:
+def row_id(chat: Sequence[Any], reward_model: Any) -> str:
+    """Problem id of one row; rows with the same content have the same id."""
+    return problem_id(list(chat), _answer(reward_model))
+
+
+def identified(batch: Any) -> Any:
+    """The same batch, with the problem id of every row in the column `PROBLEM`."""
+    names.tensordict_utils.assign_non_tensor_stack(batch, PROBLEM, problem_ids(batch))
+    return batch
+
+
+def problem_ids(batch: Any) -> list[str]:
+    """One id a row, in order: those that it carries, else made."""
+    carried = column(batch, PROBLEM)
+    if carried is not None:
+        return [str(one) for one in carried]
+    chats = column(batch, "raw_prompt")
+    assert chats is not None, "verl's datasets give every row its chat as raw_prompt"
     models = column(batch, "reward_model") or [None] * len(batch)
-    return [m.get("ground_truth") if isinstance(m, dict) else None for m in models]
+    return [row_id(chat, model) for chat, model in zip(chats, models, strict=True)]
 
 
 def problems(batch: Any) -> list[Problem]:
-    """One Problem a row, in order; rows with the same content have the same id. An answer is private where the row's
-    extra_info says `private_answer`."""
-    infos = column(batch, "extra_info") or [None] * len(batch)
-    chats = column(batch, "raw_prompt")
-    assert chats is not None, "verl's datasets give every row its chat as raw_prompt"
-    found = []
-    for chat, answer, info in zip(chats, answers(batch), infos, strict=True):
-        messages = tuple(copy.deepcopy([dict(m) for m in chat]))
-        private = bool(info.get("private_answer")) if isinstance(info, dict) else False
-        found.append(Problem(problem_id(messages, answer), messages, answer, private))
-    return found
+    """One Problem a row, in order. An answer is private if the row's extra_info says `private_answer`."""
+    size = len(batch)
+    chats, ids = column(batch, "raw_prompt") or [], problem_ids(batch)
+    models, infos = (column(batch, name) or [None] * size for name in ("reward_model", "extra_info"))
+    return [
+        Problem(
+            one,
+            tuple(copy.deepcopy([dict(m) for m in chat])),
+            _answer(model),
+            bool(info.get("private_answer")) if isinstance(info, dict) else False,
+        )
+        for one, chat, model, info in zip(ids, chats, models, infos, strict=True)
+    ]
 
 
-def rollout(score: float, text: str, extra: Mapping[str, Any], reference: str | None = None) -> Rollout:
-    """One finished trajectory as a Rollout. extra: its `extra_fields`. reference: answer that made feedback may quote,
-    where neither reward function nor environment gave any."""
+def _answer(reward_model: Any) -> Any:
+    return reward_model.get("ground_truth") if isinstance(reward_model, Mapping) else None
+
+
+def rollout(
+    score: float, text: str, extra: Mapping[str, Any], reference: str | None = None, tokens: int | None = None
+) -> Rollout:
+    """One finished trajectory as a Rollout.
+
+    extra: its `extra_fields`.
+    reference: answer that made feedback may quote, if neither reward function nor environment gave any.
+    tokens: how many the model generated.
+    """
     if error := (extra.get("fst") or {}).get("error"):
         return Rollout(0.0, error=error)
     if not math.isfinite(score):
         return Rollout(0.0, error=f"the reward is {score}, not a finite number")
     feedback = (extra.get("reward_extra_info") or {}).get("feedback")
     if feedback is None:
-        feedback = f"This answer got a reward of {score:g}."
+        feedback = made_feedback("", score, done=True)
         if reference:
             feedback += f" The reference answer is: {reference}"
-    return Rollout(score, text, str(feedback))
-
-
-def last_outputs(keys: Sequence[str]) -> dict[tuple[str, str], str]:
-    """(uid, session) -> key of the last output of that session; keys read {uid}_{session}_{index}."""
-    final: dict[tuple[str, str], tuple[int, str]] = {}
-    for key in keys:
-        uid, session, index = key.rsplit("_", 2)
-        if (uid, session) not in final or int(index) > final[uid, session][0]:
-            final[uid, session] = (int(index), key)
-    return {name: key for name, (_, key) in final.items()}
+    return Rollout(score, text, str(feedback), tokens=tokens)
 
 
 def system_text(chat: Sequence[Any]) -> str:
-    """Text of a chat's system message; "" where it has none."""
+    """Text of a chat's system message; "" if it has none."""
     return next((str(m.get("content", "")) for m in chat if m.get("role") == "system"), "")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from fst_plugin import config as core
-from fst_plugin.config import ConfigProblem, FSTConfig
+from fst_plugin.config import ConfigError, ConfigProblem, FSTConfig
 from fst_plugin.imports import load
-from fst_plugin.prompts import text_digest
 
 from .compat import MODES, names
 from .dataset import config_problems
@@ -22,7 +21,17 @@ SHORTEST_PROBLEM = 16
 
 def fst_config(config: DictConfig) -> FSTConfig:
     """The validated `fst` node of a verl config. Raises ConfigError."""
-    return core.parse(OmegaConf.to_container(config.fst, resolve=True))  # type: ignore[arg-type]
+    return core.parse(_node(config))
+
+
+def _node(config: DictConfig) -> dict[str, Any]:
+    """The `fst` node as plain data. Raises ConfigError if something in it points to a key that is not there."""
+    try:
+        return OmegaConf.to_container(config.fst, resolve=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "fst"
+        message = str(error).splitlines()[0]
+        raise ConfigError([ConfigProblem(key, f"{message}; a dollar sign in a text is written \\${{...}}")]) from None
 
 
 def prompt_cap(fst: FSTConfig, config: DictConfig) -> int:
@@ -30,8 +39,8 @@ def prompt_cap(fst: FSTConfig, config: DictConfig) -> int:
     return fst.max_prompt_tokens or int(_prompt_length(config)) // 2
 
 
-def rollout_setup_digest(config: DictConfig) -> str:
-    """Names what decides how a rollout goes beside prompt, problem and weights: data, reward function with its file,
+def rollout_setup(config: DictConfig) -> dict[str, Any]:
+    """What decides how a rollout goes besides prompt, problem and weights: data, reward function with its file,
     sampling, lengths. A change of the environment's own code is not seen."""
     rollout = config.actor_rollout_ref.rollout
     sampling = ("temperature", "top_p", "top_k", "prompt_length", "response_length", "max_model_len", "multi_turn")
@@ -44,7 +53,7 @@ def rollout_setup_digest(config: DictConfig) -> str:
     path = OmegaConf.select(config, "reward.custom_reward_function.path")
     if path and Path(str(path)).is_file():
         parts["reward_file"] = Path(str(path)).read_text(encoding="utf-8", errors="replace")
-    return text_digest(json.dumps(parts, sort_keys=True, default=str))
+    return parts
 
 
 def engine_width(config: DictConfig) -> int:
@@ -57,15 +66,19 @@ def engine_width(config: DictConfig) -> int:
 
 
 def problems(config: DictConfig) -> list[ConfigProblem]:
-    """Every problem of the whole config; empty where there are none."""
-    fst, found = core.inspect(OmegaConf.to_container(config.fst, resolve=True))  # type: ignore[arg-type]
-    if not fst.enabled and not fst.drift:  # plain verl, whatever it is
+    """Every problem of the whole config; empty if there are none."""
+    try:
+        node = _node(config)
+    except ConfigError as error:
+        return error.problems
+    fst, found = core.inspect(node)
+    if not fst.enabled and not fst.drift:  # plain verl: nothing more to check
         return [*found, *(ConfigProblem(*problem) for problem in config_problems(config))]
     return [*found, *_framework(config), *_fits(fst, config), *_paths(fst), *_drift(fst, config)]
 
 
 def environment(config: DictConfig) -> list[ConfigProblem]:
-    """What keeps the environments of `data.env` from being made and reset once; empty where the run names none."""
+    """What keeps the environments of `data.env` from being made and reset once; empty if the run names none."""
     env: Any = OmegaConf.to_container(config.data.env, resolve=True) if config.data.get("env") else {}
     named = {"data.env": env} if env.get("id", "???") != "???" else {}
     if isinstance(env.get("tasks"), list) and not config_problems(config):
@@ -103,8 +116,8 @@ def _framework(config: DictConfig) -> list[ConfigProblem]:
     sampler = OmegaConf.select(config, "trainer.v1.sampler.custom_sampler.name")
     for key in ("algorithm.filter_groups.enable", "trainer.v1.sampler.sync_refill_failed_groups"):
         if sampler == "quick_poll" and OmegaConf.select(config, key):
-            mend = "is not passed on to custom samplers by verl: also set trainer.v1.sampler.custom_sampler.name=null"
-            found.append(ConfigProblem(key, mend))
+            fix = "is not passed on to custom samplers by verl: also set trainer.v1.sampler.custom_sampler.name=null"
+            found.append(ConfigProblem(key, fix))
     env = config.data.get("env")
     found += [ConfigProblem(*problem) for problem in config_problems(config)]
     if env is not None and OmegaConf.is_missing(env, "id") and not env.get("tasks"):
@@ -116,15 +129,9 @@ def _framework(config: DictConfig) -> list[ConfigProblem]:
 
 def _fits(fst: FSTConfig, config: DictConfig) -> list[ConfigProblem]:
     found = []
-    group, k = int(config.actor_rollout_ref.rollout.n), fst.population
-    if group > k and group % k:
-        found.append(
-            ConfigProblem(
-                "fst.population",
-                f"K={k} does not divide the group size G={group} (actor_rollout_ref.rollout.n): set K to one of "
-                f"{[d for d in range(1, group + 1) if group % d == 0]} or change n",
-            )
-        )
+    group = config.actor_rollout_ref.rollout.n
+    if not isinstance(group, int) or group < 1:
+        found.append(ConfigProblem("actor_rollout_ref.rollout.n", f"is {group}: set the group size G, 1 or more"))
     length, cap = int(_prompt_length(config)), prompt_cap(fst, config)
     if cap + SHORTEST_PROBLEM > length:
         found.append(
@@ -156,13 +163,17 @@ def _drift(fst: FSTConfig, config: DictConfig) -> list[ConfigProblem]:
 
 def _paths(fst: FSTConfig) -> list[ConfigProblem]:
     found = []
-    for key, part in (("fst.context.path", fst.context), ("fst.fast.path", fst.fast)):
+    for key, part in (
+        ("fst.context.path", fst.context),
+        ("fst.fast.path", fst.fast),
+        ("fst.reflection.path", fst.reflection),
+    ):
         if part.path:
             try:
                 load(part.path, key)
             except ValueError as error:
                 found.append(ConfigProblem(key, str(error)))
-    if fst.reflection.kind == "lm":
+    if fst.reflection.kind == "lm" and not fst.reflection.path:
         try:
             load("dspy.LM", "fst.reflection.kind")
         except ValueError as error:
@@ -171,8 +182,8 @@ def _paths(fst: FSTConfig) -> list[ConfigProblem]:
 
 
 def compose(arguments: list[str]) -> DictConfig:
-    """verl's config for these command-line arguments, as its trainer would see it. `+fst=default` is added where no
-    argument names an fst group. Raises ValueError with Hydra's own message where the arguments do not compose."""
+    """verl's config for these command-line arguments, as its trainer would see it. `+fst=default` is added if no
+    argument names an fst group. Raises ValueError with Hydra's own message if the arguments do not compose."""
     import verl  # noqa: F401  loads this package's plug-in, and with it the config groups
     from hydra import compose as hydra_compose
     from hydra import initialize_config_module

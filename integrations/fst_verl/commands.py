@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +21,6 @@ def register(app: typer.Typer) -> None:
     """Adds the commands to a typer app (entry-point group `fst.commands`)."""
     app.command(context_settings=VERL_ARGUMENTS)(check)
     app.command(context_settings=VERL_ARGUMENTS)(probe)
-    app.command("tiny-policy")(tiny_policy)
     app.command()(demo)
 
 
@@ -84,22 +84,6 @@ def probe(
         write_json(json_file, found.to_json())
 
 
-def tiny_policy(
-    folder: Path,
-    reads: Annotated[str, typer.Option(help="rules: house rules; graphs: small star graphs")] = "rules",
-    seed: Annotated[int, typer.Option(help="of the training data and the weights")] = 0,
-    force: Annotated[bool, typer.Option(help="train again even where the same model stands already")] = False,
-) -> None:
-    """Trains a tiny policy (a few minutes on CPU) and prints how reliably it follows what its prompt says."""
-    from tiny_policy import main
-
-    try:
-        main(folder, seed, force, reads)
-    except (ValueError, FileExistsError) as error:
-        console.print(str(error), style="red", markup=False)
-        raise typer.Exit(1) from None
-
-
 def demo(
     seeds: Annotated[int, typer.Option(min=1, help="how many seeds")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="write every figure here")] = None,
@@ -115,7 +99,7 @@ def demo(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     try:
-        from tiny_policy import main as build_policy
+        from fst_envs.house import policy
 
         from .experiments import comparison
         from .experiments import demo as runs
@@ -128,10 +112,10 @@ def demo(
         raise typer.BadParameter(str(error)) from None
     setup = replace(runs.Setup(), seeds=tuple(range(seeds)), extra=tuple(extra or ()))
     setup = replace(setup, steps=steps or setup.steps)
-    out = out.absolute()
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # the policy is a folder
-    model = out / "tiny_policy"
-    build_policy(model, 0, False)
+    out, began = out.absolute(), time.monotonic()
+    for name, value in runs.PROCESS_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    model = policy.path("rules")
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -149,4 +133,5 @@ def demo(
     runs.write_report(console, out, results)
     figures = json_file or out / "demo.json"
     write_json(figures, runs.figures(setup, results))
-    console.print(f"figures: {figures}", markup=False)
+    console.print(runs.time_table(results))
+    console.print(f"figures: {figures}; the demo took {time.monotonic() - began:.0f} s", markup=False)

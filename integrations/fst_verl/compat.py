@@ -52,7 +52,6 @@ LOOP_METHODS: dict[str, tuple[str, ...]] = {
 TRAINER_METHODS = (
     # methods of verl's V1 trainers that ours extends; each calls super()
     "__init__",
-    "_build_replay_buffer",
     "_init_dataloader",
     "_load_checkpoint",
     "_save_checkpoint",
@@ -99,7 +98,7 @@ def module_of(name: str) -> str:
 
 
 def resolve(name: str) -> Any:
-    """The verl object behind `name`. Raises ImportError that names both where this verl does not have it."""
+    """The verl object behind `name`. Raises ImportError that names both if this verl does not have it."""
     module, _, attribute = TABLE[name].partition(":")
     try:
         found = importlib.import_module(module)
@@ -112,7 +111,7 @@ def resolve(name: str) -> Any:
 
 
 def loop_method(loop: Any, name: str) -> Any:
-    """A method of verl's agent loops under whatever name this verl has it. Raises ImportError where it has none."""
+    """A method of verl's agent loops under whatever name this verl has it. Raises ImportError if it has none."""
     for theirs in LOOP_METHODS[name]:
         if hasattr(loop, theirs):
             return getattr(loop, theirs)
@@ -123,7 +122,7 @@ def loop_method(loop: Any, name: str) -> Any:
 
 
 def token_builder(loop: Any) -> Any:
-    """A continuous-token builder for an agent loop of verl 0.9.0, which has one only where data.continuous_token.enable
+    """A continuous-token builder for an agent loop of verl 0.9.0, which has one only if data.continuous_token.enable
     is set; later ones always have theirs."""
     return names.create_continuous_token_builder(
         loop.tokenizer,

@@ -15,11 +15,11 @@ class EnvDataset(Dataset):
     """The `train` or `val` split of `data.env.id`, one row per instance, in verl's row schema.
 
     verl builds it twice, with `data_files` = data.train_files and data.val_files: here the name of the split.
-    The two splits share no problem. `data.env.system_prompt`, where set, stands before every problem. With
+    The two splits share no problem. `data.env.system_prompt`, if set, stands before every problem. With
     `data.env.multi_turn` the rows are played as episodes by the agent loop `fst_episode`, which brings the reward
     along. With `data.env.tasks` the rows of several environments stand in the order of a schedule (see
     `fst_envs.task_schedule`), and verl must not shuffle them. Questions are sent as they are, save that nothing in them
-    acts as a control token of `tokenizer`. Raises ValueError where the split is not one of the two, an
+    acts as a control token of `tokenizer`. Raises ValueError if the split is not one of the two, an
     episode's settings are not valid, or a schedule cannot be kept.
     """
 
@@ -80,18 +80,20 @@ def _scheduled(env: Mapping[Any, Any], config: Any) -> dict[str, list[dict[str, 
 
 
 def schedule_problems(env: Mapping[Any, Any], data: Any, steps: int | None = None) -> list[tuple[str, str]]:
-    """What keeps `data.env.tasks` from being served at the steps it names, as (key, what and the mend).
+    """What keeps `data.env.tasks` from being served at the steps it names, as (key, what is wrong and how to fix it).
 
-    env: `data.env` as plain data. data: the `data` node. steps: RL steps of the run, where known.
+    env: `data.env` as plain data.
+    data: the `data` node.
+    steps: RL steps of the run, if known.
     """
     from fst_envs import task_schedule as tasks
 
     batch, size = int(data.train_batch_size), int(env["train_size"])
     found = [(f"data.env.tasks{place}", message) for place, message in tasks.problems(env["tasks"], batch, size)]
     if env.get("id") not in (None, "???"):
-        found.append(("data.env.id", "is set beside data.env.tasks: leave it out, the tasks name the environments"))
+        found.append(("data.env.id", "is set as well as data.env.tasks: leave it out, the tasks name the environments"))
     if env.get("kwargs"):
-        found.append(("data.env.kwargs", "is set beside data.env.tasks: give every task its own kwargs"))
+        found.append(("data.env.kwargs", "is set as well as data.env.tasks: give every task its own kwargs"))
     if data.get("shuffle", True):
         found.append(("data.shuffle", "the tasks of data.env.tasks come in order: set it to false"))
     if (data.get("train_max_samples") or -1) > 0:
@@ -106,13 +108,10 @@ def config_problems(config: Any) -> list[tuple[str, str]]:
     """`schedule_problems` of a whole verl config, and what else of it breaks a schedule; empty without tasks."""
     from omegaconf import OmegaConf
 
-    scheduled = config.get("fst") and config.fst.get("tasks")
     if not config.data.get("env"):
-        return [("fst.tasks", "names environments: add +fst_env=default")] if scheduled else []
+        return []
     if not config.data.env.get("tasks"):
         return []
-    if scheduled and scheduled != config.data.env.tasks:
-        return [("fst.tasks", "is another list than data.env.tasks: give one of the two")]
     env = OmegaConf.to_container(config.data.env, resolve=True)
     assert isinstance(env, dict)
     epochs = int(env["train_size"]) // int(config.data.train_batch_size) * int(config.trainer.total_epochs)

@@ -1,6 +1,6 @@
 """Drift: KL(trained || starting weights) in nats per token on the validation problems (paper §evaluation).
 
-With `fst.drift=true` every validation is followed by rollouts of its problems at the training's sampling, as many a
+With `fst.drift=true` every validation is followed by rollouts of its problems at the training's sampling, as many per
 problem as `val_kwargs.n` (ours), which verl's own actor and reference worker then score; nothing is trained on them
 and they are in no count of rollouts. The estimate is the mean of log p - log p_ref over the sampled tokens: unbiased,
 where verl's `low_var_kl` loses up to 1 nat a token once the policy no longer samples what the base would have said.
@@ -14,21 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from .agent_loop import CONTEXT_LOOP
-from .assignment import COLUMN, row_column
+from . import transfer
+from .assignment import COLUMN, CONTEXT_LOOP, RowColumn
 from .compat import names
-from .fast_rollouts import PARTITION
 from .validation import BEST, SEED
 
 KEYS = {BEST: "fst/kl_to_base", SEED: "fst/kl_to_base_seed_prompt"}
 """Arm -> metric. Plain RL has one arm: its rollouts are those of the data's own prompt."""
-UNCHANGED: dict[str, Any] = {"name": "off", "path": None, "kwargs": {}, "placement": "system"}
 
 
 def measure(trainer: Any) -> dict[str, float]:
     """KL of every arm that is validated; empty with `fst.drift=false`. Call it where verl's servers are awake.
 
-    trainer: a verl V1 trainer inside `fit`. Raises ValueError where the run has no reference policy.
+    trainer: a verl V1 trainer inside `fit`.
+
+    Raises ValueError if the run has no reference policy.
     """
     fst = trainer.config.get("fst")
     if not (fst and fst.get("drift")):
@@ -36,44 +36,35 @@ def measure(trainer: Any) -> dict[str, float]:
     if not trainer.use_reference_policy:
         raise ValueError("fst.drift needs verl's reference policy: set actor_rollout_ref.actor.use_kl_loss=true")
     sums: dict[str, list[float]] = {arm: [0.0, 0] for arm in KEYS}
-    for batch, arm_of in _batches(trainer):
-        for arm, gap in _gaps(trainer, batch, arm_of):
+    for rows, columns, arm_of in _batches(trainer):
+        for arm, gap in _gaps(trainer, rows, columns, arm_of):
             sums[arm] = [sums[arm][0] + float(gap.sum()), sums[arm][1] + len(gap)]
     return {KEYS[arm]: total / tokens for arm, (total, tokens) in sums.items() if tokens}
 
 
-def _batches(trainer: Any) -> Iterator[tuple[Any, Mapping[str, str]]]:
-    """Validation batches, ready to be rolled out, with the arm of every uid."""
-    config, step, utils = trainer.config, trainer.global_steps, names.tensordict_utils
-    loop = config.actor_rollout_ref.rollout.agent.default_agent_loop
+def _batches(trainer: Any) -> Iterator[tuple[Any, list[dict[str, Any]], Mapping[str, str]]]:
+    """Validation batches, the `fst` column of each row, and the arm of every uid."""
+    loop = trainer.config.actor_rollout_ref.rollout.agent.default_agent_loop
     for rows in trainer.val_dataloader:
         size = len(rows["raw_prompt"])
         rows["uid"] = np.array([str(uuid.uuid4()) for _ in range(size)], dtype=object)
         if COLUMN in rows:
-            arms, columns = trainer.val_dataloader.arm_of(), rows[COLUMN]
+            arms, columns = trainer.val_dataloader.arm_of(), list(rows[COLUMN])
         else:
             arms = dict.fromkeys(rows["uid"], BEST)
             inner = rows.get("agent_name", [loop] * size)
-            columns = [row_column(name, [""], UNCHANGED, split="val", step=step) for name in inner]
-        batch = utils.get_tensordict(rows)
-        utils.assign_non_tensor_stack(batch, "agent_name", [CONTEXT_LOOP] * size)
-        # an anchor's sampling is the training's, and one that fails has no tokens
-        utils.assign_non_tensor_stack(batch, COLUMN, [{**column, "split": "anchor"} for column in columns])
-        utils.assign_non_tensor_data(batch, "global_steps", step)
-        utils.assign_non_tensor_data(batch, "validate", True)
-        yield batch, arms
+            columns = [
+                RowColumn(name, (), split="val", step=trainer.global_steps, problem="").to_row() for name in inner
+            ]
+        # at the training's sampling; one that fails has no tokens
+        yield rows, [{**column, "sampling": "training", "on_error": "record"} for column in columns], arms
 
 
-def _gaps(trainer: Any, batch: Any, arm_of: Mapping[str, str]) -> list[tuple[str, Any]]:
+def _gaps(trainer: Any, rows: Any, columns: Sequence[dict[str, Any]], arm_of: Mapping[str, str]) -> list[Any]:
     """(arm, log p - log p_ref of each sampled token) for every trajectory of the batch."""
-    import transfer_queue as tq
-
     step, servers, config = trainer.global_steps, trainer.checkpoint_manager, trainer.config.actor_rollout_ref
-    uids = list(batch["uid"])
-    tag = {"is_prompt": True, "status": "pending", "global_steps": step}
-    tq.kv_batch_put(keys=uids, partition_id=PARTITION, tags=[dict(tag) for _ in uids])
-    trainer.agent_loop_manager.generate_sequences(batch)
-    done, _ = trainer.replay_buffer.sample(global_steps=step, partition_id=PARTITION, batch_size=len(uids))
+    batch = names.tensordict_utils.get_tensordict(rows)
+    _, done = transfer.roll_out(trainer, batch, CONTEXT_LOOP, columns, uids=list(rows["uid"]))
     if not done.keys:
         return []
     ahead = trainer.trainer_mode != "sync"  # rollouts for training may be under way: verl's own way to pause them
@@ -88,14 +79,14 @@ def _gaps(trainer: Any, batch: Any, arm_of: Mapping[str, str]) -> list[tuple[str
     servers.update_weights(step)
     if ahead:
         servers.resume_generation_replicas()
-    fields = ["old_log_probs", "ref_log_prob", "response_mask"]
-    data = tq.kv_batch_get(keys=done.keys, partition_id=PARTITION, select_fields=fields)
-    tq.kv_clear(keys=done.keys, partition_id=PARTITION)
+    fields = ("old_log_probs", "ref_log_prob", "response_mask")
+    data = transfer.read(done.keys, transfer.PARTITION, fields)
+    transfer.clear(done)
     found = zip(done.keys, *(data[name].unbind() for name in fields), strict=True)
     return [(arm_of[uid], gap(*row)) for key, *row in found if (uid := key.rsplit("_", 2)[0]) in arm_of]
 
 
 def gap(log_probs: Any, reference: Any, mask: Sequence[int]) -> Any:
     """log p - log p_ref of the sampled tokens of one trajectory; arguments are tensors of one value a response token,
-    mask 0 where a token was not sampled but came from the environment."""
+    mask 0 if a token was not sampled but came from the environment."""
     return (log_probs - reference).double()[mask.bool()]  # type: ignore[attr-defined]

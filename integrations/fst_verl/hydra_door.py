@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from fst_plugin.config import ConfigError
+from fst_plugin.config import ConfigError, FSTConfig
 
 from .compat import MODES
 
@@ -21,6 +22,18 @@ class FSTSearchPath(SearchPathPlugin):
 
 
 Plugins.instance().register(FSTSearchPath)
+
+# `+fst=default`: every key at its default in `FSTConfig`, and the look at the whole config before a run begins
+ConfigStore.instance().store(
+    group="fst",
+    name="default",
+    package="_global_",
+    provider="fst_verl",
+    node={
+        "fst": FSTConfig().model_dump(),
+        "hydra": {"callbacks": {"fst": {"_target_": "fst_verl.hydra_door.FSTCallback"}}},
+    },
+)
 
 
 def install_trainer(config: DictConfig) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from fst_plugin.record.atomic import sync_folder
 from fst_plugin.rollouts import Problem
 
-from . import batches as rows
+from . import batches
 
 
 class LookAhead:
@@ -22,7 +22,7 @@ class LookAhead:
     """
 
     def __init__(self, fetch: Callable[[], Any]):
-        self._fetch = fetch
+        self._fetch = lambda: batches.identified(fetch())
         self._chunks: deque[Any] = deque()
         self._recent: list[Any] = []
 
@@ -37,7 +37,7 @@ class LookAhead:
         self._recent = []
 
     def fill(self, problems: int) -> None:
-        """Fetches ahead until at least so many problems are pending."""
+        """Fetches ahead until at least this many problems are pending."""
         while sum(map(len, self._chunks)) < problems:
             self._chunks.append(self._fetch())
 
@@ -46,10 +46,10 @@ class LookAhead:
         return [*self._chunks, *self._recent]
 
     def pending(self) -> list[Problem]:
-        return [problem for chunk in self._chunks for problem in rows.problems(chunk)]
+        return [problem for chunk in self._chunks for problem in batches.problems(chunk)]
 
     def recent(self) -> list[Problem]:
-        return [problem for chunk in self._recent for problem in rows.problems(chunk)]
+        return [problem for chunk in self._recent for problem in batches.problems(chunk)]
 
     def save(self, path: Path) -> None:
         """Atomic. The format is torch's own, as in verl's `data.pt`: rows may hold tensors and images."""
@@ -65,7 +65,7 @@ class LookAhead:
         sync_folder(path.parent)
 
     def load(self, path: Path, expected: tuple[str, ...]) -> None:
-        """Raises ValueError where the file does not hold the problems that the state says are pending."""
+        """Raises ValueError if the file does not hold the problems that the state says are pending."""
         import torch
 
         stored = torch.load(path, weights_only=False)

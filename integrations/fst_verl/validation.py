@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .agent_loop import CONTEXT_LOOP
-from .assignment import COLUMN
+from .assignment import COLUMN, CONTEXT_LOOP
+from .batches import row_id
 
 SEED_SUFFIX = "/seed_prompt"
 BEST, SEED = "best", "seed"
@@ -21,12 +21,16 @@ BEST, SEED = "best", "seed"
 class PairedLoader:
     """verl's validation loader with every batch sent once per arm.
 
-    arms: the arms of this run. column_of(arm, inner): the `fst` column of a row of that arm. default_loop: agent loop
-    of rows that name none.
+    arms: the arms of this run. column_of(arm, inner, problem): the `fst` column of a row of that arm.
+    default_loop: agent loop of rows that name none.
     """
 
     def __init__(
-        self, loader: Any, arms: Sequence[str], column_of: Callable[[str, str], Mapping[str, Any]], default_loop: str
+        self,
+        loader: Any,
+        arms: Sequence[str],
+        column_of: Callable[[str, str, str], Mapping[str, Any]],
+        default_loop: str,
     ):
         self.loader, self.arms, self.column_of, self.default_loop = loader, tuple(arms), column_of, default_loop
         self._sent: list[tuple[dict[str, Any], list[str]]] = []
@@ -45,9 +49,10 @@ class PairedLoader:
             arms = [arm for arm in self.arms for _ in range(size)]
             out = {name: _repeat(values, len(self.arms)) for name, values in batch.items()}
             out["agent_name"] = _objects([CONTEXT_LOOP] * len(arms))
-            out[COLUMN] = _objects(
-                [self.column_of(arm, loop) for arm, loop in zip(arms, inner * len(self.arms), strict=True)]
-            )
+            models = batch.get("reward_model", [None] * size)
+            ids = [row_id(chat, model) for chat, model in zip(batch["raw_prompt"], models, strict=True)]
+            rows = zip(arms, inner * len(self.arms), ids * len(self.arms), strict=True)
+            out[COLUMN] = _objects([self.column_of(*row) for row in rows])
             self._sent.append((out, arms))
             yield out
 

@@ -27,7 +27,7 @@ LIBRARIES = {  # name -> (what to install, module that must import)
     "math": (("math-verify[antlr4_13_2]==0.9.0", "pint==0.25.3", "pyarrow>=16"), "math_verify"),
 }
 TESTS = {name: (f"tests/adapters/test_adapter_{name.replace('-', '_')}.py",) for name in LIBRARIES}
-TESTS["math"] = ("tests/unit/test_math_answers.py", "tests/unit/test_paper_tasks.py")
+TESTS["math"] = ("tests/envs/files/test_math_answers.py", "tests/envs/files/test_paper_tasks.py")
 
 
 def python_of(folder: Path, name: str) -> Path:

@@ -47,7 +47,7 @@ def test_rows_pay_for_their_own_answers(file):
     assert question.startswith("3 + 1?") and info["source"] == "skyrl_gym/gsm8k"
     assert env.step("so\n#### 4")[1] == 1.0
     wrong = contract.play(env, ["so\n#### 5"], index=3)[-1]
-    assert wrong[1] == 0.0 and wrong[4]["feedback"] == "The answer got a reward of 0."
+    assert wrong[1] == 0.0 and wrong[4]["feedback"] == "The answer got a reward of 0." and wrong[4]["feedback_made"]
 
 
 def test_several_turns_and_rewards_per_turn(file):

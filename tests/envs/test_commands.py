@@ -68,7 +68,7 @@ class Plain(gym.Env):
     """Not ours: no feedback, no gold answer, and a warning from Gymnasium's checker."""
 
     observation_space = action_space = UnicodeText()
-    metadata = {"render_modes": []}  # noqa: RUF012
+    metadata = {"render_modes": []}
 
     def __init__(self, warns=False):
         self.warns = warns

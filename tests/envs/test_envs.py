@@ -16,9 +16,9 @@ import fst_envs
 import gymnasium as gym
 import pytest
 from fst_envs import EnvironmentFault, ReasoningEnv, UnicodeText, content_id, split_seed
-from fst_envs.episodes.child import Child, ChildDied, ChildTimeout
 from fst_envs.episodes.episode import BlockingEpisode
-from fst_envs.instances import dataset_digest, load_splits, rows, task_ids
+from fst_envs.export import file_row
+from fst_envs.instances import Instance, dataset_digest, load_splits, rows, task_ids
 from fst_envs.score import compute_score, score
 from gymnasium.utils.env_checker import check_env
 
@@ -230,6 +230,27 @@ def test_rows_have_the_schema_and_score_1_with_their_gold_answer():
     assert json.loads(json.dumps(data)) == data
 
 
+def test_a_row_names_its_instance():
+    row = rows(STAR, {"degree": 3}, "val", 1, start=4)[0]
+    named = Instance(STAR, {"degree": 3}, 4, "val", row["extra_info"]["task_id"])
+    assert Instance.of(row["extra_info"]) == named
+    assert Instance.of(file_row(row)["extra_info"]) == named  # JSON text, as a file holds it
+    named.expect(content_id(row["prompt"][0]["content"]))
+    with pytest.raises(EnvironmentFault, match=f"instance 4 of 'val' is task 77, but .* task {named.task_id}"):
+        named.expect("77")
+    Instance(STAR, {}, 0, "train").expect("77")  # without a task id, any question will do
+
+
+@pytest.mark.parametrize("key", ["env_id", "env_kwargs", "index", "split", "task_id"])
+def test_a_row_that_does_not_name_its_instance_says_what_is_missing(key):
+    extra = rows(STAR, {}, "train", 1)[0]["extra_info"]
+    del extra[key]
+    with pytest.raises(ValueError, match=rf"lacks \['{key}'\]: make the rows with fst_envs.instances.rows"):
+        Instance.of(extra)
+    with pytest.raises(ValueError, match="lacks .*env_id.*task_id"):
+        Instance.of(None)
+
+
 def test_rows_are_distinct_and_exclude():
     data = rows("test/Parity-v0", {"questions": 8}, "train", 8)
     assert len(task_ids(data)) == 8
@@ -335,35 +356,7 @@ def test_compute_score_names_missing_keys_and_reads_json_kwargs():
     assert compute_score("x", row["reward_model"]["ground_truth"], "", extra)["score"] == 1.0
 
 
-# --- child processes, imports, example
-
-CHILD = """
-import os, time
-from fst_envs.episodes.child import serve
-def handle(request):
-    if request.get("sleep"): time.sleep(60)
-    if request.get("die"): os._exit(3)
-    print("noise"); os.write(1, b"more noise")
-    return {"pid": os.getpid(), "secret": os.environ.get("A_SECRET"), "hash": hash("x"), "cwd": os.listdir(".")}
-serve(handle)
-"""
-
-
-def test_child_is_restarted_after_hang_and_death_and_sees_no_secrets(tmp_path, monkeypatch):
-    (tmp_path / "some_child.py").write_text(CHILD)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("A_SECRET", "s3cret")
-    child = Child("some_child")
-    first = child.ask({"a": 1}, 10)
-    assert first["secret"] is None and first["cwd"] == [] and child.ask({"a": 1}, 10) == first
-    with pytest.raises(ChildTimeout):
-        child.ask({"sleep": 1}, 0.3)
-    second = child.ask({"a": 1}, 10)
-    with pytest.raises(ChildDied):
-        child.ask({"die": 1}, 10)
-    third = child.ask({"a": 1}, 10)
-    assert len({first["pid"], second["pid"], third["pid"]}) == 3
-    assert first["hash"] == second["hash"] == third["hash"]
+# --- imports, example
 
 
 def test_importing_the_package_imports_no_environment():
@@ -372,7 +365,7 @@ def test_importing_the_package_imports_no_environment():
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     loaded = set(json.loads(out.stdout.replace("'", '"')))
-    assert loaded == {"fst_envs.base", "fst_envs.make", "fst_envs.spaces", "fst_envs.wrappers"}
+    assert loaded == {f"fst_envs.{name}" for name in ("answers", "base", "make", "spaces", "wrappers")}
 
 
 def test_own_environment_example_runs():

@@ -178,20 +178,6 @@ def test_the_check_tells_what_breaks_a_schedule(composed, at, value, key):
     assert check_keys(config) == [key]
 
 
-@pytest.mark.parametrize("switch", ["true", "false"])
-def test_fst_tasks_is_the_same_list(composed, switch):
-    from fst_verl import check
-
-    arguments = [a.replace("data.env.tasks=", "fst.tasks=") for a in ARGUMENTS]
-    config = check.compose([*arguments, f"fst.enabled={switch}"])
-    assert config.data.env.tasks == composed.data.env.tasks and check_keys(config) == []
-    assert check_keys(check.compose([*ARGUMENTS, arguments[-1]])) == []
-    both = check.compose([*arguments, f"data.env.tasks=[{{id: {TRY}, from_step: 1}}]", f"fst.enabled={switch}"])
-    assert check_keys(both) == ["fst.tasks"]
-    alone = [a for a in arguments if a[:4] not in ("+fst", "data")]
-    assert check_keys(check.compose([*alone, f"fst.enabled={switch}"])) == ["fst.tasks"]
-
-
 def dataset(split="train", **data):
     pytest.importorskip("torch")
     from fst_verl.dataset import EnvDataset

@@ -14,27 +14,15 @@ import pytest
 from fst_envs import EnvironmentFault, ReasoningEnv, UnicodeText
 from fst_envs.instances import rows
 from fst_envs.score import compute_score, score
-from fst_envs.wrappers import (
-    BinaryReward,
-    ExtractAnswer,
-    FeedbackTemplate,
-    MaxTurns,
-    OwnRNG,
-    WallClock,
-    last_boxed,
-    last_line,
-    last_tag,
-)
+from fst_envs.wrappers import BinaryReward, ExtractAnswer, MaxTurns, OwnRNG, WallClock
 from gymnasium.utils.env_checker import check_env
 
 STAR = "fst_envs:fst/StarGraph-v0"
 ALL = {
     "step_s": 30,
-    "episode_s": 600,
     "max_turns": 4,
     "extract": ["boxed", "line"],
     "binary": 0.5,
-    "feedback": "{turn}) {feedback} [{reward:g}]",
     "own_rng": True,
 }
 
@@ -83,37 +71,6 @@ def echo(**wrap):
     return env
 
 
-@pytest.mark.parametrize(
-    ("find", "text", "answer"),
-    [
-        (last_tag, "a <answer> 1 </answer> b <answer>\n2\n</answer> c", "2"),
-        (last_tag, "<answer>1</answer> <answer>2", "1"),
-        (last_tag, "<answer> thinking <answer>2</answer>", "2"),
-        (last_tag, "1</answer>", None),
-        (last_tag, "", None),
-        (last_boxed, r"\boxed{1} and \boxed{\frac{1}{\sqrt{2}}}.", r"\frac{1}{\sqrt{2}}"),
-        (last_boxed, r"\boxed{{{{{5}}}}}", "{{{{5}}}}"),
-        (last_boxed, r"\boxed{\{1, 2\}}", r"\{1, 2\}"),
-        (last_boxed, r"\boxed{1} then \boxed{2", "1"),
-        (last_boxed, r"} \boxed {3}", "3"),
-        (last_boxed, r"\boxed{a \boxed{b}}", "b"),
-        (last_boxed, "{1}", None),
-        (last_line, "first\n last \n \n", "last"),
-        (last_line, " \n", None),
-    ],
-)
-def test_the_answer_in_a_text(find, text, answer):
-    assert find(text) == answer
-
-
-@pytest.mark.parametrize("find", [last_tag, last_boxed, last_line])
-@pytest.mark.parametrize("piece", ["<answer>", r"\boxed{", "}", "{", "\\", "\n"])
-def test_hostile_texts_take_linear_time(find, piece):
-    began = time.process_time()
-    find(piece * 100_000)
-    assert time.process_time() - began < 2
-
-
 def test_extract_passes_on_the_answer_alone_and_says_where_it_must_stand():
     env = echo(extract="tag")
     assert env.step("I think <answer> 7 </answer>")[1] == 0.5
@@ -143,14 +100,11 @@ def test_turns_run_out_with_a_reason():
     assert env.step("end")[2:4] == (True, False)  # the environment ended on the last turn: not for want of turns
 
 
-def test_a_slow_step_is_a_fault_and_a_slow_model_runs_out_of_time():
+def test_a_slow_step_is_a_fault():
     with pytest.raises(EnvironmentFault, match=r"step_s=0\.1 s"):
         echo(step_s=0.1).step("sleep")
-    env = echo(episode_s=0.05, step_s=1)
+    env = echo(step_s=1)
     assert env.step("7")[1] == 0.5
-    time.sleep(0.06)
-    _, reward, terminated, truncated, info = env.step("7")
-    assert (reward, terminated, truncated, info["stop"]) == (0.0, False, True, "time") and "0.05 s" in info["feedback"]
     assert env.reset(options={"index": 7})[0] == "say 7" and env.step("7")[1] == 0.5
 
 
@@ -160,31 +114,18 @@ def test_what_a_step_raises_comes_through_the_time_limit():
         env.step("7")
 
 
-def test_feedback_follows_a_template_that_texts_cannot_change():
-    env = echo(feedback="turn {turn}, {reward:.1f}: {feedback} / {observation} / {answer}")
-    assert env.step("7")[4]["feedback"] == "turn 1, 0.5: you said '7' / go on / 7"
-    said = env.step("{reward.__class__} {0}")[4]["feedback"]
-    assert said.startswith("turn 2, 0.0: you said '{reward.__class__} {0}'")
-    env.reset(options={"index": 7})
-    assert env.step("x")[4]["feedback"].startswith("turn 1")
-
-
 @pytest.mark.parametrize(
     ("wrap", "message"),
     [
-        ({"extracts": "tag"}, "extracts unknown, use some of own_rng, step_s"),
+        ({"extracts": "tag"}, "unknown extracts: use some of own_rng, step_s"),
         ({"extract": "xml"}, "extract='xml': use one or several of tag, boxed, line"),
         ({"extract": []}, "use one or several"),
         ({"extract": 3}, r"wrap\['extract'\]=3"),
         ({"max_turns": 0}, "max_turns=0"),
         ({"max_turns": "5"}, "max_turns='5'"),
         ({"step_s": -1}, "step_s=-1"),
-        ({"episode_s": "long"}, r"wrap\['episode_s'\]='long'"),
+        ({"step_s": "long"}, r"wrap\['step_s'\]='long'"),
         ({"binary": "yes"}, "binary='yes'"),
-        ({"feedback": "{gold}"}, "must be among feedback, reward"),
-        ({"feedback": "{feedback.__class__}"}, "must be among"),
-        ({"feedback": "{"}, "feedback template"),
-        ({"feedback": 5}, r"feedback"),
     ],
 )
 def test_bad_wraps_are_refused_by_name(wrap, message):
@@ -209,16 +150,16 @@ def test_wrapped_environments_pass_the_strict_check_and_keep_their_spec(env_id, 
 
 def test_all_wrappers_by_data_stand_in_their_order():
     names = [spec.name for spec in fst_envs.make(STAR, wrap=ALL).spec.additional_wrappers]
-    order = [OwnRNG, fst_envs.TextEnv, WallClock, WallClock, MaxTurns, ExtractAnswer, BinaryReward, FeedbackTemplate]
+    order = [OwnRNG, fst_envs.TextEnv, WallClock, MaxTurns, ExtractAnswer, BinaryReward]
     assert names == [cls.__name__ for cls in order]
 
 
 def test_wrappers_travel_in_a_row():
-    kwargs = {"degree": 3, "wrap": {"extract": "line", "feedback": "Hint: {feedback}"}}
+    kwargs = {"degree": 3, "wrap": {"extract": "line", "max_turns": 1}}
     row = json.loads(json.dumps(rows(STAR, kwargs, "train", 1)[0]))
     gold = row["reward_model"]["ground_truth"]
     assert compute_score("", f"I say\n{gold}\n", gold, row["extra_info"])["score"] == 1.0
-    assert compute_score("", f"{gold}\nThat is it.", gold, row["extra_info"])["feedback"].startswith("Hint: The path")
+    assert compute_score("", f"{gold}\nThat is it.", gold, row["extra_info"])["score"] == 0.0
 
 
 # --- random generators

@@ -1,11 +1,15 @@
 """Whole cycles on fakes: evolve before every T steps, keep what is durable, refuse what must never be sent."""
 
+from dataclasses import replace
+
 import pytest
 from cycles import fast_weights, slow_phase
 from rule_world import SEED, World, make_problems
 
-from fst_plugin import Evolution, Population, Prompt
-from fst_plugin.fast_weights import FastPhaseFailed
+from fst_plugin import Evolution, Population, Prompt, Rollout
+from fst_plugin.config import ConfigError, parse
+from fst_plugin.fast_weights import FastPhaseFailed, choose_seed
+from fst_plugin.policy import Policy
 from fst_plugin.record import state
 
 
@@ -178,13 +182,13 @@ def test_other_slow_scores_are_another_phase(tmp_path):
 def test_a_record_of_another_world_is_set_aside_not_deleted(tmp_path):
     problems = make_problems(20)
     first, _ = fast_weights(tmp_path)
-    first.world = "a reward function with a fault"
+    first.setup = "a reward function with a fault"
     first.evolve(1, "w", problems, World(luck=0.0, reliability=0.0))
     again, lines = fast_weights(tmp_path)
-    again.world = "mended"
+    again.setup = "mended"
     world = World()
     again.evolve(1, "w", problems, world)
-    assert world.rollouts > 0 and any("world was" in line for line in lines)
+    assert world.rollouts > 0 and any("setup was" in line for line in lines)
     assert (tmp_path / "old_cycle_0000_1" / "calls.jsonl").exists()
 
 
@@ -230,3 +234,112 @@ def test_a_reward_that_is_no_number_counts_for_nothing_and_can_be_saved(tmp_path
     weights.observe(1, "w", [("p", digest, Rollout(float("nan"))), ("q", digest, Rollout(1.0))])
     assert weights.state.rewards == (1.0,) and [e.problem for e in weights.slow.entries] == ["q"]
     state.save(weights.state, tmp_path / "checkpoint")
+
+
+def test_a_folder_without_fast_weights_is_not_resumed_from(tmp_path):
+    weights, _ = fast_weights(tmp_path)
+    with pytest.raises(ValueError, match="holds no fast weights.*fst.enabled=false.*resume_mode"):
+        weights.restore(tmp_path / "step_3" / "fst", 3, data_key="data", start_over="resume_mode=disable")
+
+
+def test_what_was_saved_is_taken_up_under_the_name_of_its_weights(tmp_path):
+    problems = make_problems(40)
+    before, _ = fast_weights(tmp_path / "run")
+    before.evolve(1, "w0", problems[:20], World())
+    slow_phase(before, World(), problems[:20], range(1, 3))
+    before.deal([8, 8])
+    before.save(tmp_path / "step_2" / "fst", 2, ["p", "q"])
+    after, _ = fast_weights(tmp_path / "run")
+    after.restore(tmp_path / "step_2" / "fst", 2, data_key="data", start_over="-")
+    assert after.state.population == before.population and after.state.pending == ("p", "q")
+    assert after.slow.entries == before.slow.entries and after.state.counters == before.state.counters
+    assert after.weights_after(2) == before.weights_after(2)  # the very weights that were saved
+    assert after.weights_after(3) != before.weights_after(3)  # trained on by another run
+
+
+@pytest.mark.parametrize("k", [1, 3, 4, 6])
+@pytest.mark.parametrize("groups", [[8, 8], [5, 5, 5], [1] * 9, [4, 7, 1]])
+def test_prompts_are_dealt_evenly_whatever_k_and_g_are(tmp_path, k, groups):
+    weights, _ = fast_weights(tmp_path, population=k)
+    weights.state = replace(weights.state, population=Population(tuple(Prompt(f"p{i}") for i in range(k))))
+    total = [0] * k
+    for _ in range(3):  # batches
+        for size, offset in zip(groups, weights.deal(groups), strict=True):
+            group = [0] * k
+            for session in range(size):
+                group[(offset + session) % k] += 1
+            assert max(group) - min(group) <= 1
+            total = [a + b for a, b in zip(total, group, strict=True)]
+            assert max(total) - min(total) <= 1
+    assert weights.state.counters.rollouts_slow == sum(total)
+    if all(size % k == 0 for size in groups):
+        assert weights.deal(groups) == [0] * len(groups)  # paper Algorithm 1, step 3: session i under prompt i mod K
+
+
+def test_a_steps_figures_are_handed_out_once_and_ranks_go_by_digest(tmp_path):
+    weights, _ = fast_weights(tmp_path)
+    evolved = weights.evolve(1, "w", make_problems(20), World())
+    best, *rest = weights.population.prompts
+    answers = [("a", best.digest, Rollout(1.0)), ("a", rest[0].digest, Rollout(0.0)), ("b", "gone", Rollout(0.5))]
+    weights.observe(1, "w", [*answers, ("b", best.digest, Rollout(0.0, error="engine"))])
+    found = weights.metrics()
+    assert found["reward_prompt_0"] == 1.0 and found["reward_prompt_1"] == 0.0  # not 0.5 of an earlier population
+    assert found["group_mean"] == 0.5 and found["group_solved"] == 0.5
+    assert found["rollouts"] == evolved["rollouts"] and "tokens_fast_total" not in found  # the world counts no tokens
+    again = weights.metrics()
+    assert not {"rollouts", "group_mean", "reward_prompt_0"} & set(again)
+    assert again["rollouts_fast_total"] == evolved["rollouts"]
+
+
+def test_tokens_of_fast_rollouts_are_counted(tmp_path):
+    weights, _ = fast_weights(tmp_path)
+    world = World()
+    metrics = weights.evolve(1, "w", make_problems(20), lambda cells: [replace(r, tokens=7) for r in world(cells)])
+    assert metrics["tokens"] == 7 * world.rollouts == weights.metrics()["tokens_fast_total"]
+
+
+@pytest.mark.parametrize(
+    ("given", "data", "expected"),
+    [
+        ("Mine.", ["Yours."], "Mine."),
+        (None, ["Yours.", "Yours."], "Yours."),
+        (None, ["", ""], "You are a helpful assistant."),
+    ],
+)
+def test_evolution_starts_from_the_config_else_the_data_else_the_default(given, data, expected):
+    assert choose_seed(parse({"seed_prompt": given}), data).text == expected
+
+
+def test_several_system_messages_need_a_choice():
+    with pytest.raises(ConfigError, match="fst.seed_prompt"):
+        choose_seed(parse({}), ["a", "b"])
+
+
+class Echo:
+    """A reflection of the user's own."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def propose(self, requests):
+        return [f"{self.mark} {r.seed} {r.slot}" for r in requests]
+
+    def describe(self):
+        return "echo"
+
+
+def test_a_reflection_of_the_users_own_by_dotted_path(tmp_path):
+    spec = {"path": f"{__name__}.Echo", "kwargs": {"mark": "!"}}
+    weights, lines = fast_weights(tmp_path, reflection=spec)
+    weights.evolve(1, "w", make_problems(20), World())
+    written = (tmp_path / "cycle_0000" / "candidates.jsonl").read_text()
+    assert '"text": "! ' in written and any("echo" in line for line in lines)
+    weights, _ = fast_weights(tmp_path / "wrong", reflection={"path": "no_such_module.X"})
+    with pytest.raises(FastPhaseFailed, match="fst.reflection.path"):
+        weights.evolve(1, "w", make_problems(20), World())
+
+
+def test_a_seed_prompt_over_the_cap_is_refused_at_the_start(tmp_path):
+    with pytest.raises(ConfigError, match="fst.max_prompt_tokens.*has 6 tokens, the cap is 5"):
+        fast_weights(tmp_path, Policy(5, lambda text: len(text.split()) + 1))
+    assert not list(tmp_path.iterdir())

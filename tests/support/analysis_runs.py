@@ -34,12 +34,9 @@ def make_run(folder, reward, kl=None, *, steps=12, every=3, fast=True, seed=0, r
     weights = None
     if fast:
         config = parse({"reflection": {"kind": "offline"}, "slow_steps": 3, "seed": seed})
-        policy = Policy(SEED, 400, lambda text: len(text.split()), ("<|im_end|>",))
+        policy = Policy(400, lambda text: len(text.split()), ("<|im_end|>",))
         live = folder / "checkpoints" / "fst"
-        weights = FastWeights.fresh(
-            config, policy, live, seed_prompt=Prompt(SEED), dataset_digest="data", weights="start"
-        )
-        weights.log = lambda line: None
+        weights = FastWeights.start(config, policy, live, seed=Prompt(SEED), dataset="data", log=lambda line: None)
     lines = [(0, {f"val-core/{source}/acc/mean@4": reward(0)})]
     for step in range(1, steps + 1):
         data = {

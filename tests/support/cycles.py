@@ -12,12 +12,9 @@ SPECIAL = ("<|im_end|>",)
 
 def fast_weights(folder, policy=None, **config):
     config = parse({"reflection": {"kind": "offline"}, "slow_steps": 3, **config})
-    policy = policy or Policy(SEED, 400, lambda text: len(text.split()), SPECIAL)
+    policy = policy or Policy(400, lambda text: len(text.split()), SPECIAL)
     lines = []
-    weights = FastWeights.fresh(
-        config, policy, folder, seed_prompt=Prompt(SEED), dataset_digest="data", weights="start"
-    )
-    weights.log = lines.append
+    weights = FastWeights.start(config, policy, folder, seed=Prompt(SEED), dataset="data", log=lines.append)
     return weights, lines
 
 

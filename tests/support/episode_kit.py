@@ -6,7 +6,7 @@ import json
 from types import SimpleNamespace
 
 import gymnasium as gym
-from fst_envs import EnvironmentFault, ReasoningEnv
+from fst_envs import EnvironmentFault, ReasoningEnv, content_id
 from fst_verl.compat import names
 from fst_verl.episodes.agent_loop import EpisodeLoop
 from omegaconf import OmegaConf
@@ -126,6 +126,7 @@ class Engine:
 def arguments(engine, model_type, *, turns=None, prompt=400, response=400, env=None, total=None):
     config = OmegaConf.create(
         {
+            "fst": {"context": {"name": "population", "path": None, "kwargs": {}, "placement": "system"}},
             "actor_rollout_ref": {
                 "model": {"path": model_type, "tokenizer_path": None},
                 "rollout": {
@@ -153,16 +154,18 @@ def arguments(engine, model_type, *, turns=None, prompt=400, response=400, env=N
 
 
 def make_row(kwargs=None, index=0, **more):
+    question = f"Say something, number {index}."
     return {
         "raw_prompt": [
             {"role": "system", "content": "Be loud."},
-            {"role": "user", "content": f"Say something, number {index}."},
+            {"role": "user", "content": question},
         ],
         "extra_info": {
             "env_id": "test/EpisodeEcho-v0",
             "env_kwargs": json.dumps(kwargs or {}),
             "index": index,
             "split": "train",
+            "task_id": content_id(question),
         },
         "session_id": 0,
         **more,

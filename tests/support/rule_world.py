@@ -6,6 +6,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from fst_plugin.config import parse
+from fst_plugin.evolve import GEPAOptimizer
+from fst_plugin.policy import Policy
 from fst_plugin.prompts import Population, Prompt
 from fst_plugin.rollouts import Cell, Problem, Rollout, problem_id
 
@@ -65,3 +68,12 @@ class World:
     def value(self, prompt: Prompt, n: int = 300) -> float:
         """Mean score on problems that no fast phase sees."""
         return sum(self.roll(Cell(prompt, p)).score for p in make_problems(n, seed=12345)) / n
+
+
+def gepa(reflection, *, k=4, log=None, status=None, max_reflection_failures=None, policy=None, **fast):
+    """The shipped optimizer with these settings of `fst.fast`; K is k."""
+    config = {"population": k, "fast": fast}
+    if max_reflection_failures is not None:
+        config["reflection"] = {"max_failures": max_reflection_failures}
+    hooks = {name: hook for name, hook in (("log", log), ("status", status)) if hook is not None}
+    return GEPAOptimizer(reflection, parse(config), policy or Policy(), **hooks)

@@ -1,39 +1,39 @@
 """Parts of fst_verl that need torch at most."""
 
-from pathlib import Path
+import json
 
 import numpy as np
 import pytest
-import yaml
 from fst_verl import assignment
 
-from fst_plugin.config import FSTConfig
 from fst_plugin.prompts import text_digest
+from fst_plugin.rollouts import problem_id
 
 CHAT = [{"role": "user", "content": "q"}]
 
 
+POPULATION = {"name": "population", "path": None, "kwargs": {}, "placement": "system"}
+
+
 def column(**changes):
-    provider = {"name": "population", "path": None, "kwargs": {}, "placement": "system"}
-    return assignment.row_column("single_turn_agent", ["a", "b"], provider, split="train", step=3) | changes
+    given = {"split": "train", "step": 3, "problem": "p", **changes}
+    return assignment.RowColumn("single_turn_agent", ("a", "b"), **given)
 
 
-def test_the_yaml_group_is_the_pydantic_default():
-    import fst_verl
-
-    path = Path(fst_verl.__file__).parent / "config" / "fst" / "default.yaml"
-    assert yaml.safe_load(path.read_text())["fst"] == FSTConfig().model_dump()
+def test_a_column_travels_as_plain_data():
+    sent = column(offset=3, sampling="training", on_error="record").to_row()
+    assert json.loads(json.dumps(sent)) == sent
+    assert assignment.RowColumn(**sent).to_row() == sent
 
 
 def test_a_session_gets_the_prompt_of_its_index():
-    row = {"raw_prompt": CHAT, "session_id": 1, "reward_model": {"ground_truth": "4"}}
-    out = assignment.assign(column(), row)
+    out = column().assign(CHAT, 1, POPULATION)
     assert out.messages == [{"role": "system", "content": "b"}, *CHAT]
     assert (out.digest, out.rank) == (text_digest("b"), 1)
 
 
 def test_small_groups_are_dealt_the_prompts_in_turn():
-    ranks = [assignment.assign(column(offset=i), {"raw_prompt": CHAT, "session_id": 0}).rank for i in range(4)]
+    ranks = [column(offset=i).assign(CHAT, 0, POPULATION).rank for i in range(4)]
     assert ranks == [0, 1, 0, 1]
 
 
@@ -51,8 +51,34 @@ class UpperCase:
 
 def test_a_users_own_provider_by_dotted_path():
     spec = {"name": "population", "path": f"{__name__}.UpperCase", "kwargs": {"mark": "!"}, "placement": "system"}
-    out = assignment.assign(column(provider=spec), {"raw_prompt": CHAT, "session_id": 0})
+    out = column().assign(CHAT, 0, spec)
     assert out.messages[0]["content"] == "!3train" and out.digest == "own"
+
+
+def test_a_row_names_nothing_that_is_imported():
+    with pytest.raises(TypeError, match="provider"):
+        column(provider={"path": "timeit.timeit"})
+    assert not any(isinstance(value, dict) for value in column().to_row().values())
+
+
+@pytest.mark.parametrize("fst", [None, {"enabled": False}, {"enabled": False, "drift": False}])
+def test_rows_cannot_ask_for_our_loops_in_a_run_without_fast_weights(fst):
+    from omegaconf import OmegaConf
+
+    with pytest.raises(ValueError, match="agent_name"):
+        assignment.context_of(OmegaConf.create({"fst": fst} if fst else {}))
+
+
+def test_the_provider_is_the_one_of_the_workers_own_config():
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.create({"fst": {"enabled": True, "context": {**POPULATION, "placement": "user"}}})
+    assert assignment.context_of(config) == {**POPULATION, "placement": "user"}
+
+
+def test_without_prompts_the_messages_stay():
+    out = assignment.RowColumn("own", (), "val", 3, "p").assign(CHAT, 0, POPULATION)
+    assert out.messages == CHAT and out.digest == ""
 
 
 def test_fast_phase_rollouts_use_the_training_temperature():
@@ -105,9 +131,12 @@ def test_seed_arm_is_told_apart_only_in_metrics():
     from fst_verl.validation import BEST, SEED, PairedLoader, relabel
 
     batch = {"raw_prompt": np.array([CHAT, CHAT], dtype=object), "data_source": np.array(["gsm", "gsm"], dtype=object)}
-    loader = PairedLoader([batch], [BEST, SEED], lambda arm, inner: {"arm": arm, "inner": inner}, "single_turn_agent")
+    loader = PairedLoader(
+        [batch], [BEST, SEED], lambda arm, inner, problem: {"arm": arm, "inner": inner, "problem": problem}, "own"
+    )
     (sent,) = list(loader)
     assert [c["arm"] for c in sent["fst"]] == [BEST, BEST, SEED, SEED]
+    assert {c["problem"] for c in sent["fst"]} == {problem_id(CHAT)}
     assert list(sent["data_source"]) == ["gsm"] * 4  # what reward functions see
     sent["uid"] = np.array(["1", "2", "3", "4"], dtype=object)  # as verl does after it was handed the batch
     sources, counts = relabel(loader.arm_of(), ["gsm"] * 4, ["1", "2", "3", "4"], {("gsm", "3"): 4, ("gsm", "1"): 4})

@@ -9,9 +9,9 @@ import pytest
 pytest.importorskip("verl")
 
 import torch  # noqa: E402
-from fst_verl import batches as rows
+from fst_verl import batches as rows  # noqa: E402
 from fst_verl import drift  # noqa: E402
-from fst_verl.agent_loop import CONTEXT_LOOP  # noqa: E402
+from fst_verl.assignment import CONTEXT_LOOP  # noqa: E402
 from fst_verl.compat import names  # noqa: E402
 from fst_verl.validation import BEST, SEED, PairedLoader  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
@@ -36,7 +36,9 @@ class World:
         loader = [data]
         if fast:
             arms = [BEST, SEED]
-            loader = PairedLoader(loader, arms, lambda arm, inner: {"inner": inner, "arm": arm, "split": "val"}, "own")
+            loader = PairedLoader(
+                loader, arms, lambda arm, inner, problem: {"inner": inner, "arm": arm, "split": "val"}, "own"
+            )
         self.trainer = SimpleNamespace(
             config=OmegaConf.create(
                 {
@@ -117,9 +119,9 @@ def test_the_kl_of_each_arm_is_the_one_worked_out_by_hand(monkeypatch):
 
 def test_tokens_weigh_the_same_not_trajectories(monkeypatch):
     world = World(monkeypatch, {BEST: SAMPLED})
-    monkeypatch.setattr(drift, "_batches", lambda trainer: [(0, {}), (1, {})])
+    monkeypatch.setattr(drift, "_batches", lambda trainer: [(0, [], {}), (1, [], {})])
     gaps = [[(BEST, torch.tensor([1.0, 1.0, 1.0]))], [(BEST, torch.tensor([5.0]))]]
-    monkeypatch.setattr(drift, "_gaps", lambda trainer, batch, arms: gaps[batch])
+    monkeypatch.setattr(drift, "_gaps", lambda trainer, batch, columns, arms: gaps[batch])
     assert drift.measure(world.trainer) == {"fst/kl_to_base": 2.0}
 
 
@@ -128,18 +130,18 @@ def test_rollouts_are_the_trainings_own_under_each_arms_prompt(monkeypatch):
     drift.measure(world.trainer)
     (batch,) = world.sent
     assert rows.column(batch, "agent_name") == [CONTEXT_LOOP] * 4
-    sent = [(c["arm"], c["inner"], c["split"]) for c in rows.column(batch, "fst")]
-    assert sent == [(BEST, "own", "anchor")] * 2 + [(SEED, "own", "anchor")] * 2
+    sent = [(c["arm"], c["inner"], c["sampling"], c["on_error"]) for c in rows.column(batch, "fst")]
+    assert sent == [(arm, "own", "training", "record") for arm in (BEST, BEST, SEED, SEED)]
 
 
 def test_plain_rl_keeps_the_datas_own_chat(monkeypatch):
-    from fst_verl.assignment import assign
+    from fst_verl.assignment import RowColumn
 
     world = World(monkeypatch, {BEST: SAMPLED}, fast=False, enabled=False)
     assert drift.measure(world.trainer) == {"fst/kl_to_base": pytest.approx(KL, abs=1e-6)}
     chat = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]
     (column, _) = rows.column(world.sent[0], "fst")
-    assert column["inner"] == "own" and assign(column, {"raw_prompt": chat}).messages == chat
+    assert column["inner"] == "own" and RowColumn(**column).assign(chat, 0, {}).messages == chat
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from fst_verl import batches as rows  # noqa: E402
 from fst_verl.compat import names  # noqa: E402
 from fst_verl.fast_rollouts import FastRollouts  # noqa: E402
 from fst_verl.lookahead import LookAhead  # noqa: E402
+from fst_verl.transfer import Trajectory, last_outputs  # noqa: E402
 
 from fst_plugin import Cell, Prompt  # noqa: E402
 from fst_plugin.rollouts import problem_id  # noqa: E402
@@ -54,6 +55,15 @@ def test_the_look_ahead_hands_out_everything_once_in_order():
     assert [indices(ahead.next()) for _ in range(4)] == [[2, 3], [4, 5], [6, 7], [8, 9]]
 
 
+def test_a_problem_is_named_once_and_carries_its_id(monkeypatch):
+    made = []
+    monkeypatch.setattr(rows, "row_id", lambda chat, model: made.append(chat) or f"id{len(made)}")
+    ahead = LookAhead(loader())
+    ahead.fill(4)
+    assert [p.id for p in ahead.pending()] == ["id1", "id2", "id3", "id4"] == [p.id for p in ahead.pending()]
+    assert rows.problem_ids(ahead.next()) == ["id1", "id2"] and len(made) == 4
+
+
 def test_the_look_ahead_survives_a_checkpoint(tmp_path):
     ahead = LookAhead(loader())
     ahead.fill(4)
@@ -67,34 +77,34 @@ def test_the_look_ahead_survives_a_checkpoint(tmp_path):
 
 
 def test_a_cells_row_is_found_by_its_problem():
-    fast_rollouts = FastRollouts(trainer=None, provider={}, show_answer=False)
+    fast_rollouts = FastRollouts(trainer=None, show_answer=False)
     fast_rollouts.open([chunk([0, 1]), chunk([2, 0])])
     problem = rows.problems(chunk([2]))[0]
     assert fast_rollouts.row_of[problem.id] == 2 and len(fast_rollouts.row_of) == 3
 
 
 def rollout(info, show_answer=False):
-    fast_rollouts = FastRollouts(trainer=None, provider={}, show_answer=show_answer)
+    fast_rollouts = FastRollouts(trainer=None, show_answer=show_answer)
     problem = rows.problems(chunk([7]))[0]
     return fast_rollouts._rollout(Cell(Prompt("p"), problem), info)
 
 
 def test_feedback_comes_from_the_reward_function_else_from_the_score():
-    said = {"score": 0.0, "text": "t", "extra": {"reward_extra_info": {"feedback": "Be brief."}}}
-    silent = {"score": 0.5, "text": "t", "extra": {"reward_extra_info": {"acc": 0.5}}}
-    assert rollout(said).feedback == "Be brief."
+    said = Trajectory("u", 0.0, "t", 5, {"reward_extra_info": {"feedback": "Be brief."}})
+    silent = Trajectory("u", 0.5, "t", 5, {"reward_extra_info": {"acc": 0.5}})
+    assert rollout(said).feedback == "Be brief." and rollout(said).tokens == 5
     assert "0.5" in rollout(silent).feedback and "7" not in rollout(silent).feedback
     assert rollout(silent, show_answer=True).feedback.endswith("The reference answer is: 7")
 
 
 def test_a_failure_is_no_reward_of_zero_and_keeps_its_cause():
-    failed = {"score": 0.0, "text": "", "extra": {"fst": {"error": "TimeoutError: engine"}}}
+    failed = Trajectory("u", 0.0, "", 0, {"fst": {"error": "TimeoutError: engine"}})
     assert rollout(failed).error == "TimeoutError: engine"
     assert rollout(None).error
 
 
 def test_the_last_output_of_a_session_counts():
-    found = rows.last_outputs(["a_0_0", "a_0_2", "a_0_10", "a_1_0", "b_0_0"])
+    found = last_outputs(["a_0_0", "a_0_2", "a_0_10", "a_1_0", "b_0_0"])
     assert found == {("a", "0"): "a_0_10", ("a", "1"): "a_1_0", ("b", "0"): "b_0_0"}
 
 
@@ -116,7 +126,7 @@ def test_what_was_handed_out_stays_at_hand_until_the_next_cycle(tmp_path):
 def test_a_trajectory_as_a_rollout():
     said = {"fst": {}, "reward_extra_info": {"feedback": "Nearly."}}
     assert rows.rollout(0.5, "x", said).feedback == "Nearly."
-    assert rows.rollout(0.5, "x", {}).feedback == "This answer got a reward of 0.5."
+    assert rows.rollout(0.5, "x", {}).feedback == "The answer got a reward of 0.5."
     assert rows.rollout(0.0, "x", {}, "42").feedback.endswith("The reference answer is: 42")
     failed = rows.rollout(0.0, "x", {"fst": {"error": "boom"}})
     assert failed.error == "boom" and failed.response == ""
@@ -132,56 +142,23 @@ def test_an_answer_is_private_where_the_row_says_so():
     assert [p.private for p in rows.problems(names.tensordict_utils.get_tensordict(batch))] == [True, False]
 
 
-def test_a_checkpoint_without_fast_weights_stops_with_the_mend(tmp_path):
-    from fst_verl.trainer import FSTSync
-
-    trainer = FSTSync.__new__(FSTSync)
-    with pytest.raises(ValueError, match="holds no fast weights.*fst.enabled=false"):
-        trainer._restore(tmp_path / "global_step_3" / "fst", "seed", "data")
-
-
-@pytest.mark.parametrize("system, expected", [("Be kind.", "Be kind."), (None, "You are a helpful assistant.")])
-def test_evolution_starts_from_the_datas_system_message_else_from_the_default(system, expected):
-    from fst_verl.trainer import FSTSync
-
-    from fst_plugin.config import parse
-
-    chat = [{"role": "system", "content": system}] if system else []
-    trainer = FSTSync.__new__(FSTSync)
-    trainer._fst_config = parse({})
-    trainer.train_dataset = [{"raw_prompt": [*chat, {"role": "user", "content": f"q{i}"}]} for i in range(3)]
-    assert trainer._seed_prompt().text == expected
-    trainer._fst_config = parse({"seed_prompt": "Mine."})
-    assert trainer._seed_prompt().text == "Mine."
-
-
-def test_several_system_messages_need_a_choice():
-    from fst_verl.trainer import FSTSync
-
-    from fst_plugin.config import ConfigError, parse
-
-    trainer = FSTSync.__new__(FSTSync)
-    trainer._fst_config = parse({})
-    trainer.train_dataset = [{"raw_prompt": [{"role": "system", "content": text}]} for text in "ab"]
-    with pytest.raises(ConfigError, match="fst.seed_prompt"):
-        trainer._seed_prompt()
-
-
 def test_a_rollout_that_fails_in_the_fast_phase_says_so_in_its_output():
     import asyncio
     from types import SimpleNamespace
 
     from fst_verl.agent_loop import ContextLoop
-    from fst_verl.assignment import row_column
+    from fst_verl.assignment import RowColumn
+    from omegaconf import OmegaConf
 
-    provider = {"name": "population", "path": None, "kwargs": {}, "placement": "system"}
-    loop = ContextLoop(tokenizer=SimpleNamespace(pad_token_id=3))
+    fst = {"context": {"name": "population", "path": None, "kwargs": {}, "placement": "system"}}
+    config = SimpleNamespace(config=OmegaConf.create({"fst": fst}))
+    loop = ContextLoop(tokenizer=SimpleNamespace(pad_token_id=3), trainer_config=config)
     row = {"raw_prompt": [{"role": "user", "content": "q"}], "session_id": 0}
-    column = row_column("no_such_loop", ["p"], provider, split="anchor", step=1)
-    output = asyncio.run(loop.run({}, **row, fst=column)).as_dict()
+    sent = RowColumn("no_such_loop", ["p"], "anchor", 1, "id", on_error="record").to_row()
+    output = asyncio.run(loop.run({}, **row, fst=sent)).as_dict()
     assert "no_such_loop" in output["extra_fields"]["fst"]["error"] and float(output["rm_scores"].sum()) == 0.0
     with pytest.raises(KeyError):  # in training it is verl's to handle
-        asyncio.run(loop.run({}, **row, fst=column | {"split": "train"}))
+        asyncio.run(loop.run({}, **row, fst=sent | {"on_error": "raise"}))
 
 
 def test_a_question_cannot_act_as_control_tokens(world):

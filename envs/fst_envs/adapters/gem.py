@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..base import WINDOW, EnvironmentFault, ReasoningEnv, split_seed
-from ..make import made_feedback
 from .common import USES_GLOBAL_RNG, library, seed_global
 
 REFUSED: Mapping[str, str] = {
@@ -59,8 +58,8 @@ class Gem(ReasoningEnv):
     def respond(self, text: str) -> tuple[str, float, bool, str]:
         said, reward, terminated, truncated, info = self._inner.step(text)
         if terminated or truncated:
-            told = "" if "TERMINAL_STATE" in said else said  # GEM's mark for "nothing to say"
-            return "", float(reward), True, told or made_feedback("", float(reward), True)
+            feedback = "" if "TERMINAL_STATE" in said else said  # GEM's mark for "nothing to say"
+            return "", float(reward), True, feedback
         return _with_suffix(said, info), float(reward), False, said
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 from ..base import EnvironmentFault, ReasoningEnv, split_seed
-from ..make import made_feedback
 from .common import USES_GLOBAL_RNG, library, named, schema
 
 TIMEOUT = 60.0  # seconds for an answer of the server: OpenEnv's own default
@@ -63,7 +62,7 @@ class OpenEnv(ReasoningEnv):
                 raise EnvironmentFault(f"OpenEnv lost {self.url}: {e!r}") from e
             raise  # `ReasoningEnv` knows a fault from a text that could not be checked
         said, reward, done, feedback = self._read(result)
-        return ("" if done else said), reward, done, feedback or said or made_feedback("", reward, done)
+        return ("" if done else said), reward, done, feedback or said
 
     def _read(self, result: Any) -> tuple[str, float, bool, str]:
         seen = result.observation if self.url else result.model_dump()

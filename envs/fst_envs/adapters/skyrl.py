@@ -13,7 +13,6 @@ from typing import Any
 
 from ..base import EnvironmentFault
 from ..files.data_files import FileEnv, Record, Source
-from ..make import made_feedback
 from .common import USES_GLOBAL_RNG, library, seed_global
 
 REFUSED: Mapping[str, str] = {
@@ -63,8 +62,7 @@ class SkyRLGym(FileEnv):
         result = self._inner.step(text)
         said, reward, done = _text(result["observations"]), float(result["reward"]), bool(result["done"])
         told = [f"{key}: {value}" for key, value in (result["metadata"] or {}).items() if value is not None]
-        feedback = "\n".join(filter(None, [said, *told])) or made_feedback("", reward, done)
-        return "" if done else said, reward, done, feedback
+        return "" if done else said, reward, done, "\n".join(filter(None, [said, *told]))
 
 
 def _text(messages: list[dict[str, str]]) -> str:

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..base import WINDOW, EnvironmentFault, ReasoningEnv, split_seed
-from ..make import made_feedback
 from .common import USES_GLOBAL_RNG, library, seed_global
 
 REFUSED: Mapping[str, str] = dict.fromkeys(("TwentyQuestions", "GuessWho"), "a language model on the network answers")
@@ -68,8 +67,7 @@ class TextArena(ReasoningEnv):
         reason = str((info.get(0) or {}).get("reason") or "")
         if isinstance(reward, str):  # some games swap the two where a move is invalid
             reward, reason = 0.0, reward
-        feedback = "\n".join(part for part in (said, reason) if part)
-        return "", float(reward), True, feedback or made_feedback("", float(reward), True)
+        return "", float(reward), True, "\n".join(filter(None, [said, reason]))
 
     def _said(self) -> str:
         """What the game said since the last look; not the player's own words."""

@@ -1,12 +1,15 @@
 """A helper process that answers JSON requests one at a time and can be killed.
 
-For third-party code that may hang, draw from the global RNG, depend on the hash seed or execute what it is given: it
-runs in a child with a fixed hash seed, one thread, bounded memory, an empty working directory and none of the parent's
-environment variables but the search paths, so neither its state nor the parent's secrets cross over. A child that is
-not `private` keeps the parent's working directory and environment variables.
+Third-party code may hang, draw from the global RNG, depend on the hash seed or execute its input. Here it runs in a
+child process with a fixed hash seed, one thread, bounded memory, an empty working directory and no environment
+variables of the parent except the search paths. So neither its state nor the parent's secrets cross over. A child that
+is not `private` keeps the parent's working directory and environment variables.
 
-A child module calls `serve(handle)` as its main. Invariants: one request is under way at a time (threads queue); a
-child is never shared over a fork; after a timeout the child is gone and the next request starts a fresh one.
+A child module calls `serve(handle)` as its main. The parent asks in three ways: `ask` once, `fetch` what no model's
+text can break, `judge` a model's text, which may itself hang or kill the child.
+
+Invariants: one request is under way at a time (threads queue); a child is never shared across a fork; after a timeout
+the child is gone, and the next request starts a fresh one; `judge` blames a text only if the child works without it.
 """
 
 from __future__ import annotations
@@ -23,8 +26,10 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from ..base import EnvironmentFault
+
 START_TIMEOUT = 120.0  # ours, seconds: imports of the child on a loaded machine
-MEMORY_BYTES = 8 << 30  # ours: address space of a child
+MEMORY_BYTES = 8 << 30  # ours
 
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "VIRTUAL_ENV")
 
@@ -37,10 +42,15 @@ class ChildDied(Exception):
     """The child ended without an answer."""
 
 
-class Child:
-    """A process running `python -m module`; started on the first `ask`, restarted when it is gone.
+class TextToBlame(Exception):
+    """The text that was to be judged hangs or kills the child."""
 
-    private: keep the parent's working directory and environment variables from it; default True (ours).
+
+class Child:
+    """A process running `python -m module`; started by the first request, restarted when it is gone.
+
+    module: the module that calls `serve`.
+    private: hide the parent's working directory and environment variables from it; default True (ours).
     """
 
     def __init__(self, module: str, private: bool = True):
@@ -51,16 +61,50 @@ class Child:
         self._unread = b""
 
     def ask(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
-        """Sends one request and returns its answer; `timeout` in seconds, not counting the start of the process.
+        """Sends one request and returns its answer.
 
+        timeout: seconds, not counting the start of the process.
         Raises ChildTimeout or ChildDied; either way the next call starts afresh.
         """
         with self._lock:
             process = self._running()
             return self._exchange(process, request, timeout)
 
+    def fetch(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+        """As `ask`, for a request without a model's text: a dead child is asked again, once.
+
+        Raises EnvironmentFault after a second death or a timeout.
+        """
+        try:
+            return self._ask_again(request, timeout)
+        except ChildTimeout as e:
+            raise EnvironmentFault(f"{self.module} took longer than {timeout:g} s for {request}") from e
+        except ChildDied as e:
+            raise EnvironmentFault(f"{self.module} died twice over {request}: {e}") from e
+
+    def judge(self, request: dict[str, Any], timeout: float, probe: dict[str, Any]) -> dict[str, Any]:
+        """As `ask`, for a request with a model's text: a dead child is asked again, once.
+
+        probe: a harmless request, sent after a second death to find out whether the text or the child is to blame.
+        Raises TextToBlame if the text takes longer than `timeout`, or kills a child that then answers `probe`;
+        EnvironmentFault if the child does not answer `probe` either.
+        """
+        try:
+            return self._ask_again(request, timeout)
+        except ChildTimeout as e:
+            raise TextToBlame(f"{self.module} took longer than {timeout:g} s for a text") from e
+        except ChildDied as e:
+            self.fetch(probe, START_TIMEOUT)
+            raise TextToBlame(f"{self.module} died of a text twice") from e
+
+    def _ask_again(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
+        try:
+            return self.ask(request, timeout)
+        except ChildDied:
+            return self.ask(request, timeout)
+
     def kill(self) -> None:
-        """Ends the process, also amid a request of another thread, which then raises ChildDied."""
+        """Ends the process. A request of another thread that is under way then raises ChildDied."""
         process = self._process
         if process is not None and self._owner == os.getpid():
             process.kill()
@@ -134,10 +178,11 @@ def _end(process: subprocess.Popen[bytes], owner: int) -> None:
             pass  # unsent bytes of a broken pipe
 
 
-def serve(handle: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+def serve(handle: Callable[[dict[str, Any]], dict[str, Any]], memory_bytes: int = MEMORY_BYTES) -> None:
     """The child's main: answers each line on stdin until it closes. The first, empty request says "I am up".
 
-    What `handle` prints goes nowhere: the answers have a file descriptor of their own.
+    handle: makes the answer to a request. What it prints goes nowhere: answers have a file descriptor of their own.
+    memory_bytes: limit of the process's address space; default 8 GiB (ours).
     """
     answers = os.fdopen(os.dup(1), "wb")
     with open(os.devnull, "r+b") as null:
@@ -147,7 +192,7 @@ def serve(handle: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     try:
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     except (ImportError, ValueError, OSError):
         pass  # a platform without this limit, or one with a lower limit in force already
     for line in requests:

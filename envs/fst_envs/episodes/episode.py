@@ -1,28 +1,23 @@
-"""`Episode`: plays one episode of an environment off the event loop and survives faults of the world.
+"""`Episode`: plays one episode of an environment outside the event loop and survives faults of the world.
 
     episode = Episode("fst_envs:fst/StarGraph-v0", {"degree": 5}, step_timeout_s=30)
     observation, info = await episode.reset(3, "train")
     observation, reward, terminated, truncated, info = await episode.step("<path>1,2</path>")
     await episode.close()
 
-What counts as a fault: what the environment raises beside its user's errors (`USAGE`), a call that takes too long, a
-dead process. After a fault a fresh environment takes over: same instance, same texts so far, and only if it then says
-what was said before; with growing pauses, up to `retries` times per call, then `EnvironmentFault`.
+Faults are: whatever the environment raises except its user's errors (`USAGE`), a call that takes too long, a dead
+process. After a fault a fresh environment takes over. It gets the same instance and the same texts, and must repeat
+what was said before. This is tried up to `retries` times per call, with growing pauses; then `EnvironmentFault` is
+raised.
 
-Invariants: a fault never becomes a reward; an environment is never used for two episodes, nor after a fault; all calls
-of one environment come from one thread. A text counts as uncheckable (reward 0, `info["error"]`) only when 1 + retries
-fresh environments all choke on it.
+Invariants: a fault never becomes a reward; an environment is never used for two episodes, nor after a fault. A text
+counts as uncheckable (reward 0, `info["error"]`) only if 1 + retries fresh environments all choke on it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import logging
-import os
-import queue
-import sys
-import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -31,19 +26,17 @@ from typing import Any, TypeVar
 import gymnasium as gym
 
 from ..base import EnvironmentFault
-from .child import Child
-from .player import RAISED, USAGE, Player
+from .host import TIMEOUTS, Call, Host
+from .player import USAGE
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Turn = tuple[str, float, bool, bool, dict[str, Any]]
 
-STEP_TIMEOUT_S = 120.0  # ours: environments that share one checking process queue before it
+STEP_TIMEOUT_S = 120.0  # ours: environments may queue for one process that checks their answers
 RESET_TIMEOUT_S = 300.0  # ours: making an environment may import a library or load a data set
-RETRIES = 3  # ours: where one attempt in twenty fails, one call in 160,000 does
+RETRIES = 3  # ours: if one attempt in twenty fails, one call in 160,000 does
 BACKOFF_S = 0.5  # ours; doubles with every retry
-IDLE_CHILDREN = 8  # ours: processes kept for the next isolated episodes
-_TIMEOUTS = (TimeoutError, asyncio.TimeoutError, concurrent.futures.TimeoutError)  # three types before Python 3.11
 
 
 class EpisodeLost(EnvironmentFault):
@@ -54,13 +47,15 @@ class Episode:
     """One episode at a time of one environment; `reset` starts another one.
 
     env_id, env_kwargs: as in `make`.
-    step_timeout_s, reset_timeout_s: limits in seconds on one call of the environment, making it counts as reset.
-    retries: fresh environments tried per call after a fault; default 3 (ours).
+    step_timeout_s: limit on one step, seconds; default 120 (ours).
+    reset_timeout_s: limit on making and resetting the environment, seconds; default 300 (ours).
+    retries: fresh environments to try per call after a fault; default 3 (ours).
     backoff_s: pause before the first retry, seconds; doubles with each one; default 0.5 (ours).
-    isolate: play in a child process, which is killed when a call takes too long (a thread can't be: a call that hangs
-        in it is left behind). Costs a process per episode under way: a tenth of a second and 20 MB. Infos then hold
-        JSON values only.
-    `faults` and `attempts` count over the life of the object: faults met and environments made.
+    isolate: play in a child process, which is killed if a call takes too long. (A thread can't be killed: a call that
+        hangs in one is left behind.) It costs a tenth of a second and 20 MB per episode under way. Infos then hold
+        JSON values only. Default False (ours).
+
+    `faults` and `attempts` count over the life of the object: faults met, and environments made.
     """
 
     def __init__(
@@ -76,24 +71,24 @@ class Episode:
     ):
         if step_timeout_s <= 0 or reset_timeout_s <= 0:
             raise ValueError(
-                f"step_timeout_s={step_timeout_s}, reset_timeout_s={reset_timeout_s}: both must be above 0"
+                f"step_timeout_s={step_timeout_s}, reset_timeout_s={reset_timeout_s}: use seconds above 0 for both"
             )
         if retries < 0 or backoff_s < 0:
-            raise ValueError(f"retries={retries}, backoff_s={backoff_s}: neither may be negative")
+            raise ValueError(f"retries={retries}, backoff_s={backoff_s}: use 0 or more for both")
         self.env_id, self.env_kwargs = env_id, dict(env_kwargs or {})
         self.step_timeout_s, self.reset_timeout_s = step_timeout_s, reset_timeout_s
         self.retries, self.backoff_s, self.isolate = retries, backoff_s, isolate
         self.faults = 0
         self.attempts = 0
-        self._host: _Host | None = None
-        self._named: tuple[int, str] | None = None  # the instance; None: no episode under way
-        self._first: str | None = None  # what `reset` said
-        self._played: list[tuple[str, Turn]] = []  # (text, what it brought)
+        self._host: Host | None = None
+        self._named: tuple[int, str] | None = None  # (index, split); None: no episode is under way
+        self._first: str | None = None  # what `reset` returned
+        self._played: list[tuple[str, Turn]] = []  # (text, what `step` returned)
 
     async def reset(self, index: int, split: str = "train") -> tuple[str, dict[str, Any]]:
         """Starts the episode of instance `index` of `split`. Returns (observation, info), info with "task_id".
 
-        Raises what a wrong id, argument, split or index raises, at once; EnvironmentFault after `retries`.
+        Raises at once what a wrong id, argument, split or index raises; EnvironmentFault after `retries`.
         """
         await self.close()
         self._named, self._first, self._played = (index, split), None, []
@@ -104,8 +99,8 @@ class Episode:
     async def step(self, text: str) -> Turn:
         """Plays one text. Returns (observation, reward, terminated, truncated, info), info with "feedback".
 
-        Raises ResetNeeded where no episode is under way, TypeError for an action that is not a str, EnvironmentFault
-        after `retries`, EpisodeLost where the environment can't be brought back to where the episode stood.
+        Raises ResetNeeded if no episode is under way, TypeError for an action that is not a str, EnvironmentFault after
+        `retries`, EpisodeLost if no fresh environment can be brought to where the episode stood.
         """
         if self._named is None or self._first is None:
             raise gym.error.ResetNeeded("step() outside an episode: call reset() first")
@@ -118,7 +113,7 @@ class Episode:
         return turn
 
     async def close(self) -> None:
-        """Ends the environment; faults on the way are logged. The object may be reset again."""
+        """Closes the environment; a fault while closing is logged. The object may be reset again."""
         self._named, host, self._host = None, self._host, None
         if host is not None:
             try:
@@ -139,7 +134,7 @@ class Episode:
         while True:
             try:
                 return await do()
-            except BaseException as e:  # cancelled by the caller as well: the call is still under way in its thread
+            except BaseException as e:  # also if the caller cancels: the call is still under way in its thread
                 self._drop()
                 if isinstance(e, EpisodeLost) or not _is_fault(e):
                     self._named = None
@@ -157,10 +152,10 @@ class Episode:
             tried += 1
 
     async def _begin(self) -> tuple[str, dict[str, Any]]:
-        """Makes a fresh environment and brings it to where the episode stands."""
+        """Makes a fresh environment and brings it to where the episode stood."""
         assert self._named is not None
         self.attempts += 1
-        self._host = _Host(self.isolate)
+        self._host = Host(self.isolate)
         observation, info = await self._call("reset", self.env_id, self.env_kwargs, *self._named)
         if self._first is not None and observation != self._first:
             raise EpisodeLost(f"{self.env_id}: a fresh environment made another question of instance {self._named}")
@@ -176,7 +171,7 @@ class Episode:
                 await self._begin()
             turn: Turn = await self._call("step", text)
             if not turn[4].get("error"):
-                self.faults += chokes  # a fresh environment could check the text, so it was not to blame
+                self.faults += chokes  # a fresh environment could check the text, so the text was not to blame
                 return turn
             if chokes == self.retries:
                 return turn
@@ -193,10 +188,10 @@ class Episode:
         if host is not None:
             host.abandon()
 
-    async def _result(self, call: _Call) -> Any:
+    async def _result(self, call: Call) -> Any:
         try:
             return await asyncio.wait_for(asyncio.wrap_future(call.future), call.timeout)
-        except _TIMEOUTS as e:
+        except TIMEOUTS as e:
             raise call.late(e) from e
 
     async def _sleep(self, seconds: float) -> None:
@@ -206,10 +201,10 @@ class Episode:
 class BlockingEpisode(Episode):
     """An `Episode` for code without an event loop: drive its coroutines with `run`."""
 
-    async def _result(self, call: _Call) -> Any:
+    async def _result(self, call: Call) -> Any:
         try:
             return call.future.result(call.timeout)
-        except _TIMEOUTS as e:
+        except TIMEOUTS as e:
             raise call.late(e) from e
 
     async def _sleep(self, seconds: float) -> None:
@@ -227,122 +222,22 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def _is_fault(e: BaseException) -> bool:
-    if isinstance(e, (EnvironmentFault, *_TIMEOUTS)):
+    if isinstance(e, (EnvironmentFault, *TIMEOUTS)):
         return True
     return isinstance(e, Exception) and not isinstance(e, USAGE)
 
-
-@dataclass(frozen=True)
-class _Call:
-    """A call under way. timeout: seconds to wait for it; None where the child process keeps the time."""
-
-    op: str
-    future: concurrent.futures.Future[Any]
-    timeout: float | None
-
-    def late(self, e: BaseException) -> BaseException:
-        if self.future.done():  # the environment's own timeout
-            return e
-        return EnvironmentFault(f"{self.op} took longer than {self.timeout:g} s; its thread was left behind")
-
-
-class _Host:
-    """The thread in which all calls of one environment run: libraries may be bound to the thread they started in."""
-
-    def __init__(self, isolate: bool):
-        self.isolate = isolate
-        self.player: Player | _Remote = _Remote() if isolate else Player()
-        self._calls: queue.SimpleQueue[tuple[_Call, tuple[Any, ...]] | None] = queue.SimpleQueue()
-        threading.Thread(target=self._work, name="fst-episode", daemon=True).start()
-
-    def call(self, op: str, args: tuple[Any, ...], timeout: float) -> _Call:
-        if isinstance(self.player, _Remote):
-            self.player.timeout = timeout
-        call = _Call(op, concurrent.futures.Future(), None if self.isolate else timeout)
-        self._calls.put((call, args))
-        return call
-
-    def end(self) -> None:
-        self._calls.put(None)
-
-    def abandon(self) -> None:
-        """Closes the environment after whatever is under way, if that ever ends; waits for nothing."""
-        if isinstance(self.player, _Remote):
-            self.player.kill()
-        else:
-            self.call("close", (), 0.0)
-        self.end()
-
-    def _work(self) -> None:
-        while (item := self._calls.get()) is not None:
-            call, args = item
-            call.future.set_running_or_notify_cancel()
-            try:
-                call.future.set_result(getattr(self.player, call.op)(*args))
-            except BaseException as e:
-                call.future.set_exception(e)
-            del item, call, args
-
-
-class _Remote:
-    """A `Player` in a child process."""
-
-    def __init__(self) -> None:
-        self.timeout = STEP_TIMEOUT_S
-        self._child: Child | None = None
-        self._world: tuple[str, ...] = ()
-
-    def reset(self, *args: Any) -> Any:
-        self._world = _world()
-        with _idle_lock:
-            fit = next((entry for entry in _idle if entry[0] == self._world), None)
-            if fit is not None:
-                _idle.remove(fit)
-        self._child = fit[1] if fit is not None else Child("fst_envs.episodes.player", private=False)
-        return self._ask("reset", args)
-
-    def step(self, text: str) -> Any:
-        return self._ask("step", (text,))
-
-    def close(self) -> None:
-        child = self._child
-        if child is not None:
-            self._ask("close", ())
-            self._child = None
-            with _idle_lock:
-                _idle.append((self._world, child))
-                over = _idle.pop(0)[1] if len(_idle) > IDLE_CHILDREN else None
-            if over is not None:
-                over.kill()
-
-    def kill(self) -> None:
-        if self._child is not None:
-            self._child.kill()
-
-    def _ask(self, op: str, args: tuple[Any, ...]) -> Any:
-        assert self._child is not None
-        answer = self._child.ask({"op": op, "args": args}, self.timeout)
-        if "message" in answer:
-            raise RAISED.get(answer["raised"], EnvironmentFault)(answer["message"])
-        return answer["result"]
-
-
-def _world() -> tuple[str, ...]:
-    """What a child took over from this process when it started, as far as imports depend on it."""
-    return (os.getcwd(), *sys.path)
-
-
-_idle: list[tuple[tuple[str, ...], Child]] = []
-_idle_lock = threading.Lock()
 
 Policy = Callable[[list[dict[str, str]]], "str | Awaitable[str]"]
 
 
 @dataclass
 class Played:
-    """What an episode was. messages: the chat, "user" is the environment; rewards, feedback: one per turn.
+    """A played episode.
 
-    stop: "terminated" or "truncated" as the environment said, "max_turns" where `play` ended it.
+    task_id: hash of its question.
+    messages: the chat; the environment is the "user".
+    rewards, feedback: one per turn.
+    stop: "terminated" or "truncated" if the environment ended it, "max_turns" if `play` did.
     """
 
     task_id: str
@@ -353,10 +248,12 @@ class Played:
 
 
 async def play(episode: Episode, policy: Policy, index: int, split: str = "train", *, max_turns: int = 100) -> Played:
-    """Plays an episode to its end with `policy`, a function or coroutine function from the chat so far to a text.
+    """Plays an episode to its end, and closes its environment. A lost episode is played again, up to `retries` times.
 
-    max_turns: default 100 (ours). A lost episode is played again from its start, up to the episode's `retries`.
-    Raises what `Episode` raises; the environment is closed either way.
+    policy: a function or coroutine function from the chat so far to the next text.
+    index, split: name the instance.
+    max_turns: texts after which to stop; default 100 (ours).
+    Raises what `Episode` raises.
     """
     lost = 0
     while True:

@@ -19,10 +19,9 @@ from typing import Any
 
 from gymnasium.error import DependencyNotInstalled
 
-from ..answers import find_answer, short
+from ..answers import find_answer, last_line, short
 from ..base import EnvironmentFault
-from ..episodes.child import Child, ChildDied, ChildTimeout
-from ..wrappers import last_line
+from ..episodes.child import Child, TextToBlame
 
 logger = logging.getLogger(__name__)
 
@@ -40,11 +39,10 @@ _OVER = re.compile(r"\s*/\s*(\d{1,15}(?:\.\d{1,15})?)")
 
 @dataclass(frozen=True)
 class Grade:
-    """correct, and feedback on what was wrong; answer: what was graded, None where the text holds nothing."""
+    """Whether an answer is correct, and feedback on what was wrong with it."""
 
     correct: bool
     feedback: str
-    answer: str | None
 
 
 def extract(text: str) -> str | None:
@@ -61,26 +59,26 @@ def grade(text: str, gold: str) -> Grade:
     """
     answer = extract(text)
     if not answer:
-        return Grade(False, "No answer was found: put the final answer in \\boxed{...}.", None)
+        return Grade(False, "No answer was found: put the final answer in \\boxed{...}.")
     said = f"The answer was read as {short(answer, 200)}; the correct one is {short(gold, 200)}."
     if len(answer) > MAX_ANSWER:
-        return Grade(False, f"{said} An answer has at most {MAX_ANSWER} characters.", answer)
+        return Grade(False, f"{said} An answer has at most {MAX_ANSWER} characters.")
     try:
-        judged = _ask({"op": "same", "gold": gold, "answer": answer})
-    except ChildTimeout:
-        return Grade(False, f"{said} It took too much time or memory to check.", answer)
+        judged = _judge({"op": "same", "gold": gold, "answer": answer})
+    except TextToBlame:
+        return Grade(False, f"{said} It took too much time or memory to check.")
     if "error" in judged:
         raise EnvironmentFault(f"math-verify: {judged['error']}: {gold!r}")
     if judged.get("same"):
-        return Grade(True, "Correct.", answer)
+        return Grade(True, "Correct.")
     if "raised" in judged:
         logger.debug("math-verify could not check an answer: %s", judged["raised"])
-        return Grade(False, f"{said} It could not be checked.", answer)
+        return Grade(False, f"{said} It could not be checked.")
     if judged.get("unreadable"):
-        return Grade(False, f"{said} It could not be read as a formula.", answer)
+        return Grade(False, f"{said} It could not be read as a formula.")
     wanted, given = judged["kinds"]
     form = f" A form mismatch: expected {wanted}, got {given}." if wanted != given else ""
-    return Grade(False, said + form, answer)
+    return Grade(False, said + form)
 
 
 def read_quantity(text: str) -> tuple[float, str] | None:
@@ -110,27 +108,27 @@ def grade_quantity(text: str, gold: float, unit: str, tolerance: float) -> Grade
     """
     answer = extract(text)
     if not answer:
-        return Grade(False, "No answer was found: put the number and its unit in \\boxed{...}.", None)
+        return Grade(False, "No answer was found: put the number and its unit in \\boxed{...}.")
     want = f"{gold:g} {unit}".strip()
     said = f"The answer was read as {short(answer, 200)}; the correct one is {want}."
     read = read_quantity(answer[:MAX_ANSWER])
     if read is None:
-        return Grade(False, f"{said} There is no number in it.", answer)
+        return Grade(False, f"{said} There is no number in it.")
     value, own = read
     if own:
         try:
-            converted = _ask({"op": "convert", "value": value, "unit": own, "gold_unit": unit})
-        except ChildTimeout:
-            return Grade(False, f"{said} Its unit took too much time or memory to check.", answer)
+            converted = _judge({"op": "convert", "value": value, "unit": own, "gold_unit": unit})
+        except TextToBlame:
+            return Grade(False, f"{said} Its unit took too much time or memory to check.")
         if "error" in converted:
             raise EnvironmentFault(f"pint: {converted['error']}")
         if "value" not in converted:
             problem = "does not measure the same as" if converted.get("mismatch") else "cannot be read beside"
-            return Grade(False, f"{said} A unit mismatch: {short(own, 60)} {problem} {short(unit, 60)}.", answer)
+            return Grade(False, f"{said} A unit mismatch: {short(own, 60)} {problem} {short(unit, 60)}.")
         value = converted["value"]
     if abs(value - gold) <= tolerance * (abs(gold) or 1.0):
-        return Grade(True, "Correct.", answer)
-    return Grade(False, f"{said} {_how_far(value, gold)} More than {tolerance:g} off counts as wrong.", answer)
+        return Grade(True, "Correct.")
+    return Grade(False, f"{said} {_how_far(value, gold)} More than {tolerance:g} off counts as wrong.")
 
 
 def _how_far(value: float, gold: float) -> str:
@@ -157,21 +155,16 @@ for _ in range(PROCESSES):
     _idle.put(Child("fst_envs.files.math_child"))
 
 
-def _ask(request: dict[str, Any]) -> dict[str, Any]:
-    """Asks a process of the pool; where it died, once more with a fresh one.
+_PROBE = {"op": "convert", "value": 1.0, "unit": "m", "gold_unit": "m"}
 
-    Raises ChildTimeout where that one dies too, but lives on a harmless request: then it is the text that kills it.
-    """
+
+def _judge(request: dict[str, Any]) -> dict[str, Any]:
+    """`Child.judge` by a process of the pool. Raises DependencyNotInstalled if a library that it needs is missing."""
     child = _idle.get()
     try:
-        for _ in range(2):
-            try:
-                return child.ask(request, TIMEOUT)
-            except ChildDied:
-                require_library()
-        child.ask({"op": "convert", "value": 1.0, "unit": "m", "gold_unit": "m"}, TIMEOUT)
-    except ChildDied as e:
-        raise EnvironmentFault(f"the process of math-verify died three times: {e}") from e
+        return child.judge(request, TIMEOUT, _PROBE)
+    except EnvironmentFault:
+        require_library()
+        raise
     finally:
         _idle.put(child)
-    raise ChildTimeout("the process of math-verify died of an answer twice")

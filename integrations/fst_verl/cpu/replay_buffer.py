@@ -1,6 +1,7 @@
-"""verl's own replay buffers, asked more often.
+"""verl's own replay buffers, polled more often.
 
-verl polls every 2 s whether a batch is complete: nothing beside a GPU step, most of a step of a small model on CPU.
+verl polls every 2 s whether a batch is complete: nothing next to a GPU step, but most of a step of a small
+model on CPU.
 Reached through verl's door for custom samplers (`trainer.v1.sampler.custom_sampler`), which `+fst_cpu=default` sets.
 verl does not pass its group-filtering settings through that door, so do not set it together with
 `algorithm.filter_groups`.

@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
-from fst_envs.base import EnvironmentFault
 from fst_envs.episodes.episode import Episode, EpisodeLost
+from fst_envs.instances import Instance
 from jinja2 import TemplateError
 
 from ..compat import loop_method, names, token_builder
@@ -64,7 +64,7 @@ class Stream:
 
 @dataclass
 class Record:
-    """What an episode was beside its tokens. seconds: waited for the engine, and for the environment."""
+    """What an episode was besides its tokens. seconds: waited for the engine, and for the environment."""
 
     rewards: list[float] = field(default_factory=list)
     feedback: list[str] = field(default_factory=list)
@@ -120,8 +120,8 @@ class EpisodeLoop(_Base):
         )
 
     async def _session(self, sampling_params: dict[str, Any], row: Mapping[str, Any], group: Group) -> Any:
-        instance = named(row)
-        episode = Episode(instance["env_id"], instance["env_kwargs"], **self.episode_settings)
+        instance = Instance.of(row.get("extra_info"))
+        episode = Episode(instance.env_id, instance.env_kwargs, **self.episode_settings)
         lost = 0
         while True:
             try:
@@ -137,18 +137,13 @@ class EpisodeLoop(_Base):
     async def _play(
         self,
         episode: Episode,
-        instance: Mapping[str, Any],
+        instance: Instance,
         sampling_params: dict[str, Any],
         row: Mapping[str, Any],
         group: Group,
     ) -> tuple[Stream, Record]:
-        _, info = await episode.reset(instance["index"], instance["split"])
-        if instance["task_id"] is not None and info["task_id"] != instance["task_id"]:
-            raise EnvironmentFault(
-                f"{instance['env_id']} {instance['env_kwargs']}: instance {instance['index']} of {instance['split']!r} "
-                f"is task {info['task_id']}, but the row was made from task {instance['task_id']}: another version of "
-                "the environment, or not a deterministic one"
-            )
+        _, info = await episode.reset(instance.index, instance.split)
+        instance.expect(info["task_id"])
         messages = [self._neutral_message(message) for message in row["raw_prompt"]]
         stream, record, request = Stream(await self._prompt(messages)), Record(), uuid4().hex
         while not record.stop:
@@ -206,7 +201,7 @@ class EpisodeLoop(_Base):
     async def _environment_turn(
         self, stream: Stream, messages: list[dict[str, Any]], text: str, observation: str
     ) -> Stream | None:
-        """The stream with the observation; None where no token of an answer would fit behind it."""
+        """The stream with the observation; None if no token of an answer would fit behind it."""
         before = [*messages, {"role": "assistant", "content": text}]
         after = [*before, {"role": "user", "content": self.neutral(observation)}]
         longer = Stream(list(stream.ids), list(stream.mask), stream.logprobs and list(stream.logprobs))
@@ -223,8 +218,8 @@ class EpisodeLoop(_Base):
         return longer
 
     def _missing_end(self, ids: Sequence[int]) -> list[int]:
-        """What the chat template writes after an assistant's words and the model did not: the end-of-turn token where
-        the turn was cut, and what stands between it and the next message where verl's builder does not know."""
+        """What the chat template writes after an assistant's words and the model did not: the end-of-turn token if
+        the turn was cut, and what stands between it and the next message if verl's builder does not know."""
         chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
         rendered = self.tokenizer.apply_chat_template(chat, tokenize=True, **self.apply_chat_template_kwargs)
         rendered, end = list(names.normalize_token_ids(rendered)), self.tokenizer.eos_token_id
@@ -248,7 +243,7 @@ class EpisodeLoop(_Base):
 
     def _output(self, stream: Stream, record: Record, faults: int) -> Any:
         start, turns = len(stream.ids) - len(stream.mask), len(record.rewards)
-        told = {
+        reported = {
             "feedback": record.episode_feedback(),
             "turns": turns,
             "turn_rewards": json.dumps(record.rewards),  # text: verl averages lists over the validation's samples
@@ -270,33 +265,14 @@ class EpisodeLoop(_Base):
                 "turn_feedback": record.feedback,
                 "stop_reason": record.stop,
                 "faults": faults,
-                "reward_extra_info": told,
+                "reward_extra_info": reported,
             },
         )
 
 
 def refused(error: Exception) -> ValueError:
-    """What to say where the chat template fails."""
+    """What to say if the chat template fails."""
     return ValueError(
         "this chat template cannot take an observation: it must allow two user messages in a row and leave what was"
         f" said before as it is; set actor_rollout_ref.model.custom_chat_template ({error})"
     )
-
-
-def named(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The instance that a row names. Raises ValueError where it does not."""
-    extra = dict(row.get("extra_info") or {})
-    missing = [key for key in ("env_id", "index", "split") if key not in extra]
-    if missing:
-        raise ValueError(
-            f"a row for {EPISODE_LOOP} lacks extra_info {missing}: make the rows with fst_envs.instances.rows, or set"
-            " data.env.multi_turn=true with +fst_env=default"
-        )
-    kwargs = extra.get("env_kwargs") or {}
-    return {
-        "env_id": extra["env_id"],
-        "env_kwargs": json.loads(kwargs) if isinstance(kwargs, str) else dict(kwargs),
-        "index": int(extra["index"]),
-        "split": extra["split"],
-        "task_id": extra.get("task_id"),
-    }

@@ -1,8 +1,8 @@
-"""All sessions of a group come through, or none does.
+"""All sessions of a group succeed together or fail together.
 
 When one session of a group raises, verl marks the group as failed but keeps the trajectories of the others: trained
 on, they would be compared with a part of their group, a lone one with nothing. A whole failed group is what verl
-drops, or replaces where its config says so.
+drops, or replaces if its config says so.
 
 Here every session hands its output over only after all of its siblings have finished, and fails with them. verl
 starts the sessions of a group one after the other as tasks of one event loop, so each has entered before any of them
@@ -31,7 +31,7 @@ class Group:
         self._over = asyncio.Event()
 
     def check(self) -> None:
-        """Raises GroupFailed where a sibling has failed: what this session still does would be thrown away."""
+        """Raises GroupFailed if a sibling has failed: what this session still does would be thrown away."""
         if self.error is not None:
             raise GroupFailed(f"another session of this group failed: {type(self.error).__name__}: {self.error}")
 

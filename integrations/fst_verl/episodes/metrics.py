@@ -6,15 +6,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .. import batches as rows
+from .. import transfer
+from ..batches import column
 from .agent_loop import STOPS
 
 
 def episode_metrics(keys: Sequence[str], extras: Sequence[Mapping[str, Any]], groups_asked: int) -> dict[str, float]:
-    """Figures of one training batch; empty where none of it was played as an episode.
+    """Figures of one training batch; empty if none of it was played as an episode.
 
-    keys: of the trajectories, "{uid}_{session}_{index}", without padding. extras: their extra_fields.
+    keys: of the trajectories, "{uid}_{session}_{index}", without padding.
+    extras: their extra_fields.
     groups_asked: size of the batch in problems.
+
     Returns episode/turns (mean), episode/stop/<reason> (share), episode/reward_turn_<i> (mean over the episodes that
     had turn i, from 1), episode/faults_survived (sum) and episode/groups_missing: groups that failed as a whole and
     were not replaced.
@@ -36,10 +39,8 @@ def episode_metrics(keys: Sequence[str], extras: Sequence[Mapping[str, Any]], gr
 
 def of_batch(batch: Any, groups_asked: int) -> dict[str, float]:
     """`episode_metrics` of a batch as verl's trainers have it (keys, tags and a partition of the transfer queue)."""
-    import transfer_queue as tq
-
-    keys = [key for key, tag in zip(batch.keys, batch.tags, strict=True) if not tag.get("is_padding", False)]
+    keys = transfer.keys_of(batch)
     if not keys:
         return {}
-    data = tq.kv_batch_get(keys=keys, partition_id=batch.partition_id, select_fields=["extra_fields"])
-    return episode_metrics(keys, rows.column(data, "extra_fields") or [], groups_asked)
+    data = transfer.read(keys, batch.partition_id, ["extra_fields"])
+    return episode_metrics(keys, column(data, "extra_fields") or [], groups_asked)

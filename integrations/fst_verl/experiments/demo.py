@@ -20,6 +20,7 @@ from rich.text import Text
 from fst_plugin.analysis import EXTRA, curves
 from fst_plugin.analysis import compare as comparing
 from fst_plugin.analysis.commands import print_comparison
+from fst_plugin.analysis.costs import costs
 from fst_plugin.analysis.read import read_all
 from fst_plugin.analysis.run import Run
 
@@ -28,6 +29,11 @@ from .comparison import ARM_ARGUMENTS, ARMS
 from .runner import VerlRun
 
 ENV_ID = "fst_envs:fst/HouseRules-v0"
+ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+PROCESS_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",  # the policy is a folder
+    "RAY_prestart_worker_first_driver": "0",  # verl's processes are actors: workers started in advance stay idle
+}
 WHAT_EACH_SEES = (
     "What each learns from: RL sees rewards of 0 or 1 and nothing else. The reflection sees feedback sentences as well;"
     " in house rules such a sentence states the rule that was broken. Here it is offline: it composes prompts from"
@@ -74,6 +80,8 @@ def arguments(arm: str, seed: int, setup: Setup, model: Path, out: Path) -> list
         "actor_rollout_ref.rollout.max_model_len": 272,
         "actor_rollout_ref.rollout.max_num_seqs": 256,
         "actor_rollout_ref.rollout.max_num_batched_tokens": 8192,
+        # one vLLM process less to start: a model this small needs no worker with threads of its own
+        "+actor_rollout_ref.rollout.engine_kwargs.vllm.distributed_executor_backend": ONE_PROCESS,
         "actor_rollout_ref.rollout.val_kwargs.n": setup.val_samples,
         "actor_rollout_ref.rollout.val_kwargs.do_sample": "true",
         "actor_rollout_ref.rollout.val_kwargs.temperature": 1.0,
@@ -140,6 +148,21 @@ def show(console: Console, runs: Sequence[Run]) -> None:
         console.print(Panel(Text(best.population[0].text), title=f"best prompt of FST, seed {best.seed}"))
 
 
+def time_table(runs: Sequence[Run]) -> Table:
+    """Wall seconds of every run by part: what verl's log times, and the rest: start-up, first validation, shutdown."""
+    parts = [(one, costs(one).seconds(), _seconds(one)) for one in runs]
+    logged = list(dict.fromkeys(name for _, seconds, _ in parts for name in seconds))
+    table = Table("run", *logged, "start-up and the rest", "total", title="wall seconds")
+    for one, seconds, total in parts:
+        cells = [*(seconds.get(name, 0.0) for name in logged), total - sum(seconds.values()), total]
+        table.add_row(f"{ARMS[one.arm]}, seed {one.seed}", *(f"{cell:.0f}" for cell in cells))
+    return table
+
+
+def _seconds(one: Run) -> float:
+    return json.loads((Path(one.where) / runner.DONE_FILE).read_text(encoding="utf-8"))["seconds"]
+
+
 def write_report(console: Console, out: Path, runs: Sequence[Run]) -> None:
     """The page of `fst report`, and its charts as PNG files, in `out`; a line if their libraries are missing."""
     try:
@@ -169,6 +192,6 @@ def figures(setup: Setup, runs: Sequence[Run]) -> dict[str, Any]:
             "kl_to_base": kl[max(kl)] if kl else None,
             "kl_by_step": kl,
             "best_prompt": one.population[0].text if one.population else "",
-            "seconds": json.loads((Path(one.where) / runner.DONE_FILE).read_text(encoding="utf-8"))["seconds"],
+            "seconds": _seconds(one),
         }
     return {"setup": asdict(setup), "arms": arms, "comparison": comparing.compare(runs)}

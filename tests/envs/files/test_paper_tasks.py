@@ -8,7 +8,6 @@ import warnings
 import fst_envs
 import gymnasium as gym
 import pytest
-from fst_envs.answers import first_difference
 from fst_envs.files import data_files
 from fst_envs.instances import load_splits
 from fst_envs.score import compute_score
@@ -180,14 +179,6 @@ def test_nothing_in_a_file_or_an_answer_is_executed(tmp_path):
     for answer in ("2", code, json.dumps(code), f"[{code}]"):
         assert played(env, f"<answer>{answer}</answer>")[0] == float(answer == "2")
     assert code in env.reset(options={"index": 0})[0] and not target.exists()
-
-
-def test_first_difference_survives_deep_nesting():
-    deep = json.loads("[" * 900 + "]" * 900)
-    try:
-        assert first_difference(deep, deep) is None
-    except ValueError as e:
-        assert "too deep" in str(e)
 
 
 def test_hover_names_the_label_and_the_missing_articles(tmp_path):

@@ -2,31 +2,31 @@
 
 import pytest
 
+from fst_plugin.config import DEFAULTS
 from fst_plugin.evolve.budget import split_budget
 
-PAPER = {"proposals": None, "new_candidates": 12, "width": 256, "min_test": 3, "rounds": 3, "shared": False}
+FAST = DEFAULTS.fast
+POOLS = {"anchor_pool": 192, "held_out_pool": 192}
 
 
-def test_the_papers_budget_bears_ten_new_candidates_where_stock_bears_one():
+def test_the_papers_budget_bears_ten_new_candidates_and_stock_gepa_one():
     """192 anchors, K=4, 960 calls (paper §settings)."""
     anchors, k, budget = 192, 4, 960
     assert (budget - k * anchors) // anchors == 1  # stock: the carried prompts are scored anew
-    plan = split_budget(budget, fresh_carried=0, anchor_pool=anchors, held_out_pool=192, **PAPER)
+    plan = split_budget(budget, FAST, 256, fresh_carried=0, shared=False, **POOLS)
     assert plan.scored_candidates(budget, 0) >= 10
-    assert plan.evidence >= 50  # and the lead is decided on so many problems more
-    without = split_budget(budget, fresh_carried=k, anchor_pool=192, held_out_pool=192, **{**PAPER, "shared": True})
+    assert plan.evidence >= 50  # and the lead is decided on this many problems more
+    without = split_budget(budget, FAST, 256, fresh_carried=k, shared=True, **POOLS)
     assert without.scored_candidates(budget, k) >= 10 and without.anchors < plan.anchors  # paid for with anchors
 
 
-def test_a_round_fills_the_engine_where_the_budget_bears_it():
+def test_a_round_fills_the_engine_if_the_budget_bears_it():
     for width in (16, 32, 64):
-        plan = split_budget(960, fresh_carried=0, anchor_pool=192, held_out_pool=192, **{**PAPER, "width": width})
+        plan = split_budget(960, FAST, width, fresh_carried=0, shared=False, **POOLS)
         assert plan.proposals * plan.test >= min(width, plan.proposals * 3)
-    wide = split_budget(960, fresh_carried=0, anchor_pool=192, held_out_pool=192, **{**PAPER, "width": 4096})
+    wide = split_budget(960, FAST, 4096, fresh_carried=0, shared=False, **POOLS)
     assert wide.proposals * wide.test >= 100  # as wide as three rounds of two batches allow
-    once = split_budget(
-        960, fresh_carried=0, anchor_pool=192, held_out_pool=192, **{**PAPER, "width": 4096, "rounds": 1}
-    )
+    once = split_budget(960, FAST.model_copy(update={"rounds": 1}), 4096, fresh_carried=0, shared=False, **POOLS)
     assert once.proposals * once.test >= 380 and once.scored_candidates(960, 0) >= 10
 
 
@@ -34,8 +34,15 @@ def test_a_round_fills_the_engine_where_the_budget_bears_it():
 @pytest.mark.parametrize("carried", [0, 1, 4])
 @pytest.mark.parametrize("problems", [1, 5, 48, 192])
 def test_whatever_the_sizes_the_parts_fit_the_budget(budget, carried, problems):
-    settings = {**PAPER, "shared": carried > 0}
-    plan = split_budget(budget, fresh_carried=carried, anchor_pool=problems, held_out_pool=problems, **settings)
+    plan = split_budget(
+        budget,
+        FAST,
+        256,
+        fresh_carried=carried,
+        anchor_pool=problems,
+        held_out_pool=problems,
+        shared=carried > 0,
+    )
     if plan is None:
         assert budget < carried + 1 or problems < 1
         return

@@ -1,9 +1,8 @@
 """A new prompt leads only with evidence from problems that no reflection saw."""
 
 import pytest
-from rule_world import SEED, World, make_problems, seed_population
+from rule_world import SEED, World, gepa, make_problems, seed_population
 
-from fst_plugin.evolve.optimizer import GEPAOptimizer
 from fst_plugin.prompts import Population, Prompt
 from fst_plugin.reflection import OfflineReflection
 from fst_plugin.rollouts import Cell, Rollout, Trace
@@ -23,7 +22,7 @@ class Watched:
 
 def test_the_comparison_uses_problems_that_no_reflection_saw():
     world, reflection = World(reliability=0.8), Watched(OfflineReflection())
-    optimizer = GEPAOptimizer(reflection, k=4, budget=300)
+    optimizer = gepa(reflection, k=4, budget=300)
     evolution = optimizer.evolve(seed_population(), make_problems(96), world, cycle=0, seed=1)
     compared = world.batches[-1]
     assert {c.prompt.digest for c in compared} == {evolution.evidence.incumbent, evolution.evidence.challenger}
@@ -52,7 +51,7 @@ def test_what_shines_on_the_anchors_only_does_not_lead():
         ]
 
     anchors = {p.id for p in problems}
-    optimizer = GEPAOptimizer(Overfitting(), k=4, budget=300)
+    optimizer = gepa(Overfitting(), k=4, budget=300)
     first = optimizer.evolve(seed_population(), problems, evaluate, cycle=0, seed=1)
     assert first.evidence.adopted  # right everywhere: it leads
     scored = set(first.population.best.scores)
@@ -74,7 +73,7 @@ def test_over_many_seeds_prompts_that_change_nothing_rarely_take_the_lead():
     taken = 0
     for seed in range(40):
         world = World(luck=0.5, seed=seed)
-        optimizer = GEPAOptimizer(Idle(), k=4, budget=300)
+        optimizer = gepa(Idle(), k=4, budget=300)
         evolution = optimizer.evolve(Population((Prompt(SEED),)), make_problems(96, seed), world, cycle=0, seed=seed)
         taken += evolution.population.best.text != SEED
     assert taken <= 14  # one standard error ahead by luck: 16% of 40 is 6; more than 14 would be 1 in 1,000
@@ -87,7 +86,7 @@ def test_where_the_data_repeats_itself_a_part_of_it_is_held_out():
     world = World(reliability=0.9)
     traces = [Trace(p, {c.digest: world.roll(Cell(c, p)) for c in carried.prompts}) for p in problems]
     reflection = Watched(OfflineReflection())
-    optimizer = GEPAOptimizer(reflection, k=2, budget=300)
+    optimizer = gepa(reflection, k=2, budget=300)
     evolution = optimizer.evolve(carried, problems, world, cycle=1, seed=1, traces=traces)
     assert evolution.metrics["anchors_free"] > 0 and evolution.evidence.adopted
     compared = {c.problem.id for c in world.batches[-1]}
@@ -114,6 +113,6 @@ def test_one_or_two_lucky_problems_are_no_evidence(luck, adopted):
             return [Rollout(float(c.prompt.text != SEED and c.problem.id in lucky), "", "") for c in cells]
         return [Rollout(float(c.prompt.text != SEED), "", "Wrong.") for c in cells]
 
-    optimizer = GEPAOptimizer(Idle(), k=4, budget=300)
+    optimizer = gepa(Idle(), k=4, budget=300)
     evolution = optimizer.evolve(seed_population(), problems, evaluate, cycle=0, seed=1)
     assert len(lucky) == luck and evolution.evidence.margin > 0 and evolution.evidence.adopted == adopted

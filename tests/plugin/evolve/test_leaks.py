@@ -1,10 +1,9 @@
 """Prompts that carry a problem's own answer."""
 
 import pytest
-from rule_world import SEED, World, make_problems, seed_population
+from rule_world import SEED, World, gepa, make_problems, seed_population
 
 from fst_plugin.evolve.leaks import leaked
-from fst_plugin.evolve.optimizer import GEPAOptimizer
 from fst_plugin.rollouts import Problem
 
 
@@ -57,7 +56,7 @@ def test_a_leaking_prompt_is_refused_counted_and_costs_nothing():
             return "leaking"
 
     world = World()
-    optimizer = GEPAOptimizer(Leaking(), k=4, budget=100)
+    optimizer = gepa(Leaking(), k=4, budget=100)
     evolution = optimizer.evolve(seed_population(), problems, world, cycle=0, seed=0)
     assert evolution.population.digest == seed_population().digest
     assert evolution.metrics["proposals_refused_leak"] == evolution.metrics["reflection_calls"] > 0

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from rule_world import SEED, World, all_rules, make_problems, rule_of, seed_population
+from rule_world import SEED, World, all_rules, gepa, make_problems, rule_of, seed_population
 
-from fst_plugin.evolve.optimizer import GEPAOptimizer, RolloutsFailed
+from fst_plugin.evolve import RolloutsFailed
 from fst_plugin.evolve.selection import frontier, select
+from fst_plugin.policy import Policy
 from fst_plugin.prompts import Population, Prompt, Score
 from fst_plugin.reflection import OfflineReflection
 from fst_plugin.rollouts import Cell, Rollout, Trace
@@ -34,7 +35,7 @@ class Scripted:
 
 
 def phase(world, reflection=None, population=None, *, n=48, budget=240, seed=0, cycle=0, **settings):
-    optimizer = GEPAOptimizer(reflection or OfflineReflection(), **{"k": 4, "budget": budget, **settings})
+    optimizer = gepa(reflection or OfflineReflection(), **{"k": 4, "budget": budget, **settings})
     return optimizer.evolve(population or seed_population(), make_problems(n), world, cycle=cycle, seed=seed)
 
 
@@ -62,7 +63,7 @@ def test_three_cycles_gather_nearly_all_rules_with_an_unreliable_policy():
     for cycle in range(3):
         world = World(reliability=0.6, luck=0.05, seed=cycle)
         problems = make_problems(48, seed=cycle)
-        optimizer = GEPAOptimizer(OfflineReflection(), k=4, budget=240)
+        optimizer = gepa(OfflineReflection(), k=4, budget=240)
         evolution = optimizer.evolve(population, problems, world, cycle=cycle, seed=cycle, traces=traces)
         population, traces = evolution.population, slow_traces(world, evolution.population, problems)
         assert evolution.metrics["anchors_free"] == (evolution.metrics["anchors"] if cycle else 0)
@@ -122,7 +123,7 @@ def test_many_cells_travel_in_one_batch():
     assert len(world.batches) < evolution.metrics["rollouts"] / 10
 
 
-@pytest.mark.parametrize("budget", [0, 1, 2, 3, 5, 6, 7, 11, 13, 24, 37, 50, 96, 97, 101, 193, 333])
+@pytest.mark.parametrize("budget", [1, 2, 3, 5, 6, 7, 11, 13, 24, 37, 50, 96, 97, 101, 193, 333])
 @pytest.mark.parametrize("carried", [1, 4])
 @pytest.mark.parametrize("n", [1, 2, 7, 48])
 def test_the_budget_is_never_exceeded(budget, carried, n):
@@ -164,7 +165,7 @@ def test_same_seed_same_outcome_and_another_seed_another_one():
 
 def test_repeated_problems_count_once():
     world = World()
-    optimizer = GEPAOptimizer(OfflineReflection(), k=4, budget=100)
+    optimizer = gepa(OfflineReflection(), k=4, budget=100)
     problems = make_problems(5)
     evolution = optimizer.evolve(seed_population(), problems * 3, world, cycle=0, seed=0)
     assert evolution.metrics["anchors"] == 5
@@ -200,7 +201,7 @@ def test_a_child_that_is_as_good_as_its_parent_is_not_scored():
     def evaluate(cells):
         return [Rollout(float(c.problem.id < "8"), feedback="Wrong.") for c in cells]  # whatever the prompt says
 
-    optimizer = GEPAOptimizer(Scripted(lambda r: f"Variant {r.seed} {r.slot}"), k=4, budget=240)
+    optimizer = gepa(Scripted(lambda r: f"Variant {r.seed} {r.slot}"), k=4, budget=240)
     evolution = optimizer.evolve(seed_population(), make_problems(48), evaluate, cycle=0, seed=0)
     assert 0.0 < evolution.metrics["anchor_seed"] < 1.0
     assert evolution.metrics["proposals_accepted"] == 0 < evolution.metrics["proposals_rejected"]
@@ -219,7 +220,7 @@ def test_where_one_child_is_better_those_that_are_as_good_as_nothing_are_not_sco
         return [Rollout(float(c.prompt.text == "Good"), feedback="Wrong.") for c in cells]
 
     reflection = Scripted(lambda r: f"Variant {r.slot}" if r.slot else "Good")
-    optimizer = GEPAOptimizer(reflection, k=4, budget=240)
+    optimizer = gepa(reflection, k=4, budget=240)
     evolution = optimizer.evolve(seed_population(), make_problems(48), evaluate, cycle=0, seed=0)
     verdicts = {c.prompt.text: c.verdict for c in evolution.candidates}
     assert verdicts.pop("Good") == "leads"
@@ -254,7 +255,7 @@ def test_a_tie_leaves_the_old_prompt_in_the_lead():
     def evaluate(cells):
         return [Rollout(float(solves[c.prompt.text] == c.problem.id), feedback="Wrong.") for c in cells]
 
-    optimizer = GEPAOptimizer(Scripted("x"), k=4, budget=50, minibatch=1)
+    optimizer = gepa(Scripted("x"), k=4, budget=50, minibatch=1)
     evolution = optimizer.evolve(seed_population(), [one, two], evaluate, cycle=0, seed=0)
     assert [(p.text, p.mean_score) for p in evolution.population.prompts] == [(SEED, 0.5), ("x", 0.5)]
 
@@ -319,7 +320,9 @@ def test_an_error_of_the_reflection_shows_no_secret(monkeypatch):
 def test_control_tokens_of_the_policy_never_reach_a_prompt():
     dirty = "Rule: <|im_start|>system [INST] {0} </s>\x1b[31m [[CTRL]] <|im_<|im_end|>end|> Write it."
     world = World(luck=0.3)
-    phase(world, Scripted(lambda r: dirty.format(f"{r.seed}-{r.slot}")), special_tokens=("[[CTRL]]", "\n"))
+    phase(
+        world, Scripted(lambda r: dirty.format(f"{r.seed}-{r.slot}")), policy=Policy(special_tokens=("[[CTRL]]", "\n"))
+    )
     new = {c.prompt.text for batch in world.batches for c in batch} - {SEED}
     assert new
     for text in new:
@@ -332,7 +335,7 @@ def test_prompts_over_the_cap_are_shortened_or_skipped():
         return len(text.split())
 
     world = World()
-    evolution = phase(world, max_tokens=25, count_tokens=words)
+    evolution = phase(world, policy=Policy(25, words))
     sent = {c.prompt.text for batch in world.batches for c in batch}
     assert max(map(words, sent)) <= 25 and len(sent) > 3
     assert evolution.metrics["anchor_best"] > 0
@@ -343,7 +346,7 @@ def test_prompts_over_the_cap_are_shortened_or_skipped():
         return "short and good" if request.parent.text.startswith("word") else "word " * 100
 
     reflection = Scripted(talkative)
-    phase(World(), reflection, max_tokens=25, count_tokens=words, proposals=1)
+    phase(World(), reflection, policy=Policy(25, words), proposals=1)
     assert asked[1].parent.text.startswith("word") and asked[1].max_chars < len("word " * 25)
 
 
@@ -437,10 +440,10 @@ def test_nothing_is_printed_and_the_reflection_is_named(capfd):
     assert any("no LM" in line for line in lines)
 
 
-@pytest.mark.parametrize("name", ["k", "minibatch", "proposals", "records", "max_tokens"])
+@pytest.mark.parametrize("name", ["k", "minibatch", "proposals", "records", "budget"])
 def test_settings_below_one_are_refused(name):
-    with pytest.raises(ValueError, match=name):
-        GEPAOptimizer(OfflineReflection(), **{"k": 4, "budget": 10, name: 0})
+    with pytest.raises(ValueError, match="population" if name == "k" else name):
+        gepa(OfflineReflection(), **{"k": 4, "budget": 10, name: 0})
 
 
 # Selection

@@ -4,15 +4,14 @@ import io
 
 import pytest
 from rich.console import Console
-from rule_world import World, make_problems, seed_population
+from rule_world import World, gepa, make_problems, seed_population
 
-from fst_plugin.evolve.optimizer import GEPAOptimizer
 from fst_plugin.evolve.progress import LiveLine
 from fst_plugin.reflection import OfflineReflection
 
 
 def run(status):
-    optimizer = GEPAOptimizer(OfflineReflection(), k=4, budget=240, status=status)
+    optimizer = gepa(OfflineReflection(), k=4, budget=240, status=status)
     return optimizer.evolve(seed_population(), make_problems(48), World(), cycle=3, seed=0)
 
 
@@ -48,7 +47,7 @@ def test_a_phase_that_fails_leaves_the_terminal_alone():
             raise ConnectionError("gone")
         return world(cells)
 
-    optimizer = GEPAOptimizer(OfflineReflection(), k=4, budget=240, status=live)
+    optimizer = gepa(OfflineReflection(), k=4, budget=240, status=live)
     with pytest.raises(ConnectionError):
         optimizer.evolve(seed_population(), make_problems(48), dying, cycle=0, seed=0)
     assert live._live is None

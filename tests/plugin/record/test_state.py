@@ -46,6 +46,7 @@ def test_an_edited_population_is_refused(tmp_path):
 )
 def test_another_seed_or_dataset_stops(tmp_path, other, named):
     fits = {"seed_digest": "s", "dataset_digest": "d"}
-    durable.refuse_mismatch(make(), **fits, where=tmp_path)
+    where = {"where": tmp_path, "data_key": "data.train_files", "start_over": "trainer.resume_mode=disable"}
+    durable.refuse_mismatch(make(), **fits, **where)
     with pytest.raises(ValueError, match=named):
-        durable.refuse_mismatch(make(), **(fits | other), where=tmp_path)
+        durable.refuse_mismatch(make(), **(fits | other), **where)

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from fst_plugin.config import ReflectionConfig
 from fst_plugin.prompts import Prompt
 from fst_plugin.reflection import (
     DSPyReflection,
@@ -199,6 +200,18 @@ def test_offline_keeps_within_its_length_dropping_the_oldest_that_feedback_does_
             assert text == old or (len(text) <= limit and text.startswith("Head."))
 
 
+@pytest.mark.parametrize(
+    ("feedback", "contradicted"),
+    [("把山羊送到北边。", "把山羊送到南边。"), ("ヤギを北へ送る。", "ヤギを南へ送る。"), ("ส่งแพะไปทางเหนือ", None)],
+)
+def test_offline_reads_languages_without_spaces(feedback, contradicted):
+    made = offline("You help.", ("山羊 ヤギ", feedback))
+    assert made == f"You help.\n{feedback}"
+    if contradicted:
+        assert offline(f"You help.\n{contradicted}", ("山羊 ヤギ", feedback)) == f"You help.\n{feedback}"
+    assert offline("You help.", ("q", "错。")) == "You help."  # too short to be a rule, as "Wrong." is
+
+
 def test_offline_says_that_it_is():
     assert "no LM" in OfflineReflection().describe() and "offline" in OfflineReflection().describe()
 
@@ -314,7 +327,10 @@ def test_dspy_reflection_runs_calls_side_by_side_within_bounds():
         return "New."
 
     lm, engine = scripted_lm(answer)
-    assert DSPyReflection(lm=lm, concurrency=3).propose([request(f"Old {i}.") for i in range(9)]) == ["New."] * 9
+    assert (
+        DSPyReflection(ReflectionConfig(concurrency=3), lm=lm).propose([request(f"Old {i}.") for i in range(9)])
+        == ["New."] * 9
+    )
     assert engine.peak == 3
 
 
@@ -344,11 +360,14 @@ def test_dspy_reflection_shortens_once_what_is_too_long():
 def test_dspy_reflection_takes_its_key_from_the_environment_only(monkeypatch):
     pytest.importorskip("dspy")
     monkeypatch.delenv("FST_TEST_KEY", raising=False)
-    reflection = DSPyReflection("openai/some-model", "http://localhost:1/v1", api_key_env="FST_TEST_KEY", retries=0)
+    reflection = DSPyReflection(
+        ReflectionConfig(model="openai/some-model", api_base="http://localhost:1/v1", retries=0),
+        api_key_env="FST_TEST_KEY",
+    )
     with pytest.raises(ValueError, match="FST_TEST_KEY"):
         reflection.propose([request("Old.")])
     with pytest.raises(TypeError):
-        DSPyReflection("openai/some-model", api_key="k")  # type: ignore[call-arg]
+        DSPyReflection(ReflectionConfig(model="openai/some-model"), api_key="k")  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="model string"):
         DSPyReflection()
 
@@ -357,7 +376,8 @@ def test_a_server_that_is_not_there_is_a_failure_not_an_exception(monkeypatch):
     pytest.importorskip("dspy")
     monkeypatch.setenv("FST_TEST_KEY", "another-secret-4711")
     reflection = DSPyReflection(
-        "openai/some-model", "http://127.0.0.1:9/v1", api_key_env="FST_TEST_KEY", retries=0, timeout_s=5
+        ReflectionConfig(model="openai/some-model", api_base="http://127.0.0.1:9/v1", retries=0, timeout_s=5),
+        api_key_env="FST_TEST_KEY",
     )
     assert reflection.propose([request("Old.")]) == [None]
     assert reflection.last_error and "another-secret" not in reflection.last_error

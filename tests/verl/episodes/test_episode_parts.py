@@ -24,7 +24,7 @@ from episode_kit import (  # noqa: E402
 from fst_envs import EnvironmentFault  # noqa: E402
 from fst_verl import compat  # noqa: E402
 from fst_verl.agent_loop import CONTEXT_LOOP  # noqa: E402
-from fst_verl.assignment import row_column  # noqa: E402
+from fst_verl.assignment import RowColumn  # noqa: E402
 from fst_verl.compat import names  # noqa: E402
 from fst_verl.dataset import EnvDataset  # noqa: E402
 from fst_verl.episodes import EPISODE_LOOP
@@ -382,8 +382,8 @@ def test_verls_own_worker_marks_the_group_failed_and_keeps_nothing_of_it(monkeyp
 def context_run(engine, split):
     import fst_verl.episodes.agent_loop  # noqa: F401  registers the loop
 
-    provider = {"name": "population", "path": None, "kwargs": {}, "placement": "system"}
-    column = row_column(EPISODE_LOOP, ["Evolved."], provider, split=split, step=1)
+    on_error = "record" if split == "anchor" else "raise"
+    column = RowColumn(EPISODE_LOOP, ["Evolved."], split, 1, "id", on_error=on_error).to_row()
 
     async def run():
         from fst_verl.agent_loop import ContextLoop

@@ -77,7 +77,7 @@ def test_arms_differ_in_nothing_but_the_arm(tmp_path):
 
 def test_every_problem_is_reported_before_anything_runs(verl, tmp_path):
     with pytest.raises(ConfigError) as told:
-        run_arms(tmp_path, "trainer.test_freq=-1", "trainer.logger=[console]", "fst.population=3")
+        run_arms(tmp_path, "trainer.test_freq=-1", "trainer.logger=[console]", "fst.population=0")
     assert all(key in str(told.value) for key in ("trainer.test_freq", "trainer.logger", "fst.population"))
     assert verl.launched == []
     with pytest.raises(ValueError, match="ppo unknown; use some of rl, gepa, fst"):

@@ -108,3 +108,18 @@ def test_every_arms_command_line_passes_the_check(arm, tmp_path):
     assert (
         config.algorithm.adv_estimator == "fst_grpo" and config.actor_rollout_ref.actor.policy_loss.loss_mode == "cispo"
     )
+
+
+def test_the_seconds_of_a_run_add_up_by_part(launched, tmp_path):
+    runs, _ = perform(tmp_path, arms=("rl",), setup=demo.Setup(steps=12, seeds=(0,)))
+    marker = tmp_path / "rl_0" / runner.DONE_FILE
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"seconds": 100.0}))
+    table = demo.time_table(runs)
+    cells = {column.header: next(iter(column.cells)) for column in table.columns}
+    assert cells == {
+        "run": "RL alone, seed 0",
+        "rollouts": "12",
+        "update": "12",
+        "start-up and the rest": "76",
+        "total": "100",
+    }

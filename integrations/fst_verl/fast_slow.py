@@ -1,0 +1,212 @@
+"""evolve -> assign -> step around one verl trainer, as a plain object: each hook of the trainer calls one method here.
+
+Nothing here imports verl: a trainer is anything with the attributes that `compat.TRAINER_ATTRIBUTES` names, so that the
+whole of it runs on fakes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from fst_plugin.config import ConfigError
+from fst_plugin.fast_weights import FastWeights, choose_seed, dataset_digest
+from fst_plugin.policy import Policy
+from fst_plugin.prompts import Prompt, text_digest
+from fst_plugin.rollouts import Rollout
+
+from . import batches, check, transfer, wandb_tables
+from .assignment import COLUMN, CONTEXT_LOOP, REFLECT_LOOP, RowColumn
+from .compat import names
+from .fast_rollouts import FastRollouts
+from .lookahead import LookAhead
+from .validation import BEST, SEED, PairedLoader, relabel
+
+STATE_FOLDER = "fst"
+LOOKAHEAD_FILE = "lookahead.pt"
+SAMPLED_ROWS = 64
+"""Rows, evenly spread, that a dataset's digest is taken over besides its length (ours)."""
+
+
+class FastSlow:
+    """The fast weights of a verl trainer.
+
+    trainer: the trainer that calls this; read only when a method is called.
+    config: its config; wrong settings raise ConfigError with every problem.
+    fetch: hands out the dataloader's next batch.
+    """
+
+    def __init__(self, trainer: Any, config: DictConfig, fetch: Callable[[], Any]):
+        if problems := check.problems(config):
+            raise ConfigError(problems)
+        self.trainer, self.config = trainer, config
+        self.settings = check.fst_config(config)
+        self.cap = check.prompt_cap(self.settings, config)
+        self.look_ahead = LookAhead(fetch)
+        self.rollouts = FastRollouts(trainer, show_answer=self.settings.reflection.show_answer)
+        self.weights: FastWeights | None = None  # until `begin`
+        self._seconds = 0.0
+
+    # -------------------------------------------------------------------------------------------------- begin, save
+
+    @contextmanager
+    def room_for_prompts(self) -> Iterator[None]:
+        """While datasets are built: verl's overlong filter leaves room for an evolved prompt."""
+        length = self.config.data.max_prompt_length
+        self.config.data.max_prompt_length = length - self.cap
+        try:
+            yield
+        finally:
+            self.config.data.max_prompt_length = length
+
+    def paired(self, loader: Any) -> PairedLoader:
+        """The validation loader, with every problem under the best prompt and under the seed prompt."""
+        arms = [BEST, SEED] if self.settings.validate_seed else [BEST]
+        return PairedLoader(loader, arms, self._validation_column, self.rollouts.default_loop)
+
+    def begin(self) -> None:
+        """After verl has loaded its checkpoint: fast weights anew, or those of the checkpoint."""
+        config, trainer = self.config, self.trainer
+        rows = self._sampled_rows()
+        policy = Policy.of_tokenizer(
+            trainer.tokenizer,
+            self.cap,
+            generate=self.rollouts.generate,
+            fits=self.rollouts.fits,
+            width=check.engine_width(config),
+        )
+        self.weights = FastWeights.start(
+            self.settings,
+            policy,
+            Path(config.trainer.default_local_dir).absolute() / STATE_FOLDER,
+            seed=choose_seed(self.settings, (batches.system_text(row["raw_prompt"]) for row in rows)),
+            dataset=dataset_digest(
+                len(trainer.train_dataset), (batches.row_id(row["raw_prompt"], row.get("reward_model")) for row in rows)
+            ),
+            weights=f"start:{text_digest(str(config.actor_rollout_ref.model.path))}",
+            setup=check.rollout_setup(config),
+            fresh=config.trainer.resume_mode == "disable",
+        )
+        if trainer.global_steps > 0:
+            folder = self._checkpoint_folder() / STATE_FOLDER
+            start_over = "trainer.resume_mode=disable"
+            self.weights.restore(folder, trainer.global_steps, data_key="data.train_files", start_over=start_over)
+            self.look_ahead.load(folder / LOOKAHEAD_FILE, self.weights.state.pending)
+
+    def save(self) -> None:
+        """Before verl writes its own marker: a checkpoint that verl finds has its fast weights."""
+        if self.weights is None:
+            return
+        step = self.trainer.global_steps
+        folder = Path(self.config.trainer.default_local_dir).absolute() / f"global_step_{step}" / STATE_FOLDER
+        self.look_ahead.save(folder / LOOKAHEAD_FILE)
+        self.weights.save(folder, step, [problem.id for problem in self.look_ahead.pending()])
+
+    def _checkpoint_folder(self) -> Path:
+        config = self.config.trainer
+        if config.resume_mode == "resume_path":
+            return Path(os.path.abspath(config.resume_from_path))
+        return Path(config.default_local_dir).absolute() / f"global_step_{self.trainer.global_steps}"
+
+    def _sampled_rows(self) -> list[Any]:
+        data = self.trainer.train_dataset
+        size = len(data)
+        places = sorted({i * size // SAMPLED_ROWS for i in range(SAMPLED_ROWS)}) if size > SAMPLED_ROWS else range(size)
+        return [data[i] for i in places]
+
+    # ------------------------------------------------------------------------------------------------------- evolve
+
+    def evolve_if_due(self) -> None:
+        """Before a batch is submitted: verl's servers are awake there, with the current weights."""
+        fst, step = self.weights, self.trainer.global_steps
+        if fst is None or not fst.due(step):
+            return
+        self.look_ahead.fill(fst.schedule.guaranteed_steps * self.config.data.train_batch_size)
+        self.rollouts.open(self.look_ahead.chunks())
+        coming, recent = self.look_ahead.pending(), self.look_ahead.recent()
+        fst.evolve(step, fst.weights_after(step - 1), coming, self.rollouts.evaluate, recent)
+        self.look_ahead.forget()
+        wandb_tables.log_cycle(fst, self.config, step)
+
+    # ------------------------------------------------------------------------------------------------------- assign
+
+    def assign(self, batch: Any) -> None:
+        """Gives every row of a batch its prompts: one column, and our agent loop in place of the row's own."""
+        if self.weights is None:
+            return
+        with self._timed():
+            size, utils = len(batch), names.tensordict_utils
+            groups = batches.column(batch, "__rollout_n__") or [self.config.actor_rollout_ref.rollout.n] * size
+            inner = batches.column(batch, "agent_name") or [self.rollouts.default_loop] * size
+            if ours := {CONTEXT_LOOP, REFLECT_LOOP} & set(inner):
+                raise ValueError(f"rows of the data name agent loop {ours.pop()}: it is ours to give, take it out")
+            offsets = self.weights.deal([int(n) for n in groups])
+            ids = batches.problem_ids(batch)
+            columns = [
+                self._column(*row, self.weights.population.prompts, "train").to_row()
+                for row in zip(inner, ids, offsets, strict=True)
+            ]
+            utils.assign_non_tensor_stack(batch, "agent_name", [CONTEXT_LOOP] * size)
+            utils.assign_non_tensor_stack(batch, COLUMN, columns)
+            if batches.PROBLEM in batch.keys():
+                batch.del_(batches.PROBLEM)  # it travels in our column
+
+    def _column(self, inner: str, problem: str, offset: int, prompts: tuple[Prompt, ...], split: str) -> RowColumn:
+        texts = tuple(prompt.text for prompt in prompts)
+        return RowColumn(inner, texts, split, self.trainer.global_steps, problem, offset)
+
+    # ----------------------------------------------------------------------------------------------------- validate
+
+    def _validation_column(self, arm: str, inner: str, problem: str) -> dict[str, Any]:
+        assert self.weights is not None
+        prompt = self.weights.population.best if arm == BEST else self.weights.seed
+        return self._column(inner, problem, 0, (prompt,), "val").to_row()
+
+    def relabel(self, sources: Any, uids: Any, keywords: dict[str, Any]) -> Any:
+        """Data sources with the seed prompt's samples told apart; so are verl's expected counts in `keywords`."""
+        arms = self.trainer.val_dataloader.arm_of()
+        sources, expected = relabel(arms, sources, uids, keywords.get("expected_acc_counts"))
+        if "expected_acc_counts" in keywords:
+            keywords["expected_acc_counts"] = expected
+        return sources
+
+    # ------------------------------------------------------------------------------------------------------ observe
+
+    def observe(self, batch: Any) -> None:
+        """Once a step's rewards are final, with the weights not yet updated: its rollouts go to the fast weights."""
+        if self.weights is None:
+            return
+        with self._timed():
+            step = self.trainer.global_steps
+            self.weights.observe(step, self.weights.weights_after(step - 1), self._slow_rollouts(batch))
+
+    def _slow_rollouts(self, batch: Any) -> list[tuple[str, str, Rollout]]:
+        """(problem id, prompt digest, rollout) of the batch's trajectories that ran under a prompt of ours."""
+        answers = {p.id: p.answer for p in self.look_ahead.recent()} if self.rollouts.show_answer else {}
+        found = []
+        for one in transfer.trajectories(batch, self.trainer.tokenizer):
+            if mark := one.extra.get("fst"):
+                reference = self.rollouts.reference(answers.get(mark["problem"]))
+                rollout = batches.rollout(one.score, one.text, one.extra, reference, one.tokens)
+                found.append((mark["problem"], mark["digest"], rollout))
+        return found
+
+    def metrics(self) -> dict[str, float]:
+        """Figures of the step, as verl logs them. `fst/hook_seconds`: overhead that fast weights add to a slow step."""
+        if self.weights is None:
+            return {}
+        found = {f"fst/{name}": value for name, value in self.weights.metrics().items()}
+        found["fst/hook_seconds"], self._seconds = self._seconds, 0.0
+        return found
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self._seconds += time.perf_counter() - began

@@ -1,0 +1,183 @@
+"""The hooks' plain object on a made-up trainer: no verl, no Ray, no transfer queue."""
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from rule_world import SEED, World, make_problems
+
+pytest.importorskip("omegaconf")
+
+from fst_verl import batches, check, fast_slow, transfer  # noqa: E402
+from fst_verl.compat import names  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
+
+from fst_plugin.config import FSTConfig  # noqa: E402
+from fst_plugin.prompts import text_digest  # noqa: E402
+
+BATCH, G, K, T = 4, 8, 2, 2
+
+
+class Batch:
+    """As much of a TensorDict as is used: columns by name, one value a row."""
+
+    def __init__(self, columns):
+        self.columns = columns
+
+    def __len__(self):
+        return len(self.columns["raw_prompt"])
+
+    def __getitem__(self, rows):
+        return Batch({name: [values[i] for i in rows] for name, values in self.columns.items()})
+
+    def keys(self):
+        return self.columns.keys()
+
+    def copy(self):
+        return Batch(dict(self.columns))
+
+    def del_(self, name):
+        del self.columns[name]
+
+
+def join(chunks):
+    return Batch({name: [v for c in chunks for v in c.columns[name]] for name in chunks[0].keys()})
+
+
+class Tokenizer:
+    all_special_tokens = ("<|im_end|>",)
+
+    def get_added_vocab(self):
+        return {}
+
+    def __call__(self, text, add_special_tokens):
+        return {"input_ids": text.split()}
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """(FastSlow, trainer, world): the world rolls fast-phase cells out, and answers slow rollouts."""
+    utils = SimpleNamespace(
+        assign_non_tensor_stack=lambda batch, name, values: batch.columns.update({name: list(values)}),
+        concat_tensordict=join,
+    )
+    monkeypatch.setattr(names, "tensordict_utils", utils)
+    monkeypatch.setattr(batches, "column", lambda batch, name: batch.columns.get(name))
+    monkeypatch.setattr(check, "problems", lambda config: [])
+    monkeypatch.setattr(check, "fst_config", lambda config: FSTConfig(**OmegaConf.to_container(config.fst)))
+    monkeypatch.setattr(fast_slow.LookAhead, "save", lambda self, path: None)
+    monkeypatch.setattr(fast_slow.LookAhead, "load", lambda self, path, expected: None)
+    problems, world = make_problems(200), World(reliability=0.9)
+    rows = [{"raw_prompt": list(p.messages), "reward_model": {"ground_truth": p.answer}} for p in problems]
+    config = OmegaConf.create(
+        {
+            "fst": {"population": K, "slow_steps": T, "max_prompt_tokens": 400, "reflection": {"kind": "offline"}},
+            "data": {"train_batch_size": BATCH, "max_prompt_length": 512},
+            "trainer": {"default_local_dir": str(tmp_path), "resume_mode": "auto", "logger": ["console"]},
+            "actor_rollout_ref": {
+                "model": {"path": "m"},
+                "rollout": {"n": G, "max_num_seqs": 64, "agent": {"default_agent_loop": "own"}},
+            },
+        }
+    )
+    monkeypatch.setattr(check, "rollout_setup", lambda config: {"reward": "r"})
+    monkeypatch.setattr(check, "engine_width", lambda config: 64)
+    at = iter(range(0, 200, BATCH))
+
+    def fetch():
+        first = next(at)
+        some = rows[first : first + BATCH]
+        return Batch({name: [row[name] for row in some] for name in ("raw_prompt", "reward_model")})
+
+    trainer = SimpleNamespace(config=config, global_steps=0, tokenizer=Tokenizer(), train_dataset=rows)
+    made = fast_slow.FastSlow(trainer, config, fetch)
+    monkeypatch.setattr(made.rollouts, "evaluate", world)
+    return made, trainer, world
+
+
+def play(made, trainer, monkeypatch, steps):
+    """Slow steps as verl makes them: evolve, fetch, assign, roll out, observe. Returns the batches as submitted."""
+    sent = []
+    for step in steps:
+        trainer.global_steps = step
+        made.evolve_if_due()
+        batch = made.look_ahead.next()
+        made.assign(batch)
+        done = [
+            transfer.Trajectory(f"u{row}", float(rank), "answer", 3, {"fst": mark})
+            for row, column in enumerate(batch.columns["fst"])
+            for session in range(G)
+            for rank in [(session + column["offset"]) % len(column["prompts"])]
+            for mark in [{"problem": column["problem"], "digest": text_digest(column["prompts"][rank])}]
+        ]
+        monkeypatch.setattr(transfer, "trajectories", lambda batch, tokenizer, done=done: done)
+        made.observe(batch)
+        sent.append(batch)
+    return sent
+
+
+def test_before_it_begins_nothing_is_changed(made):
+    fst, trainer, _ = made
+    batch = fst.look_ahead.next()
+    before = dict(batch.columns)
+    fst.assign(batch)
+    fst.observe(batch)
+    fst.evolve_if_due()
+    fst.save()
+    assert batch.columns == before and fst.metrics() == {}
+
+
+def test_evolve_assign_step(made, monkeypatch):
+    fst, trainer, world = made
+    fst.begin()
+    first, second, third = play(fst, trainer, monkeypatch, [1, 2, 3])
+    assert fst.weights.state.cycle == 1  # before steps 1 and 3
+    column = first.columns["fst"][0]
+    assert first.columns["agent_name"] == ["fst_context"] * BATCH and column["inner"] == "own"
+    assert column["split"] == "train" and column["sampling"] == "row" and column["on_error"] == "raise"
+    assert len(column["prompts"]) == K and {c["offset"] for c in first.columns["fst"]} == {0}
+    assert [c["problem"] for c in first.columns["fst"]] == batches.problem_ids(first)
+    assert batches.PROBLEM not in first.keys()  # it travels in the column
+    assert first.columns["fst"][0]["prompts"] == second.columns["fst"][0]["prompts"] != [SEED]  # frozen for T steps
+    found = fst.metrics()
+    assert found["fst/rollouts_slow_total"] == 3 * BATCH * G and found["fst/rollouts_fast_total"] == world.rollouts
+    assert found["fst/reward_prompt_1"] == 1.0 and found["fst/hook_seconds"] > 0
+    assert fst.metrics()["fst/hook_seconds"] == 0
+
+
+def test_a_checkpoint_brings_back_the_population(made, monkeypatch, tmp_path):
+    fst, trainer, _ = made
+    fst.begin()
+    play(fst, trainer, monkeypatch, [1, 2])
+    fst.save()
+    again = fast_slow.FastSlow(trainer, trainer.config, lambda: None)
+    again.begin()  # trainer.global_steps is 2: verl has loaded global_step_2
+    assert again.weights.population == fst.weights.population
+    assert again.weights.state.counters == fst.weights.state.counters
+    trainer.config.trainer.resume_mode = "resume_path"
+    trainer.config.trainer.resume_from_path = str(tmp_path / "global_step_9")
+    with pytest.raises(ValueError, match="global_step_9 holds no fast weights"):
+        again.begin()
+
+
+def test_validation_rows_run_under_the_best_prompt_and_the_seed(made, monkeypatch):
+    fst, trainer, _ = made
+    fst.begin()
+    play(fst, trainer, monkeypatch, [1])
+    best, seed = (fst._validation_column(arm, "own", "p") for arm in ("best", "seed"))
+    assert best["prompts"] == [fst.weights.population.best.text] and seed["prompts"] == [SEED]
+    assert best["split"] == seed["split"] == "val" and best["problem"] == "p"
+
+
+def test_datasets_are_built_with_room_for_a_prompt(made):
+    fst, trainer, _ = made
+    with pytest.raises(RuntimeError), fst.room_for_prompts():
+        assert trainer.config.data.max_prompt_length == 512 - 400
+        raise RuntimeError
+    assert trainer.config.data.max_prompt_length == 512
+
+
+def test_it_needs_no_verl():
+    code = "import sys; sys.modules['verl'] = sys.modules['ray'] = None; import fst_verl.fast_slow"
+    subprocess.run([sys.executable, "-c", code], check=True)
