@@ -69,36 +69,35 @@ class Costs:
 def costs(run: Run) -> Costs:
     """The costs of one run, from its log."""
     slow = run.slow_rollouts()
-    fast, calls, tokens_fast = run.total("rollouts_fast"), run.total("reflection_calls"), run.total("tokens_fast")
     steps = [s for s in run.steps if s.step > 0]
+    totals = {name: run.total(name) for name in ("rollouts_fast", "reflection_calls", "tokens_fast")}
+    new = {name: _increments(total, [s.step for s in steps]) for name, total in totals.items()}
     rows: list[Row] = []
-    last = {"fast": 0.0, "calls": 0.0, "tokens_fast": 0.0}
-
-    def more(name: str, totals: Mapping[int, float], step: int) -> float:
-        new = totals.get(step, last[name]) - last[name]
-        last[name] = totals.get(step, last[name])
-        return new
-
-    known = sorted(slow)
     for step in steps:
         at = step.step
-        previous = max((s for s in known if s < at), default=0)
-        size = slow[at] - slow[previous] if at in slow else None
-        fast_now = int(more("fast", fast, at))
-        spent_fast = more("tokens_fast", tokens_fast, at)
-        length = step.data.get("response_length/mean")
+        size = slow[at] - slow[max((s for s in slow if s < at), default=0)] if at in slow else None
+        length, fast = step.data.get("response_length/mean"), int(new["rollouts_fast"][at])
         rows.append(
             Row(
                 step=at,
                 slow_rollouts=size,
-                fast_rollouts=fast_now,
+                fast_rollouts=fast,
                 tokens_slow=None if length is None or size is None else length * size,
-                tokens_fast=spent_fast if tokens_fast else (None if fast_now else 0.0),
-                reflection_calls=int(more("calls", calls, at)),
+                tokens_fast=new["tokens_fast"][at] if totals["tokens_fast"] else (None if fast else 0.0),
+                reflection_calls=int(new["reflection_calls"][at]),
                 seconds=_seconds(step.data),
             )
         )
     return Costs(tuple(rows), before=steps[0].step - 1 if steps else 0)
+
+
+def _increments(totals: Mapping[int, float], steps: Sequence[int]) -> dict[int, float]:
+    """Step -> what a running total rose by; 0 if it was not logged there."""
+    found, last = {}, 0.0
+    for step in steps:
+        found[step] = totals.get(step, last) - last
+        last = totals.get(step, last)
+    return found
 
 
 def _seconds(data: Mapping[str, float]) -> dict[str, float]:

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def write(
             sentences=compare.sentences(found),
             table=compare.table(found),
             notes=compare.notes(found),
-            charts=[_chart(c) for c in drawn[:3]],
+            charts=drawn[:3],
             attributions=[_attribution(run) for run in runs if run.attribution],
             samples=found["samples"],
             style=Markup(_part("report.css")),
@@ -69,65 +69,65 @@ def write(
     )
     write_text(out, page)
     written = [out]
-    for chart in drawn if pictures is not None else ():
-        if chart["figure"] is not None:
-            assert pictures is not None
-            charts.png(chart["figure"], pictures / f"{chart['name']}.png")
-            written.append(pictures / f"{chart['name']}.png")
+    if pictures is not None:
+        for chart in (chart for chart in drawn if chart.figure is not None):
+            written.append(pictures / f"{chart.name}.png")
+            charts.png(chart.figure, written[-1])
     return written
 
 
 # -------------------------------------------------------------------------------------------------------------- parts
 
 
-def _charts(runs: Sequence[Run], source: str | None) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Chart:
+    """figure: None if it cannot be drawn; `missing` then says why."""
+
+    name: str
+    title: str
+    how: str
+    figure: Any
+    missing: str = ""
+
+    @property
+    def svg(self) -> Markup | None:
+        return Markup(charts.svg(self.figure, self.title)) if self.figure is not None else None
+
+
+def _charts(runs: Sequence[Run], source: str | None) -> list[Chart]:
     """The page's three charts, then one heat map for each run with a population."""
     drawn = [
-        {
-            "name": "reward_by_steps",
-            "title": "Reward against RL steps",
-            "how": "Higher is better; further left is sooner. One line a run, one colour an arm; dashed: the same under"
-            " the first prompt.",
-            "figure": charts.reward_by_steps(runs, source),
-            "missing": "",
-        },
-        {
-            "name": "reward_by_rollouts",
-            "title": "Reward against total rollouts",
-            "how": "The same with every rollout counted, those of prompt evolution too: the honest price.",
-            "figure": charts.reward_by_rollouts(runs, source),
-            "missing": "A run's log does not tell its rollouts: give --rollouts-per-step.",
-        },
-        {
-            "name": "reward_by_kl",
-            "title": "Reward against drift",
-            "how": "How far the weights moved from where they began. Left and high is best: much learnt, little moved.",
-            "figure": charts.reward_by_kl(runs, source),
-            "missing": "No run logged its KL: actor_rollout_ref.actor.use_kl_loss=true logs it.",
-        },
+        Chart(
+            "reward_by_steps",
+            "Reward against RL steps",
+            "Higher is better; further left is sooner. One line a run, one colour an arm; dashed: the same under the"
+            " first prompt.",
+            charts.reward_by_steps(runs, source),
+        ),
+        Chart(
+            "reward_by_rollouts",
+            "Reward against total rollouts",
+            "The same with every rollout counted, those of prompt evolution too: the honest price.",
+            charts.reward_by_rollouts(runs, source),
+            "The rollouts of a run are not known from its log: give --rollouts-per-step.",
+        ),
+        Chart(
+            "reward_by_kl",
+            "Reward against drift",
+            "How far the weights moved from where they began. Left and high is best: much learnt, little moved.",
+            charts.reward_by_kl(runs, source),
+            "No run logged its KL: actor_rollout_ref.actor.use_kl_loss=true logs it.",
+        ),
     ]
     for i, run in enumerate(runs):
         if any(p.scores for p in run.population):
-            figure = charts.heat_map(lineage.frontiers(run.population))
-            drawn.append(
-                {
-                    "name": f"frontier_{i}",
-                    "title": "Who is best on which problem",
-                    "how": f"Rewards of the prompts of {run.name} on its last anchor problems; grey: not scored.",
-                    "figure": figure,
-                    "missing": "",
-                }
-            )
+            figure, title = charts.heat_map(lineage.frontiers(run.population)), "Who is best on which problem"
+            how = f"Rewards of the prompts of {run.name} on its last anchor problems; grey: not scored."
+            drawn.append(Chart(f"frontier_{i}", title, how, figure))
     return drawn
 
 
-def _chart(chart: Mapping[str, Any]) -> dict[str, Any]:
-    drawn = chart["figure"]
-    return {**chart, "svg": Markup(charts.svg(drawn, chart["title"])) if drawn is not None else None}
-
-
-def _run(run: Run, index: int, drawn: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    heat = next((c for c in drawn if c["name"] == f"frontier_{index}"), None)
+def _run(run: Run, index: int, drawn: Sequence[Chart]) -> dict[str, Any]:
     return {
         "id": f"run-{index}",
         "name": run.name,
@@ -135,7 +135,7 @@ def _run(run: Run, index: int, drawn: Sequence[Mapping[str, Any]]) -> dict[str, 
         "seed": run.seed,
         "last_step": run.steps[-1].step,
         "tree": _tree(run, index),
-        "heat": _chart(heat) if heat else None,
+        "heat": next((chart for chart in drawn if chart.name == f"frontier_{index}"), None),
         "cycles": [_cycle(cycle) for cycle in run.cycles],
         "costs": _costs(run),
         "overrides": [_one_secret_less(o) for o in run.overrides],
