@@ -61,20 +61,16 @@ class Measured:
         return Evolution(population)
 
 
-def measure(model: Path = Path("runs/benchmarks/tiny_policy"), budget: int = 960) -> dict[str, Any]:
-    """One launch of verl on the demo's task. Trains the tiny policy first where it is missing."""
+def measure(model: Path | None = None, budget: int = 960) -> dict[str, Any]:
+    """One launch of verl on the demo's task. model: default: the tiny policy."""
+    from fst_envs.house import policy
     from fst_verl.experiments.demo import Setup, arguments
-    from tiny_policy import main as build_policy
 
-    build_policy(model.absolute(), 0, False)
+    model = (model or policy.path("rules")).absolute()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "figures.json"
         command = [
-            *(
-                a
-                for a in arguments("fst", 0, Setup(steps=1, batch=32), model.absolute(), Path(folder))
-                if "train_size" not in a
-            ),
+            *(a for a in arguments("fst", 0, Setup(steps=1, batch=32), model, Path(folder)) if "train_size" not in a),
             "data.env.train_size=192",
             "trainer.val_before_train=false",
             "trainer.critic_warmup=2",

@@ -24,6 +24,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from fst_plugin.analysis.read import read_logs
 from fst_plugin.optimizer import Evolution
 
 ARMS = ("plain", "off", "on")
@@ -70,8 +71,8 @@ def run(arm: str, steps: int, model: Path) -> Measured:
                 spent[step] = _processor_seconds()
 
         launch([*given, *common], out, on_step, PYTHONPATH=path, HF_HUB_OFFLINE="1")
-        entries = [json.loads(line) for line in (out / METRICS_FILE).read_text().splitlines()]
-    timed = [e["data"] for e in entries if e["step"] > WARM_UP and "timing_s/step" in e["data"]]
+        logged = read_logs([out / METRICS_FILE])
+    timed = [s.data for s in logged if s.step > WARM_UP and "timing_s/step" in s.data]
     hooks = [d["fst/hook_seconds"] / d["timing_s/step"] for d in timed if "fst/hook_seconds" in d]
     between = sorted(step for step in spent if WARM_UP <= step < steps)
     cpu = (spent[between[-1]] - spent[between[0]]) / (between[-1] - between[0])
@@ -118,12 +119,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--steps", type=int, default=22)
-    parser.add_argument("--model", type=Path, default=Path("runs/benchmarks/tiny_policy"))
+    parser.add_argument("--model", type=Path, default=None, help="default: the tiny policy")
     given = parser.parse_args()
-    from tiny_policy import main as build_policy
+    from fst_envs.house import policy
 
-    model = given.model.absolute()
-    build_policy(model, 0, False)
+    model = (given.model or policy.path("rules")).absolute()
     runs: dict[str, list[Measured]] = {arm: [] for arm in ARMS}
     for number in range(given.repeat):
         for arm in ARMS[number % 3 :] + ARMS[: number % 3]:  # no arm always goes first

@@ -74,30 +74,30 @@ def prompts(
     everything: Annotated[bool, typer.Option("--all", help="also the prompts that were not carried on")] = False,
 ) -> None:
     """Lists the prompts of a run with their lineage and scores."""
-    from .record import lineage
     from .record.cycles import diff as text_diff
+    from .record.cycles import read_record
 
     try:
+        record = read_record(run)
         if best:
-            typer.echo(lineage.best(run).text)
+            typer.echo(record.best().text)
         elif diff:
-            typer.echo(text_diff(lineage.text_of(run, diff[0]), lineage.text_of(run, diff[1]), *diff))
+            typer.echo(text_diff(record.text_of(diff[0]), record.text_of(diff[1]), *diff))
         else:
-            console.print(_lineage_table(lineage.entries(run), everything))
+            console.print(_prompt_table([r for r in record.rows() if everything or r.rank is not None]))
     except (FileNotFoundError, ValueError) as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from None
 
 
-def _lineage_table(entries: list[Any], everything: bool) -> Table:
+def _prompt_table(rows: list[Any]) -> Table:
     table = Table("cycle", "rank", "digest", "parent", "verdict", "score", "on", "last line")
-    for entry in entries:
-        if entry.rank is not None or everything:
-            rank = "" if entry.rank is None else str(entry.rank)
-            last = next((visible(line) for line in reversed(entry.text.splitlines()) if line.strip()), "")
-            score = f"{entry.score:.3f}" if entry.anchors else "-"
-            row = [str(entry.cycle), rank, entry.digest, entry.parent, entry.verdict, score]
-            table.add_row(*row, str(entry.anchors), Text(last, overflow="ellipsis", no_wrap=True))
+    for row in rows:
+        prompt, rank = row.prompt, "" if row.rank is None else str(row.rank)
+        last = next((visible(line) for line in reversed(prompt.text.splitlines()) if line.strip()), "")
+        score = f"{prompt.mean_score:.3f}" if prompt.scores else "-"
+        cells = [str(row.cycle), rank, prompt.digest, row.parent, row.verdict, score, str(len(prompt.scores))]
+        table.add_row(*cells, Text(last, overflow="ellipsis", no_wrap=True))
     return table
 
 

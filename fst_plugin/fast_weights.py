@@ -122,7 +122,14 @@ class FastWeights:
         weights: names the slow weights that training starts from.
         setup: what else decides how a rollout goes, as JSON values.
         fresh: this run does not go on from an earlier one: an earlier live folder is moved aside.
+
+        Raises ConfigError if the seed prompt is longer than the policy's cap.
         """
+        length = policy.count_tokens(seed.text)
+        if length > policy.max_tokens:
+            message = f"the first prompt has {length} tokens, the cap is {policy.max_tokens}: nothing could be evolved"
+            fix = "raise it (and the data's prompt length), or start from a shorter fst.seed_prompt"
+            raise ConfigError([ConfigProblem("fst.max_prompt_tokens", f"{message}; {fix}")])
         if fresh and folder.exists():
             log(f"fst: {folder} is of an earlier run: moved to {set_aside(folder)}")
         state = State(Population((seed,)), seed.digest, dataset, weights)

@@ -17,6 +17,24 @@ WIDTH = 256
 Generate = Callable[[list[list[Message]]], list[str]]
 
 
+def control_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """Texts that act when they stand in a message: the tokens flagged special, and of the other added tokens those that
+    the chat template frames a message with.
+
+    Format tags that merely are one token, such as <think>, <answer> or <tool_call>, are text: a prompt may ask for
+    them.
+    """
+    added = list(getattr(tokenizer, "added_tokens_decoder", {}).values())
+    acting = {str(token) for token in added if token.special} | set(map(str, tokenizer.all_special_tokens))
+    if getattr(tokenizer, "chat_template", None):
+        try:
+            framed = tokenizer.apply_chat_template([{"role": "user", "content": ""}], tokenize=False)
+        except Exception:  # of any template; one that cannot render a user message fails where it is used
+            framed = ""
+        acting |= {str(token) for token in added if str(token).strip() and str(token) in framed}
+    return tuple(sorted(acting))
+
+
 def estimate_tokens(text: str) -> int:
     """Length in tokens if no tokenizer is at hand: a token per four bytes of UTF-8."""
     return math.ceil(len(text.encode("utf-8", "surrogatepass")) / 4)
@@ -48,9 +66,7 @@ class Policy:
         def count(text: str) -> int:
             return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-        added = [str(token) for token in tokenizer.get_added_vocab()]
-        special = tuple(sorted({*map(str, tokenizer.all_special_tokens), *added}))
-        return cls(max_tokens, count, special, **more)
+        return cls(max_tokens, count, control_tokens(tokenizer), **more)
 
     def refuse(self, text: str) -> str | None:
         """Why this text must never be sent as an evolved prompt; None if it may be."""

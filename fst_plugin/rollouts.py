@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,8 +17,43 @@ Message = Mapping[str, Any]  # a chat message: {"role": ..., "content": ...}
 def problem_id(messages: Sequence[Message], answer: Any = None) -> str:
     """16 hex digits that name a problem by content: its messages (without the system message) and its answer."""
     body = [m for m in messages if m.get("role") != "system"]
-    text = json.dumps([body, answer], sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    text = json.dumps([body, answer], sort_keys=True, ensure_ascii=False, default=_by_value)
+    return _digest(text.encode("utf-8", "surrogatepass"))
+
+
+def _by_value(thing: Any) -> Any:
+    """JSON for what is not JSON (images, arrays, bytes), made from its value and never from where it lies in memory, so
+    that the same row has the same id in every process."""
+    if hasattr(thing, "tolist"):  # numpy, torch
+        return thing.tolist()
+    if hasattr(thing, "tobytes") and hasattr(thing, "size"):  # a PIL image
+        return [str(getattr(thing, "mode", "")), list(thing.size), _digest(thing.tobytes())]
+    return [type(thing).__name__, _digest(thing if isinstance(thing, (bytes, bytearray)) else pickle.dumps(thing))]
+
+
+def _digest(data: bytes | bytearray) -> str:
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def content_text(content: Any) -> str:
+    """A message's content as text: the texts of its parts, and in place of an image or another object what it is, such
+    as "[image 640×480]"."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, (list, tuple)):
+        return "" if content is None else f"[{type(content).__name__}]"
+    return "\n".join(_part_text(part) for part in content)
+
+
+def _part_text(part: Any) -> str:
+    if not isinstance(part, Mapping):
+        return content_text(part)
+    if isinstance(part.get("text"), str):
+        return part["text"]
+    kind = str(part.get("type", "part"))
+    size = getattr(part.get(kind), "size", None)
+    known = isinstance(size, tuple) and len(size) == 2
+    return f"[{kind} {size[0]}×{size[1]}]" if known and size else f"[{kind}]"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The `fst env` commands: list, show, check, play and export environments.
+"""The `fst env` commands: list, show, check, play and export environments; where the tiny policies are.
 
 Invariant: what an environment says is shown as data, without markup, and with control characters as escapes.
 """
@@ -241,3 +241,18 @@ def export(
     except Exception as e:
         raise _fail(f"{env_id}: {e}") from None
     console.print(f"{len(data)} rows of {escape(env_id)} {split} in {escape(str(file))}")
+
+
+@app.command()
+def policy(
+    reads: Annotated[str, typer.Argument(help="rules or graphs")] = "rules",
+    card: Annotated[bool, typer.Option("--card", help="print how reliable it is instead")] = False,
+) -> None:
+    """Prints the folder of a tiny policy, for actor_rollout_ref.model.path."""
+    from .house import policy as policies
+
+    try:
+        folder = policies.path(reads)
+        typer.echo(policies.table(folder) if card else folder)
+    except ValueError as e:
+        raise _fail(str(e)) from None

@@ -7,8 +7,8 @@
     python examples/paper_claims/run.py --collect       # results.json from what is finished; starts nothing
     python examples/paper_claims/make_results.py runs/paper_claims/results.json   # RESULTS.md
 
-A finished run has a result.json in its folder and is not repeated; a run that was cut off begins anew. results.json is
-written from whatever is finished, and says of every figure that it lacks why.
+A finished run has a result.json in its folder and is not repeated; a run that was cut off begins anew, and what it left
+is set aside. results.json is written from whatever is finished, and says of every figure that it lacks why.
 Where this differs from the paper: a tiny policy on CPU, a reflection that only composes prompts from feedback
 sentences, short runs. RL gets the best of four learning rates; FST is not swept.
 """
@@ -18,24 +18,21 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from figures import reward, write_results
-from fst_verl.experiments import demo
-from fst_verl.experiments.launch import check_jobs
+from figures import DONE, reward, write_results
+from fst_envs.house import policy
+from fst_verl.experiments import demo, runner
+from fst_verl.experiments.runner import VerlRun
 from plan import CLAIMS, GRAPH, QUICK, QUICK_RATE, RATES, TASKS, Job, Lengths, Plan, with_prompt
 from rich.console import Console
 
-from fst_plugin.record.atomic import write_json
+from fst_plugin.record.state import BEST_PROMPT_FILE
 
 HERE = Path(__file__).resolve().parent
-DONE = "result.json"
-RunArm = Callable[..., demo.Result]
 
 
 @dataclass(frozen=True)
@@ -52,16 +49,6 @@ class Models:
 console = Console()
 
 
-def finished(job: Job, out: Path) -> bool:
-    """Raises RuntimeError where the folder holds a finished run that is another one."""
-    path = out / job.name / DONE
-    if not path.exists():
-        return False
-    if json.loads(path.read_text(encoding="utf-8"))["job"] != job.identity():
-        raise RuntimeError(f"{path} is of a run with other settings: move the folder away, or give another --out")
-    return True
-
-
 def weights_of(name: str, out: Path) -> Path:
     """The last weights of a finished run, in Hugging Face's format. Raises RuntimeError where it has none."""
     saved = sorted((out / name / "checkpoints").glob("global_step_*"), key=lambda p: int(p.name.rpartition("_")[2]))
@@ -71,38 +58,50 @@ def weights_of(name: str, out: Path) -> Path:
     return model
 
 
-def perform(job: Job, models: Models, out: Path, run_arm: RunArm) -> None:
-    """Runs one job to its end and marks it finished; what an unfinished one left is removed first."""
-    if finished(job, out):
-        return
-    folder, setup = out / job.name, job.setup
+def prompt_of(name: str, out: Path) -> str:
+    """The best prompt of a finished run; of an archived one, as its marker has it."""
+    kept = out / name / "checkpoints" / "fst" / BEST_PROMPT_FILE
+    if kept.exists():
+        return kept.read_text(encoding="utf-8")
+    return json.loads((out / name / DONE).read_text(encoding="utf-8"))["figures"]["best_prompt"]
+
+
+def verl_run(job: Job, models: Models, out: Path) -> VerlRun:
+    """The job as verl runs it. Raises RuntimeError or OSError if a run that it starts from is not finished."""
     start = weights_of(job.weights, out) if job.weights else models.of(job)
-    if job.prompt:
-        known = json.loads((out / job.prompt / DONE).read_text(encoding="utf-8"))
-        setup = with_prompt(setup, known["figures"]["best_prompt"])
-    shutil.rmtree(folder, ignore_errors=True)
-    figures = run_arm(job.arm, job.seed, setup, start, folder, lambda step: None)
-    write_json(folder / DONE, {"job": job.identity(), "figures": asdict(figures)})
+    setup = with_prompt(job.setup, prompt_of(job.prompt, out)) if job.prompt else job.setup
+    given = demo.arguments(job.arm, job.seed, setup, start, out / job.name)
+    return VerlRun(out / job.name, job.arm, job.seed, tuple(given), {"job": job.identity()}, DONE)
 
 
-def perform_all(jobs: Sequence[Job], models: Models, out: Path, workers: int, run_arm: RunArm) -> dict[str, str]:
+def perform_all(jobs: Sequence[Job], models: Models, out: Path, workers: int) -> dict[str, str]:
     """Runs jobs, `workers` at a time; one that fails does not stop the others. Returns job -> what went wrong."""
     jobs = list({job.name: job for job in jobs}.values())
-    waiting = [job for job in jobs if not finished(job, out)]
+    waiting = [job for job in jobs if not runner.finished(out / job.name / DONE, {"job": job.identity()})]
     if waiting:
         console.print(f"{len(jobs) - len(waiting)} of {len(jobs)} runs are finished already; {workers} at a time")
     failed: dict[str, str] = {}
+    ready: list[VerlRun] = []
 
-    def one(job: Job) -> None:
+    def fail(name: str, error: Exception) -> None:
+        failed[name] = str(error)
+        console.print(f"failed: {name}: {error}", style="red", markup=False)
+
+    for job in waiting:
         try:
-            perform(job, models, out, run_arm)
-            console.print(f"done: {job.name}", markup=False)
+            ready.append(verl_run(job, models, out))
         except (RuntimeError, OSError) as error:
-            failed[job.name] = str(error)
-            console.print(f"failed: {job.name}: {error}", style="red", markup=False)
+            fail(job.name, error)
 
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(one, waiting))
+    def run_one(one: VerlRun) -> None:
+        name = one.folder.relative_to(out).as_posix()
+        try:
+            runner.run(one)
+            console.print(f"done: {name}", markup=False)
+        except (RuntimeError, OSError) as error:
+            fail(name, error)
+
+    runner.run_all(ready, workers, run_one)
     return failed
 
 
@@ -118,19 +117,18 @@ def best_rate(plan: Plan, out: Path) -> float:
     return max(known, key=lambda rate: (max(known[rate]), sum(known[rate]) / len(known[rate])))
 
 
-def run(plan: Plan, models: Models, out: Path, workers: int, run_arm: RunArm = demo.run_arm) -> dict[str, str]:
-    """Everything that is not finished yet, then results.json. Returns what failed. Raises RuntimeError as `check_jobs`
-    does."""
-    check_jobs(workers)
-    failed = perform_all(plan.sweep(), models, out, workers, run_arm) if len(plan.rates) > 1 else {}
+def run(plan: Plan, models: Models, out: Path, workers: int) -> dict[str, str]:
+    """Everything that is not finished yet, then results.json. Returns what failed. Raises RuntimeError as
+    `runner.run_all` does."""
+    failed = perform_all(plan.sweep(), models, out, workers) if len(plan.rates) > 1 else {}
     rate = best_rate(plan, out)
-    failed |= perform_all(plan.main(rate), models, out, workers, run_arm)
-    failed |= perform_all(plan.after(rate), models, out, workers, run_arm)
+    failed |= perform_all(plan.main(rate), models, out, workers)
+    failed |= perform_all(plan.after(rate), models, out, workers)
     write_results(out / "results.json", plan, rate, out, failed)
     return failed
 
 
-def main(given: Sequence[str] | None = None, run_arm: RunArm = demo.run_arm) -> int:
+def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one seed, short runs, two tasks, zero start, 2x2 only")
     parser.add_argument("--only", choices=CLAIMS, action="append", help="this claim alone; may be given several times")
@@ -164,17 +162,12 @@ def main(given: Sequence[str] | None = None, run_arm: RunArm = demo.run_arm) -> 
     if args.collect:
         write_results(out / "results.json", plan, best_rate(plan, out), out, {})
         return 0
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models are folders
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     given_model = args.model and args.model.absolute()
-    models = Models(given_model or out / "tiny_policy", given_model or out / "tiny_policy_graphs")
-    if args.model is None:
-        from tiny_policy import main as build_policy
-
-        build_policy(models.rules)
-        if "zero_start" in claims:
-            build_policy(models.graphs, reads="graphs")
+    models = Models(given_model or policy.path("rules"), given_model or policy.path("graphs"))
     try:
-        failed = run(plan, models, out, args.jobs, run_arm)
+        failed = run(plan, models, out, args.jobs)
     except RuntimeError as error:
         console.print(str(error), style="red", markup=False)
         return 1

@@ -2,7 +2,7 @@
 
     run.py          one run as plain data
     read.py         reads it from its files
-    costs.py       rollouts, tokens, reflection calls and seconds, per step; every efficiency figure twice
+    costs.py        rollouts, tokens, reflection calls and seconds, per step; every efficiency figure twice
     curves.py       steps and rollouts to another arm's peak; KL at matched reward; bootstrap over seeds
     asymptote.py    fit of the reward's ceiling, with an interval, or the reason why there is none (needs scipy)
     attribution.py  2x2 of weights and prompt, with intervals
@@ -12,4 +12,4 @@ Nothing here needs an RL framework. Only the asymptote needs the extra `analysis
 """
 
 EXTRA = "pip install 'fst-plugin[analysis]'"
-"""The mend wherever a library of the extra is missing."""
+"""How to fix it wherever a library of the extra is missing."""

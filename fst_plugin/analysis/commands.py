@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -74,6 +75,17 @@ def compare(
     if json_file is not None and str(json_file) == "-":
         typer.echo(json.dumps(figures, indent=2, allow_nan=False))
         return
+    print_comparison(console, figures)
+    if json_file is not None:
+        from ..record.atomic import write_json
+
+        write_json(json_file, figures)
+
+
+def print_comparison(console: Console, figures: Mapping[str, Any]) -> None:
+    """The table of `compare`'s figures, and its notes."""
+    from . import compare as comparing
+
     table = Table(title=Text(f"compared with {figures['baseline'] or 'nothing'}"))
     table.add_column("figure")
     for arm, found in figures["arms"].items():
@@ -83,10 +95,6 @@ def compare(
     console.print(table)
     for line in comparing.notes(figures):
         console.print(Text(line))
-    if json_file is not None:
-        from ..record.atomic import write_json
-
-        write_json(json_file, figures)
 
 
 def _run_arms(arguments: list[str], arms: str, seeds: int, jobs: int, out: Path) -> list[str]:
@@ -142,4 +150,4 @@ def _fail(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-__all__ = ["compare", "register", "report"]
+__all__ = ["compare", "print_comparison", "register", "report"]

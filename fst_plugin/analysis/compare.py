@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
+from statistics import median
 from typing import Any
 
 from . import asymptote, curves
@@ -95,7 +96,7 @@ def _own(members: list[Run], source: str | None, fit: asymptote.Fit | None) -> d
 
 
 def _costs(book: Costs) -> dict[str, float | None]:
-    """What a run cost, and tokens and seconds per slow step and per rollout in all."""
+    """What a run cost, and tokens and seconds per slow step and per rollout."""
     names = ("slow_rollouts", "fast_rollouts", "rollouts", "tokens_slow", "tokens_fast", "reflection_calls")
     sums = {name: book.sum(name) for name in names} | {"seconds": sum(book.seconds().values()) or None}
     per = {f"{n}_{unit}": value for n in ("tokens_slow", "seconds") for unit, value in book.per(sums[n]).items()}
@@ -199,9 +200,9 @@ ROWS = (
     ("reward: asymptote A", "asymptote", 3),
     ("asymptote, less the baseline's", "asymptote_gain", 3),
     ("slow steps to the baseline's peak", "steps_to_peak", 0),
-    ("rollouts in all to the baseline's peak", "rollouts_to_peak", 0),
+    ("total rollouts to the baseline's peak", "rollouts_to_peak", 0),
     ("... steps, over the baseline's", "steps_ratio", 2),
-    ("... rollouts in all, over the baseline's", "rollouts_ratio", 2),
+    ("... total rollouts, over the baseline's", "rollouts_ratio", 2),
     ("KL to the base at the end (nats/token)", "kl_at_end", 4),
     ("KL at matched reward, over the baseline's", "kl_ratio_at_matched_reward", 2),
     ("slow rollouts", "slow_rollouts", 0),
@@ -210,10 +211,10 @@ ROWS = (
     ("tokens generated, slow", "tokens_slow", 0),
     ("tokens generated, fast", "tokens_fast", 0),
     ("... slow, per slow step", "tokens_slow_per_slow_step", 1),
-    ("... slow, per rollout in all", "tokens_slow_per_rollout", 1),
+    ("... slow, per rollout", "tokens_slow_per_rollout", 1),
     ("wall seconds", "seconds", 0),
     ("... per slow step", "seconds_per_slow_step", 2),
-    ("... per rollout in all", "seconds_per_rollout", 4),
+    ("... per rollout", "seconds_per_rollout", 4),
 )
 """Label, figure, digits: the table that people see."""
 
@@ -241,6 +242,17 @@ def _number(value: Any, digits: int) -> str:
     return value if value == NEVER else f"{value:,.{digits}f}"
 
 
+def by_step(runs: Sequence[Run], source: str | None = None) -> tuple[list[int], dict[str, list[str]]]:
+    """The validated steps; and arm -> its reward at each, the median over the seeds that validated there."""
+    rewards = {arm: [run.reward(source) for run in members] for arm, members in by_arm(runs).items()}
+    steps = sorted({step for curves_ in rewards.values() for curve in curves_ for step in curve})
+    rows = {}
+    for arm, members in rewards.items():
+        at = [[curve[step] for curve in members if step in curve] for step in steps]
+        rows[arm] = [f"{median(values):.2f}" if values else "-" for values in at]
+    return steps, rows
+
+
 def notes(figures: Mapping[str, Any]) -> list[str]:
     """What a reader of the table must know: why figures are missing, and what the intervals are."""
     seeds = max(len(arm["seeds"]) for arm in figures["arms"].values())
@@ -257,4 +269,33 @@ def notes(figures: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-__all__ = ["by_arm", "choose_baseline", "compare", "notes", "table", "text"]
+def sentences(found: Mapping[str, Any]) -> list[str]:
+    """The comparison in words, one sentence an arm and figure; nothing that the figures do not say."""
+    base = found["baseline"]
+    if base is None:
+        return []
+    lines = [f"{base} reached a validation reward of {text(found['arms'][base]['peak'], 3)} at its best."]
+    for arm, own in found["arms"].items():
+        if arm == base:
+            continue
+        if own.get("steps_to_peak") is None:
+            lines.append(f"{arm} reached {text(own['peak'], 3)} at its best.")
+            continue
+        steps, ratio = own["steps_to_peak"], own.get("steps_ratio")
+        if steps["value"] == NEVER:
+            lines.append(f"{arm} did not reach that within its run.")
+            continue
+        line = f"{arm} reached it after {text(steps, 0)} RL steps"
+        if ratio is not None:
+            line += f", {text(ratio, 2)} of {base}'s"
+        rollouts = own.get("rollouts_ratio")
+        if rollouts is not None:
+            line += f"; counting every rollout, slow and fast, {text(rollouts, 2)} of {base}'s"
+        drift = own.get("kl_ratio_at_matched_reward")
+        if drift is not None:
+            line += f"; at equal reward its weights had moved {text(drift, 2)} as far (KL)"
+        lines.append(line + ".")
+    return lines
+
+
+__all__ = ["by_arm", "by_step", "choose_baseline", "compare", "notes", "sentences", "table", "text"]

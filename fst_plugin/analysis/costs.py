@@ -1,8 +1,8 @@
 """What a run cost, step by step, and what that is per slow step and per rollout.
 
 Costs are what the run itself recorded. A figure that it did not record is None, and a sum over it is None too: a total
-that leaves something out would read as a saving. Validation is no cost of training: its seconds are told, its rollouts
-are in no figure.
+that leaves something out would read as a saving. Validation is not a training cost: its seconds are reported, its
+rollouts are not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PHASES = {
 
 @dataclass(frozen=True)
 class Row:
-    """What one slow step cost. tokens: generated, slow rollouts only. seconds: phase -> wall seconds."""
+    """What one slow step cost. tokens: generated, not read. seconds: phase -> wall seconds."""
 
     step: int
     slow_rollouts: int | None
@@ -34,7 +34,6 @@ class Row:
     tokens_slow: float | None
     tokens_fast: float | None
     reflection_calls: int
-    reflection_tokens: float | None
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -59,7 +58,7 @@ class Costs:
         return {name: sum(row.seconds.get(name, 0.0) for row in self.rows) for name in logged}
 
     def per(self, value: float | None) -> dict[str, float | None]:
-        """A total of the run, given twice: per slow step and per rollout in all."""
+        """A total of the run, given twice: per slow step and per rollout, slow or fast."""
         rollouts = self.sum("rollouts")
         return {
             "per_slow_step": None if value is None or not self.rows else value / len(self.rows),
@@ -70,11 +69,10 @@ class Costs:
 def costs(run: Run) -> Costs:
     """The costs of one run, from its log."""
     slow = run.slow_rollouts()
-    fast, calls = run.total("rollouts_fast"), run.total("reflection_calls")
-    tokens_fast, tokens_reflection = run.total("tokens_fast"), run.total("reflection_tokens")
+    fast, calls, tokens_fast = run.total("rollouts_fast"), run.total("reflection_calls"), run.total("tokens_fast")
     steps = [s for s in run.steps if s.step > 0]
     rows: list[Row] = []
-    last = {"fast": 0.0, "calls": 0.0, "tokens_fast": 0.0, "tokens_reflection": 0.0}
+    last = {"fast": 0.0, "calls": 0.0, "tokens_fast": 0.0}
 
     def more(name: str, totals: Mapping[int, float], step: int) -> float:
         new = totals.get(step, last[name]) - last[name]
@@ -87,9 +85,7 @@ def costs(run: Run) -> Costs:
         previous = max((s for s in known if s < at), default=0)
         size = slow[at] - slow[previous] if at in slow else None
         fast_now = int(more("fast", fast, at))
-        calls_now = int(more("calls", calls, at))
         spent_fast = more("tokens_fast", tokens_fast, at)
-        spent_reflecting = more("tokens_reflection", tokens_reflection, at)
         length = step.data.get("response_length/mean")
         rows.append(
             Row(
@@ -98,8 +94,7 @@ def costs(run: Run) -> Costs:
                 fast_rollouts=fast_now,
                 tokens_slow=None if length is None or size is None else length * size,
                 tokens_fast=spent_fast if tokens_fast else (None if fast_now else 0.0),
-                reflection_calls=calls_now,
-                reflection_tokens=spent_reflecting if tokens_reflection else (None if calls_now else 0.0),
+                reflection_calls=int(more("calls", calls, at)),
                 seconds=_seconds(step.data),
             )
         )

@@ -77,15 +77,6 @@ def peak(curve: Curve) -> tuple[int, float]:
     return min(step for step, value in curve.items() if value == best), best
 
 
-def running_max(curve: Curve) -> dict[int, float]:
-    """step -> the highest value up to it."""
-    found, best = {}, -math.inf
-    for step in sorted(curve):
-        best = max(best, curve[step])
-        found[step] = best
-    return found
-
-
 def first_reaching(curve: Curve, value: float) -> int | None:
     """The first step at which a curve is at `value` or above; None where it never is. No interpolation: a step between
     two validations was not measured."""
@@ -97,7 +88,7 @@ class ToPeak:
     """How soon an arm reaches the baseline's peak, with one seed.
 
     peak: the baseline's highest reward. baseline, arm: the first steps at it; arm None: never. spacing: the widest gap
-    between the arm's validations, in steps: the resolution of `arm`. baseline_cost, arm_cost: rollouts in all by then
+    between the arm's validations, in steps: the resolution of `arm`. baseline_cost, arm_cost: total rollouts by then
     (None where not known). at_end: the baseline was highest at its last validation, so it may not have levelled off.
     """
 
@@ -117,7 +108,7 @@ class ToPeak:
 
     @property
     def rollouts_ratio(self) -> float | None:
-        """The same in rollouts in all, slow and fast; None where an arm's rollouts are not known."""
+        """The same in total rollouts, slow and fast; None where an arm's rollouts are not known."""
         if self.arm is None:
             return math.inf
         if self.baseline_cost is None or self.arm_cost is None:
@@ -126,8 +117,8 @@ class ToPeak:
 
 
 def to_peak(baseline: Curve, arm: Curve, baseline_cost: Curve | None = None, arm_cost: Curve | None = None) -> ToPeak:
-    """First step at which `arm` reaches the running maximum of `baseline` (paper §evaluation). Costs: step -> rollouts
-    in all. Raises ValueError where a curve is empty."""
+    """First step at which `arm` reaches the running maximum of `baseline` (paper §evaluation). Costs: step -> total
+    rollouts. Raises ValueError where a curve is empty."""
     if not arm:
         raise ValueError("the arm was never validated")
     at, best = peak(baseline)
@@ -216,6 +207,5 @@ __all__ = [
     "kl_at",
     "matched_kl",
     "peak",
-    "running_max",
     "to_peak",
 ]

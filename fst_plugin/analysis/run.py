@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..prompts import Prompt
+from ..record.cycles import Cycle, prompt_rows
 
 KL_KEYS = ("fst/kl_to_base", "actor/kl_loss")
 """Metric names of KL(trained || base) per token, the preferred one first. `actor/kl_loss` is verl's own estimate on the
@@ -22,7 +23,7 @@ _VALIDATION = re.compile(r"val-core/(?P<source>.+)/(?P<variable>[^/]+)/mean@(?P<
 
 
 class RunError(ValueError):
-    """A run's files cannot be used; the text names the file and the mend."""
+    """A run's files cannot be used; the text names the file and how to fix it."""
 
 
 @dataclass(frozen=True)
@@ -31,30 +32,6 @@ class Step:
 
     step: int
     data: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Cycle:
-    """One fast phase as its folder `cycle_NNNN` has it.
-
-    population: the prompts it carried on, best first; empty where it has not finished. candidates: every new prompt
-    that was recorded. verdicts: digest of a candidate -> what became of it. margins: digest -> how far it was ahead of
-    its parent on its test (mean reward). evidence: the comparison that decided the lead, as optimizer.Evidence has it.
-    rollouts, reflections: what its journal paid for (None without a journal).
-    """
-
-    number: int
-    finished: bool
-    population: tuple[Prompt, ...] = ()
-    candidates: tuple[Prompt, ...] = ()
-    verdicts: Mapping[str, str] = field(default_factory=dict)
-    margins: Mapping[str, float] = field(default_factory=dict)
-    evidence: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    identity: Mapping[str, str] = field(default_factory=dict)
-    rollouts: int | None = None
-    reflections: int | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +129,7 @@ class Run:
         return {s.step: s.data[key] for s in self.steps if key in s.data}
 
     def rollouts(self) -> dict[int, int]:
-        """Slow step -> rollouts in all, slow and fast, up to and with it. Validation is in neither."""
+        """Slow step -> total rollouts, slow and fast, up to and with it. Validation is in neither."""
         fast = self.total("rollouts_fast")
         found, paid = {}, 0
         for step, slow in self.slow_rollouts().items():
@@ -166,12 +143,18 @@ class Run:
         """Digest -> prompt, for every prompt that the run recorded, oldest first; with its latest scores."""
         found: dict[str, Prompt] = {}
         for cycle in self.cycles:
-            for prompt in (*cycle.candidates, *cycle.population):
+            for prompt in (*(c.prompt for c in cycle.candidates), *cycle.population):
                 if prompt.scores or prompt.digest not in found:
                     found[prompt.digest] = prompt
         for prompt in self.population:
             found.setdefault(prompt.digest, prompt)
         return found
+
+    def verdicts(self) -> dict[str, str]:
+        """Digest -> what became of a prompt, in the last cycle that had it: the words of `record.cycles.PromptRow`."""
+        seed = {self.seed_digest: "seed"} if self.seed_digest else {}
+        rows = (row for cycle in self.cycles for row in prompt_rows(cycle, self.seed_digest))
+        return seed | {row.prompt.digest: row.verdict for row in rows}
 
 
 def _validations(step: Step, seed: bool) -> list[tuple[str, int, float]]:
@@ -196,4 +179,4 @@ def _trajectories(step: Step) -> int | None:
         return None
 
 
-__all__ = ["KL_KEYS", "SEED_SUFFIX", "Cycle", "Run", "RunError", "Step"]
+__all__ = ["KL_KEYS", "SEED_SUFFIX", "Run", "RunError", "Step"]

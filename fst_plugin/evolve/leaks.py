@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from ..rollouts import Problem
+from ..rollouts import Problem, content_text
 
 LONG_ANSWER = 8
 """Characters from which an answer is identifying on its own; a shorter one ("42"), or one that several problems share
@@ -49,7 +49,7 @@ def _quoted_near(folded: str, places: Sequence[int], problem: Problem, problems:
 
 
 def _asked(problem: Problem) -> str:
-    return _fold(" ".join(str(m.get("content", "")) for m in problem.messages if m.get("role") != "system"))
+    return _fold(" ".join(content_text(m.get("content")) for m in problem.messages if m.get("role") != "system"))
 
 
 def _fold(text: str) -> str:

@@ -93,11 +93,7 @@ class Journal:
 
     def finished(self) -> Evolution | None:
         """The outcome, if the phase had finished. Raises ValueError if the file was edited."""
-        path = self.folder / EVOLUTION_FILE
-        if not path.exists():
-            return None
-        data = json.loads(path.read_text(encoding="utf-8"))
-        return Evolution(Population.from_json(data["population"]), data["metrics"], tuple(data["warnings"]))
+        return read_evolution(self.folder)
 
     def _bind(self, identity: dict[str, str]) -> None:
         path = self.folder / IDENTITY_FILE
@@ -116,22 +112,14 @@ class Journal:
 
     def _read(self) -> list[dict[str, Any]]:
         """The recorded calls. Cuts a torn last line off the file, so that the next line begins on its own."""
-        if not self._calls.exists():
-            return []
-        raw = self._calls.read_bytes()
-        whole = raw.rfind(b"\n") + 1
-        if whole < len(raw):
-            with open(self._calls, "r+b") as file:
-                file.truncate(whole)
-                os.fsync(file.fileno())
-        calls = []
-        for number, line in enumerate(raw[:whole].splitlines(), 1):
-            try:
-                call = json.loads(line)
-                calls.append({"kind": call["kind"], "digest": call["digest"], "answer": call["answer"]})
-            except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f"{self._calls}, line {number} is damaged ({error}): delete {self.folder}") from error
-        return calls
+        if self._calls.exists():
+            raw = self._calls.read_bytes()
+            whole = raw.rfind(b"\n") + 1
+            if whole < len(raw):
+                with open(self._calls, "r+b") as file:
+                    file.truncate(whole)
+                    os.fsync(file.fileno())
+        return read_calls(self.folder)
 
     def _answer(self, kind: str, digest: str, pay: Callable[[], Any]) -> Any:
         if self.replayed < len(self._old):
@@ -155,6 +143,33 @@ class Journal:
             sync_folder(self.folder)
         self.recorded += 1
         return answer
+
+
+def read_evolution(folder: Path) -> Evolution | None:
+    """The outcome of the phase recorded in `folder`, None if it has not finished.
+
+    Raises ValueError, KeyError or TypeError if the file was edited.
+    """
+    path = folder / EVOLUTION_FILE
+    if not path.exists():
+        return None
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return Evolution(Population.from_json(data["population"]), data["metrics"], tuple(data["warnings"]))
+
+
+def read_calls(folder: Path) -> list[dict[str, Any]]:
+    """The calls recorded in `folder`, in order; a torn last line was never answered and is left out.
+
+    Raises ValueError, naming the line, if the record is damaged otherwise.
+    """
+    path, calls = folder / CALLS_FILE, []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1] if path.exists() else (), 1):
+        try:
+            call = json.loads(line)
+            calls.append({"kind": call["kind"], "digest": call["digest"], "answer": call["answer"]})
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path}, line {number} is damaged ({error}): delete {folder}") from error
+    return calls
 
 
 class _RecordedReflection:
@@ -198,4 +213,4 @@ def _rollout_to_json(rollout: Rollout) -> dict[str, Any]:
     }
 
 
-__all__ = ["Journal", "JournalMismatch"]
+__all__ = ["Journal", "JournalMismatch", "read_calls", "read_evolution"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..prompts import Prompt
-from ..rollouts import Problem, Rollout
+from ..rollouts import Problem, Rollout, content_text
 from .text import shorten
 
 RECORD_CHARS = 4000
@@ -59,7 +59,7 @@ def render_record(problem: Problem, rollout: Rollout) -> dict[str, str]:
     The problem's reference answer is not in it: feedback carries it where it may be seen.
     """
     asked = [m for m in problem.messages if m.get("role") != "system"]
-    chat = "\n".join(f"{m.get('role', '')}: {m.get('content', '')}" for m in asked)
+    chat = "\n".join(f"{m.get('role', '')}: {content_text(m.get('content'))}" for m in asked)
     return {
         "Inputs": shorten(chat, RECORD_CHARS),
         "Generated Outputs": shorten(rollout.response, RECORD_CHARS),

@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..config import DEFAULTS
-from ..rollouts import Problem
+from ..rollouts import Problem, content_text
 from .base import ReflectionRequest
 from .text import split_sentences
 
-_WORD = re.compile(r"\w+", re.UNICODE)
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")  # scripts without spaces: a word per character
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def contradicts(new: str, old: str, about: str) -> bool:
 
 
 def _chat(problem: Problem) -> str:
-    return " ".join(str(m.get("content", "")) for m in problem.messages if m.get("role") != "system")
+    return " ".join(content_text(m.get("content")) for m in problem.messages if m.get("role") != "system")
 
 
 def _slice(new: list[_Said], most: int, rng: random.Random) -> list[_Said]:

@@ -1,14 +1,25 @@
 """Fast-Slow Training inside an unmodified verl (0.9.x).
 
 `plugin` is what verl loads (entry-point group `verl.plugins`); everything else hangs on it:
-  compat      every verl name that is used here
-  hydra_door  `+fst=default`: config groups and the check before a run
-  check       problems of a whole verl + fst config
-  trainer     evolve -> assign -> step, around verl's own trainers
-  agent_loop  assign: which prompt a rollout gets
-  bridge      evolve: fast-phase rollouts through verl's own rollout path
-  loss        the paper's per-problem advantage weights
-  dataset     an environment id as verl data
-  launch, arms, demo, probe  verl runs in processes of their own: `fst compare --arms`, `fst demo`, `fst probe`
-  cpu, cpu_vllm, sampler  what a machine without an accelerator needs; inert elsewhere
+
+    compat         every verl name that is used here
+    hydra_door     `+fst=default`: config groups, and the check before a run
+    check          problems of a whole verl + fst config
+    trainer        verl's trainers with fast weights, one line a hook
+    fast_slow      what the hooks do: evolve -> assign -> step, as a plain object
+    fast_rollouts  evolve: fast-phase rollouts through verl's own rollout path
+    assignment     assign: what a row carries, and which messages its sessions send
+    agent_loop     assign, inside verl's rollout workers
+    lookahead      the next T batches, fetched ahead
+    batches        rows of verl's batches as the method's problems
+    transfer       verl's transfer queue
+    validation     validation under the best prompt and the seed prompt
+    drift          KL to the starting weights
+    loss           the paper's per-problem advantage weights
+    dataset        an environment id as verl data
+    wandb_tables   prompts as a table and an artifact
+    commands       `fst check`, `fst probe`, `fst demo`, `fst compare --arms`
+    episodes/      environments' episodes inside verl's rollouts
+    experiments/   verl runs in processes of their own
+    cpu/           what a machine without an accelerator needs; inert elsewhere
 """

@@ -14,7 +14,7 @@ import hydra
 
 from fst_plugin.context import Assignment
 
-from .assignment import COLUMN, CONTEXT_LOOP, REFLECT_LOOP, RowColumn, training_sampling
+from .assignment import COLUMN, CONTEXT_LOOP, REFLECT_LOOP, RowColumn, context_of, training_sampling
 from .compat import names
 
 _Base: Any = names.AgentLoopBase
@@ -28,8 +28,9 @@ class ContextLoop(_Base):
         self._arguments = kwargs  # for the loop that does the rollout; the base's own set-up would be paid for twice
 
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> Any:
+        spec = context_of(self._arguments["trainer_config"].config)
         column = RowColumn(**row.pop(COLUMN))
-        assignment = column.assign(list(row["raw_prompt"]), int(row.get("session_id", 0)))
+        assignment = column.assign(list(row["raw_prompt"]), int(row.get("session_id", 0)), spec)
         if column.on_error == "raise":
             return await self._roll(column, assignment, sampling_params, row)
         try:
@@ -100,6 +101,7 @@ class ReflectLoop(_Base):
         self._arguments = kwargs
 
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> Any:
+        context_of(self._arguments["trainer_config"].config)
         row.pop(COLUMN, None)
         inner = make_loop("single_turn_agent", self._arguments)
         output = await inner.run(training_sampling(sampling_params, inner.rollout_config), **row)

@@ -17,11 +17,11 @@ CONTEXT_LOOP, REFLECT_LOOP = "fst_context", "fst_reflect"
 
 @dataclass(frozen=True)
 class RowColumn:
-    """The `fst` column of one row. It travels as plain data (`to_row`), so that any worker can read it.
+    """The `fst` column of one row. It travels as plain data (`to_row`), so that any worker can read it, and it names
+    nothing that could be imported: which provider assigns is the config's to say.
 
     inner: agent loop to delegate to.
-    prompts: texts, best first.
-    provider: `fst.context` as a dict.
+    prompts: texts, best first; empty: the messages stay as they are.
     split: "train", "anchor" (fast phase) or "val".
     step: the trainer's global step.
     problem: id of the row's problem; made once by the trainer.
@@ -33,7 +33,6 @@ class RowColumn:
 
     inner: str
     prompts: Sequence[str]
-    provider: Mapping[str, Any]
     split: str
     step: int
     problem: str
@@ -42,10 +41,10 @@ class RowColumn:
     on_error: Literal["raise", "record"] = "raise"
 
     def to_row(self) -> dict[str, Any]:
-        return {**asdict(self), "prompts": list(self.prompts), "provider": dict(self.provider)}
+        return {**asdict(self), "prompts": list(self.prompts)}
 
-    def assign(self, messages: Sequence[Any], session: int) -> context.Assignment:
-        """Messages and prompt digest of one session of the row."""
+    def assign(self, messages: Sequence[Any], session: int, spec: Mapping[str, Any]) -> context.Assignment:
+        """Messages and prompt digest of one session of the row. spec: `fst.context` as a dict."""
         request = context.Request(
             problem_id=self.problem,
             session=session + self.offset,
@@ -53,12 +52,29 @@ class RowColumn:
             split=self.split,
             messages=messages,
         )
-        return self._provider().assign(request)
+        return self._provider(spec).assign(request)
 
-    def _provider(self) -> context.ContextProvider:
-        spec = self.provider
+    def _provider(self, spec: Mapping[str, Any]) -> context.ContextProvider:
+        if not self.prompts:
+            return context.Off()
         cls = load(spec["path"], "fst.context.path") if spec["path"] else context.SHIPPED[spec["name"]]
         return cls(self.prompts, spec["placement"], **spec["kwargs"])
+
+
+def context_of(config: Any) -> dict[str, Any]:
+    """`fst.context` of the run that a rollout worker belongs to, as plain data.
+
+    Raises ValueError if the run has no fast weights: then no row may ask for our agent loops.
+    """
+    from omegaconf import OmegaConf
+
+    fst = config.get("fst")
+    if not fst or not (fst.get("enabled", True) or fst.get("drift")):
+        raise ValueError(
+            f"a row of the data names the agent loop {CONTEXT_LOOP} or {REFLECT_LOOP}, and this run has no fast"
+            " weights: take agent_name out of the data, or add +fst=default"
+        )
+    return OmegaConf.to_container(fst.context, resolve=True)  # type: ignore[return-value]
 
 
 def training_sampling(sampling_params: Mapping[str, Any], rollout: Any) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fst_envs.make import made_feedback
+
 from fst_plugin.rollouts import Problem, Rollout, problem_id
 
 from .compat import names
@@ -87,7 +89,7 @@ def rollout(
         return Rollout(0.0, error=f"the reward is {score}, not a finite number")
     feedback = (extra.get("reward_extra_info") or {}).get("feedback")
     if feedback is None:
-        feedback = f"This answer got a reward of {score:g}."
+        feedback = made_feedback("", score, done=True)
         if reference:
             feedback += f" The reference answer is: {reference}"
     return Rollout(score, text, str(feedback), tokens=tokens)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from fst_plugin import config as core
-from fst_plugin.config import ConfigProblem, FSTConfig
+from fst_plugin.config import ConfigError, ConfigProblem, FSTConfig
 from fst_plugin.imports import load
 
 from .compat import MODES, names
@@ -20,7 +21,17 @@ SHORTEST_PROBLEM = 16
 
 def fst_config(config: DictConfig) -> FSTConfig:
     """The validated `fst` node of a verl config. Raises ConfigError."""
-    return core.parse(OmegaConf.to_container(config.fst, resolve=True))  # type: ignore[arg-type]
+    return core.parse(_node(config))
+
+
+def _node(config: DictConfig) -> dict[str, Any]:
+    """The `fst` node as plain data. Raises ConfigError if something in it points to a key that is not there."""
+    try:
+        return OmegaConf.to_container(config.fst, resolve=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "fst"
+        message = str(error).splitlines()[0]
+        raise ConfigError([ConfigProblem(key, f"{message}; a dollar sign in a text is written \\${{...}}")]) from None
 
 
 def prompt_cap(fst: FSTConfig, config: DictConfig) -> int:
@@ -56,7 +67,11 @@ def engine_width(config: DictConfig) -> int:
 
 def problems(config: DictConfig) -> list[ConfigProblem]:
     """Every problem of the whole config; empty if there are none."""
-    fst, found = core.inspect(OmegaConf.to_container(config.fst, resolve=True))  # type: ignore[arg-type]
+    try:
+        node = _node(config)
+    except ConfigError as error:
+        return error.problems
+    fst, found = core.inspect(node)
     if not fst.enabled and not fst.drift:  # plain verl: nothing more to check
         return [*found, *(ConfigProblem(*problem) for problem in config_problems(config))]
     return [*found, *_framework(config), *_fits(fst, config), *_paths(fst), *_drift(fst, config)]
@@ -114,15 +129,9 @@ def _framework(config: DictConfig) -> list[ConfigProblem]:
 
 def _fits(fst: FSTConfig, config: DictConfig) -> list[ConfigProblem]:
     found = []
-    group, k = int(config.actor_rollout_ref.rollout.n), fst.population
-    if group > k and group % k:
-        found.append(
-            ConfigProblem(
-                "fst.population",
-                f"K={k} does not divide the group size G={group} (actor_rollout_ref.rollout.n): set K to one of "
-                f"{[d for d in range(1, group + 1) if group % d == 0]} or change n",
-            )
-        )
+    group = config.actor_rollout_ref.rollout.n
+    if not isinstance(group, int) or group < 1:
+        found.append(ConfigProblem("actor_rollout_ref.rollout.n", f"is {group}: set the group size G, 1 or more"))
     length, cap = int(_prompt_length(config)), prompt_cap(fst, config)
     if cap + SHORTEST_PROBLEM > length:
         found.append(

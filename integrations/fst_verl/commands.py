@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from fst_plugin.record.atomic import write_json
 
 console = Console()
 VERL_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -17,7 +21,6 @@ def register(app: typer.Typer) -> None:
     """Adds the commands to a typer app (entry-point group `fst.commands`)."""
     app.command(context_settings=VERL_ARGUMENTS)(check)
     app.command(context_settings=VERL_ARGUMENTS)(probe)
-    app.command("tiny-policy")(tiny_policy)
     app.command()(demo)
 
 
@@ -25,9 +28,9 @@ def launch_arms(
     arguments: Sequence[str], arms: str, seeds: int, jobs: int, out: Path, on_step: Callable[[str, int, int], None]
 ) -> list[str]:
     """The launcher of `fst compare --arms` (entry-point group `fst.launchers`): see `experiments.comparison`."""
-    from .experiments.comparison import Comparison
+    from .experiments.comparison import run_arms
 
-    return Comparison.of(arguments, arms, seeds, out).run(jobs, on_step)
+    return run_arms(arguments, arms, seeds, jobs, out, on_step)
 
 
 def check(
@@ -71,65 +74,48 @@ def probe(
         console.print(f"[red]fst probe needs verl ({error}): pip install 'fst-plugin\\[verl]'[/red]")
         raise typer.Exit(2) from None
     try:
-        found = probing.run(context.args, out.absolute())
+        found = probing.run(context.args, out)
     except (RuntimeError, ValueError) as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from None
     console.print(probing.table(found))
     console.print(found.verdict(), markup=False)
     if json_file:
-        from fst_plugin.record.atomic import write_json
-
         write_json(json_file, found.to_json())
-
-
-def tiny_policy(
-    folder: Path,
-    reads: Annotated[str, typer.Option(help="rules: house rules; graphs: small star graphs")] = "rules",
-    seed: Annotated[int, typer.Option(help="of the training data and the weights")] = 0,
-    force: Annotated[bool, typer.Option(help="train again even where the same model stands already")] = False,
-) -> None:
-    """Trains a tiny policy (a few minutes on CPU) and prints how reliably it follows what its prompt says."""
-    from tiny_policy import main
-
-    try:
-        main(folder, seed, force, reads)
-    except (ValueError, FileExistsError) as error:
-        console.print(str(error), style="red", markup=False)
-        raise typer.Exit(1) from None
 
 
 def demo(
     seeds: Annotated[int, typer.Option(min=1, help="how many seeds")] = 1,
     json_file: Annotated[Path | None, typer.Option("--json", help="write every figure here")] = None,
-    out: Annotated[Path, typer.Option(help="folder of the runs, their logs and the picture")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(help="folder of the runs, the report and its charts")] = Path("runs/demo"),
     arms: Annotated[str, typer.Option(help="which arms, comma-separated")] = "rl,prompts,fst",
     steps: Annotated[int | None, typer.Option(help="RL steps of every arm")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="verl runs at a time; each takes about 7 GB")] = 1,
     extra: Annotated[list[str] | None, typer.Option("--set", help="further verl argument, for every arm")] = None,
 ) -> None:
-    """RL alone, prompt evolution alone and FST, side by side, on CPU through verl."""
+    """RL alone, prompt evolution alone and FST, side by side, on CPU through verl. Finished runs are not repeated."""
     from dataclasses import replace
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     try:
-        from tiny_policy import main as build_policy
+        from fst_envs.house import policy
 
+        from .experiments import comparison
         from .experiments import demo as runs
-        from .experiments import demo_report as report
     except ImportError as error:
         console.print(f"[red]the demo needs verl on CPU ({error}): run it with make demo[/red]")
         raise typer.Exit(2) from None
-    chosen = [arm.strip() for arm in arms.split(",")]
-    unknown = sorted(set(chosen) - set(runs.ARMS))
-    if unknown:
-        raise typer.BadParameter(f"unknown arms {unknown}: use {', '.join(runs.ARMS)}", param_hint="--arms")
+    try:
+        chosen = comparison.parse_arms(arms)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     setup = replace(runs.Setup(), seeds=tuple(range(seeds)), extra=tuple(extra or ()))
     setup = replace(setup, steps=steps or setup.steps)
-    out = out.absolute()
-    model = out / "tiny_policy"
-    build_policy(model, 0, False)
+    out, began = out.absolute(), time.monotonic()
+    for name, value in runs.PROCESS_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    model = policy.path("rules")
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -140,11 +126,12 @@ def demo(
     try:
         with Progress(*columns, console=console) as progress:
             results = runs.run(setup, model, out, chosen, jobs, progress)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from None
-    report.show(console, setup, results)
-    picture = out / "demo.png"
-    report.picture(picture, setup, results)
-    runs.write(json_file or out / "demo.json", setup, results)
-    console.print(f"picture: {picture}; figures: {json_file or out / 'demo.json'}", markup=False)
+    runs.show(console, results)
+    runs.write_report(console, out, results)
+    figures = json_file or out / "demo.json"
+    write_json(figures, runs.figures(setup, results))
+    console.print(runs.time_table(results))
+    console.print(f"figures: {figures}; the demo took {time.monotonic() - began:.0f} s", markup=False)

@@ -52,7 +52,6 @@ LOOP_METHODS: dict[str, tuple[str, ...]] = {
 TRAINER_METHODS = (
     # methods of verl's V1 trainers that ours extends; each calls super()
     "__init__",
-    "_build_replay_buffer",
     "_init_dataloader",
     "_load_checkpoint",
     "_save_checkpoint",

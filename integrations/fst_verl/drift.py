@@ -21,7 +21,6 @@ from .validation import BEST, SEED
 
 KEYS = {BEST: "fst/kl_to_base", SEED: "fst/kl_to_base_seed_prompt"}
 """Arm -> metric. Plain RL has one arm: its rollouts are those of the data's own prompt."""
-UNCHANGED: dict[str, Any] = {"name": "off", "path": None, "kwargs": {}, "placement": "system"}
 
 
 def measure(trainer: Any) -> dict[str, float]:
@@ -55,8 +54,7 @@ def _batches(trainer: Any) -> Iterator[tuple[Any, list[dict[str, Any]], Mapping[
             arms = dict.fromkeys(rows["uid"], BEST)
             inner = rows.get("agent_name", [loop] * size)
             columns = [
-                RowColumn(name, ("",), UNCHANGED, split="val", step=trainer.global_steps, problem="").to_row()
-                for name in inner
+                RowColumn(name, (), split="val", step=trainer.global_steps, problem="").to_row() for name in inner
             ]
         # at the training's sampling; one that fails has no tokens
         yield rows, [{**column, "sampling": "training", "on_error": "record"} for column in columns], arms

@@ -21,12 +21,11 @@ class FastRollouts:
     """Runs fast-phase batches on a running verl trainer, whose servers must be awake with the current weights.
 
     trainer: a verl V1 trainer inside `fit`.
-    provider: `fst.context` as a dict.
     show_answer: may feedback that is made here quote the reference answer?
     """
 
-    def __init__(self, trainer: Any, provider: Mapping[str, Any], show_answer: bool):
-        self.trainer, self.provider, self.show_answer = trainer, dict(provider), show_answer
+    def __init__(self, trainer: Any, show_answer: bool):
+        self.trainer, self.show_answer = trainer, show_answer
         self.pool: Any = None
         self.row_of: dict[str, int] = {}
 
@@ -48,7 +47,6 @@ class FastRollouts:
             RowColumn(
                 loop,
                 (cell.prompt.text,),
-                self.provider,
                 split="anchor",
                 step=step,
                 problem=cell.problem.id,

@@ -22,7 +22,7 @@ from fst_plugin.prompts import Prompt, text_digest
 from fst_plugin.rollouts import Rollout
 
 from . import batches, check, transfer, wandb_tables
-from .assignment import COLUMN, CONTEXT_LOOP, RowColumn
+from .assignment import COLUMN, CONTEXT_LOOP, REFLECT_LOOP, RowColumn
 from .compat import names
 from .fast_rollouts import FastRollouts
 from .lookahead import LookAhead
@@ -49,9 +49,7 @@ class FastSlow:
         self.settings = check.fst_config(config)
         self.cap = check.prompt_cap(self.settings, config)
         self.look_ahead = LookAhead(fetch)
-        self.rollouts = FastRollouts(
-            trainer, self.settings.context.model_dump(), show_answer=self.settings.reflection.show_answer
-        )
+        self.rollouts = FastRollouts(trainer, show_answer=self.settings.reflection.show_answer)
         self.weights: FastWeights | None = None  # until `begin`
         self._seconds = 0.0
 
@@ -146,6 +144,8 @@ class FastSlow:
             size, utils = len(batch), names.tensordict_utils
             groups = batches.column(batch, "__rollout_n__") or [self.config.actor_rollout_ref.rollout.n] * size
             inner = batches.column(batch, "agent_name") or [self.rollouts.default_loop] * size
+            if ours := {CONTEXT_LOOP, REFLECT_LOOP} & set(inner):
+                raise ValueError(f"rows of the data name agent loop {ours.pop()}: it is ours to give, take it out")
             offsets = self.weights.deal([int(n) for n in groups])
             ids = batches.problem_ids(batch)
             columns = [
@@ -159,7 +159,7 @@ class FastSlow:
 
     def _column(self, inner: str, problem: str, offset: int, prompts: tuple[Prompt, ...], split: str) -> RowColumn:
         texts = tuple(prompt.text for prompt in prompts)
-        return RowColumn(inner, texts, self.rollouts.provider, split, self.trainer.global_steps, problem, offset)
+        return RowColumn(inner, texts, split, self.trainer.global_steps, problem, offset)
 
     # ----------------------------------------------------------------------------------------------------- validate
 

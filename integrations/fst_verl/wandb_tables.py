@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from fst_plugin.fast_weights import FastWeights
-from fst_plugin.record.cycles import POPULATION_FILE, read_candidates
+from fst_plugin.record.cycles import POPULATION_FILE, prompt_rows, read_cycle
 
 COLUMNS = ("cycle", "digest", "parent", "origin", "verdict", "rank", "score", "anchors", "tokens", "text")
 
 
-def prompt_rows(fst: FastWeights) -> list[list[Any]]:
-    """One row a prompt of the running cycle, in the order of COLUMNS: those carried by rank, then the others."""
-    cycle = fst.state.cycle
+def table_rows(fst: FastWeights) -> list[list[Any]]:
+    """One row a prompt of the running cycle, in the order of COLUMNS; rank -1 for those that were not carried on."""
+    cycle = replace(read_cycle(fst.folder / f"cycle_{fst.state.cycle:04d}"), population=fst.population.prompts)
     found = []
-    carried = {prompt.digest for prompt in fst.population.prompts}
-    for rank, prompt in enumerate(fst.population.prompts):
-        parent = prompt.parents[0] if prompt.parents else ""
-        tokens = fst.policy.count_tokens(prompt.text)
-        row = [cycle, prompt.digest, parent, prompt.origin, "carried", rank, prompt.mean_score]
-        found.append([*row, len(prompt.scores), tokens, prompt.text])
-    for data in read_candidates(fst.folder / f"cycle_{cycle:04d}"):
-        if data["digest"] not in carried:
-            parent = data["parents"][0] if data["parents"] else ""
-            tokens = fst.policy.count_tokens(data["text"])
-            row = [cycle, data["digest"], parent, data["origin"], data["verdict"], -1, data["mean_score"]]
-            found.append([*row, len(data["scores"]), tokens, data["text"]])
+    for row in prompt_rows(cycle, fst.state.seed_digest):
+        prompt, rank = row.prompt, -1 if row.rank is None else row.rank
+        facts = [row.cycle, prompt.digest, row.parent, prompt.origin, row.verdict, rank, prompt.mean_score]
+        found.append([*facts, len(prompt.scores), fst.policy.count_tokens(prompt.text), prompt.text])
     return found
 
 
 def log_cycle(fst: FastWeights, config: Any, step: int) -> None:
-    """Table of prompts and the population as an artifact, where the run logs to W&B; nothing elsewhere. A failure of
-    the logger is one line, never the end of a run."""
+    """Logs a table of prompts, and the population as an artifact, if the run logs to W&B. A failure of the logger is
+    one line, never the end of a run."""
     loggers = config.trainer.logger
     if "wandb" not in ([loggers] if isinstance(loggers, str) else list(loggers)):
         return
@@ -41,7 +34,7 @@ def log_cycle(fst: FastWeights, config: Any, step: int) -> None:
 
         if wandb.run is None:
             return
-        wandb.log({"fst/prompts": wandb.Table(columns=list(COLUMNS), data=prompt_rows(fst))}, step=step, commit=False)
+        wandb.log({"fst/prompts": wandb.Table(columns=list(COLUMNS), data=table_rows(fst))}, step=step, commit=False)
         artifact = wandb.Artifact(f"fst-population-{wandb.run.id}", type="fst-population")
         with artifact.new_file(POPULATION_FILE) as file:
             json.dump(fst.population.to_json(), file, indent=2)

@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("torch")
 demo = pytest.importorskip("fst_verl.experiments.demo")
+runner = pytest.importorskip("fst_verl.experiments.runner")
 pytest.importorskip("scipy")
 
 FOLDER = Path(__file__).parents[2] / "examples" / "paper_claims"
@@ -32,16 +33,31 @@ LENGTHS = {"main": 48, "stage": 6, "probe": 6, "zero": 12, "val_size": 50}
 RATE = {"3e-4": 0.5, "1e-3": 0.75, "3e-3": 0.6, "1e-2": 0.2}  # RL's peak by learning rate
 
 
+class Setup:
+    """What a run was asked for, from verl's arguments, of which the last one of a key counts."""
+
+    def __init__(self, arguments):
+        self.extra, self.given = tuple(arguments), dict(a.lstrip("+").split("=", 1) for a in arguments)
+        self.steps = int(self.given["trainer.total_training_steps"])
+        self.learning_rate = float(self.given["actor_rollout_ref.actor.optim.lr"])
+        self.val_samples = self.given["actor_rollout_ref.rollout.val_kwargs.n"]
+        self.model = self.given["actor_rollout_ref.model.path"]
+        self.task = [a for a in arguments if a.startswith(("data.env.id", "+data.env.kwargs", "data.env.tasks"))]
+        frozen = int(self.given.get("trainer.critic_warmup", 0)) > self.steps
+        self.arm = "rl" if self.given.get("fst.enabled") == "false" else "prompts" if frozen else "fst"
+
+
 class Fake:
-    """run_arm without verl: writes the log that a run would leave. RL rises evenly to its peak at the last step, FST is
-    at 0.9 from step 12 on."""
+    """`launch` without verl: writes the log that a run would leave. RL rises evenly to its peak at the last step, FST
+    is at 0.9 from step 12 on."""
 
     def __init__(self, fails=()):
         self.ran, self.fails = [], fails
 
-    def __call__(self, arm, seed, setup, model, out, on_step):
-        name = str(out).split("/claims/")[1]
-        self.ran.append((name, str(model), setup))
+    def __call__(self, arguments, out, on_step):
+        name, setup = str(out).split("/claims/")[1], Setup(arguments)
+        arm = setup.arm
+        self.ran.append((name, setup.model, setup))
         if name in self.fails:
             raise RuntimeError("verl ended with 1")
         out.mkdir(parents=True)
@@ -57,11 +73,13 @@ class Fake:
                     data |= {"fst/rollouts_slow_total": 128.0 * step, "fst/rollouts_fast_total": 500.0}
                     data |= {} if arm == "fst" else {"fst/rollouts_fast_total": 0.0}
                 file.write(json.dumps({"step": step, "data": data}) + "\n")
-        if any("save_freq=" in a for a in setup.extra):
+        if setup.given["trainer.save_freq"] != "-1":
             weights = out / "checkpoints" / f"global_step_{setup.steps}" / "actor" / "huggingface"
             weights.mkdir(parents=True)
             (weights / "model.safetensors").touch()
-        return demo.Result(best_prompt=f"Best of '{name}'.")
+        live = out / "checkpoints" / "fst"
+        live.mkdir(parents=True)
+        (live / "best_prompt.txt").write_text(f"Best of '{name}'.")
 
     def scores(self, name, arm, setup, step):
         kind, own = name.split("/")
@@ -95,10 +113,21 @@ def make_plan(modules, seeds=(0, 1), **more):
 
 
 @pytest.fixture
-def done(claims, tmp_path):
+def perform(claims, monkeypatch):
+    """The runner with a fake verl."""
+
+    def run(fake, plan, out, workers=1):
+        monkeypatch.setattr(runner, "launch", fake)
+        return claims["run"].run(plan, bases(claims), out, workers)
+
+    return run
+
+
+@pytest.fixture
+def done(claims, perform, tmp_path):
     """Everything run once: (fake, out, results)."""
     fake, out = Fake(), tmp_path / "claims"
-    assert claims["run"].run(make_plan(claims), bases(claims), out, 1, fake) == {}
+    assert perform(fake, make_plan(claims), out) == {}
     return fake, out, json.loads((out / "results.json").read_text())
 
 
@@ -164,21 +193,21 @@ def test_rl_gets_the_rate_that_serves_it_best(done):
     assert len(names) == len(set(names)), "the sweep's own run is the main one at the chosen rate"
 
 
-def test_a_finished_run_is_not_repeated_and_a_lost_one_is(done, claims):
+def test_a_finished_run_is_not_repeated_and_a_lost_one_is(done, claims, perform):
     _, out, found = done
     again = Fake()
-    claims["run"].run(make_plan(claims), bases(claims), out, 1, again)
+    perform(again, make_plan(claims), out)
     assert again.ran == []
     (out / "plasticity" / "fst_1" / "result.json").unlink()  # as if it had been cut off
-    claims["run"].run(make_plan(claims), bases(claims), out, 1, again)
+    perform(again, make_plan(claims), out)
     assert [name for name, _, _ in again.ran] == ["plasticity/fst_1"]
     assert json.loads((out / "results.json").read_text()) == found
 
 
-def test_a_run_with_other_settings_is_not_taken_for_this_one(done, claims):
+def test_a_run_with_other_settings_is_not_taken_for_this_one(done, claims, perform):
     _, out, _ = done
     with pytest.raises(RuntimeError, match="other settings: move the folder away"):
-        claims["run"].run(make_plan(claims, extra=("fst.seed=3",)), bases(claims), out, 1, Fake())
+        perform(Fake(), make_plan(claims, extra=("fst.seed=3",)), out)
 
 
 def test_later_runs_start_from_the_weights_and_prompt_of_earlier_ones(done, claims):
@@ -191,14 +220,15 @@ def test_later_runs_start_from_the_weights_and_prompt_of_earlier_ones(done, clai
     model, setup = runs["attribution/base_evolved_1"]
     assert model == "base" and setup.extra[-1] == prompt and "trainer.val_only=true" in setup.extra
     probe, (_, base) = runs["plasticity/fst_1"][1], runs[make_plan(claims).plasticity_job("base", 1, 1e-3).name]
-    assert not any("system_prompt" in a for a in probe.extra)
-    size = f"data.env.train_size={base.batch * base.steps}"
-    assert probe.task == base.task and size in probe.extra, "the probe is asked the problems that the base was"
+    assert probe.given["data.env.system_prompt"] == base.given["data.env.system_prompt"]
+    size = int(probe.given["data.train_batch_size"]) * base.steps
+    assert [int(s.given["data.env.train_size"]) for s in (probe, base)] == [size, size]
+    assert probe.task == base.task, "the probe is asked the problems that the base was"
 
 
-def test_a_run_that_fails_is_told_and_stops_no_other(claims, tmp_path):
+def test_a_run_that_fails_is_told_and_stops_no_other(claims, tmp_path, perform):
     fake, out = Fake(fails=("house_rules_codes/fst_1",)), tmp_path / "claims"
-    failed = claims["run"].run(make_plan(claims), bases(claims), out, 1, fake)
+    failed = perform(fake, make_plan(claims), out)
     assert failed["house_rules_codes/fst_1"] == "verl ended with 1"
     assert "left no weights" in failed["plasticity/fst_1"]
     found = json.loads((out / "results.json").read_text())
@@ -210,10 +240,10 @@ def test_a_run_that_fails_is_told_and_stops_no_other(claims, tmp_path):
     assert "Runs that failed" in text and "| house_rules_codes/fst_1 | verl ended with 1 |" in text
 
 
-def test_a_seed_that_is_not_finished_is_left_out_and_named(claims, tmp_path):
+def test_a_seed_that_is_not_finished_is_left_out_and_named(claims, tmp_path, perform):
     lost = ["second_try/fst_2", "continual/rl_2", "attribution/base_evolved_2", "ablations/one_prompt_2"]
     fake, out = Fake(fails=lost), tmp_path / "claims"
-    claims["run"].run(make_plan(claims, (0, 1, 2)), bases(claims), out, 1, fake)
+    perform(fake, make_plan(claims, (0, 1, 2)), out)
     found = json.loads((out / "results.json").read_text())
     second, whole = (found["steps_ratio"][task] for task in ("second_try", "house_rules_codes"))
     assert (second["n"], second["missing"]) == (2, ["second_try, seed 2"]) and second["median"] == pytest.approx(0.25)
@@ -227,18 +257,18 @@ def test_a_seed_that_is_not_finished_is_left_out_and_named(claims, tmp_path):
     assert "| 0.90 [0.90, 0.90] (without one_prompt, seed 2) |" in text and "| house_rules_codes | 0.25 [0.25" in text
 
 
-def test_runs_that_would_mix_up_their_weights_are_refused(claims, tmp_path, monkeypatch):
+def test_runs_that_would_mix_up_their_weights_are_refused(claims, tmp_path, monkeypatch, perform):
     monkeypatch.setattr("fst_verl.cpu.platform.should_activate", lambda: False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     fake = Fake()
     with pytest.raises(RuntimeError, match="--jobs 2"):
-        claims["run"].run(make_plan(claims), bases(claims), tmp_path / "claims", 2, fake)
+        perform(fake, make_plan(claims), tmp_path / "claims", 2)
     assert fake.ran == []
 
 
-def test_only_one_claim_runs_only_what_it_needs(claims, tmp_path):
+def test_only_one_claim_runs_only_what_it_needs(claims, tmp_path, perform):
     fake, out = Fake(), tmp_path / "claims"
-    claims["run"].run(make_plan(claims, claims=("continual",)), bases(claims), out, 1, fake)
+    perform(fake, make_plan(claims, claims=("continual",)), out)
     kinds = {name.split("/")[0] for name, _, _ in fake.ran}
     assert kinds == {"continual", "house_rules_codes"}  # the latter for RL's learning rate
     found = json.loads((out / "results.json").read_text())
@@ -270,7 +300,8 @@ def test_the_command_runs_all_of_it(claims, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "")
     fake = Fake()
     fake.scores = lambda name, arm, setup, step: {"x": 0.5}
-    assert claims["run"].main([*arguments, "--only", "attribution"], fake) == 0
+    monkeypatch.setattr(runner, "launch", fake)
+    assert claims["run"].main([*arguments, "--only", "attribution"]) == 0
     assert {name.split("/")[0] for name, _, _ in fake.ran} == {"attribution", "house_rules_codes"}
     assert "house_rules_codes/rl_lr0.001_0" in {name for name, _, _ in fake.ran}, "unswept, RL gets the best known rate"
     assert claims["make_results"].main([str(out / "results.json"), "-o", str(tmp_path / "R.md")]) == 0
@@ -279,19 +310,19 @@ def test_the_command_runs_all_of_it(claims, tmp_path, monkeypatch):
 
     ran = len(fake.ran)
     (out / "attribution" / "base_evolved_0" / "result.json").unlink()  # as if it had been cut off
-    assert claims["run"].main([*arguments, "--only", "attribution", "--collect"], fake) == 0 and len(fake.ran) == ran
+    assert claims["run"].main([*arguments, "--only", "attribution", "--collect"]) == 0 and len(fake.ran) == ran
     found = json.loads((out / "results.json").read_text())
     assert found["attribution"]["house_rules_codes"]["reason"] == "not finished: seed 0"
 
 
-def test_a_baseline_at_zero_makes_an_infinite_ratio(claims, tmp_path):
+def test_a_baseline_at_zero_makes_an_infinite_ratio(claims, tmp_path, perform):
     fake, out = Fake(), tmp_path / "claims"
     scores = fake.scores
     fake.scores = lambda name, arm, *more: {
         source: 0.0 if arm == "rl" or name == "house_rules_format/fst_1" else value
         for source, value in scores(name, arm, *more).items()
     }
-    claims["run"].run(make_plan(claims, claims=("continual", "zero_start")), bases(claims), out, 1, fake)
+    perform(fake, make_plan(claims, claims=("continual", "zero_start")), out)
     found = json.loads((out / "results.json").read_text())
     assert found["continual_ratio"]["stage_2"]["median"] == "never"
     zero = found["star_graph_ratio"]["house_rules_format"]
@@ -367,6 +398,18 @@ def test_the_committed_figures_are_those_of_the_committed_logs(claims, tmp_path)
         archive.extractall(tmp_path, filter="data")
     committed = json.loads((FOLDER / "results.json").read_text())
     only = [part for claim in committed["settings"]["claims"] for part in ("--only", claim)]
-    assert claims["run"].main(["--collect", "--out", str(tmp_path), *only], Fake()) == 0
+    assert claims["run"].main(["--collect", "--out", str(tmp_path), *only]) == 0
     assert near(json.loads((tmp_path / "results.json").read_text()), committed)
     assert (FOLDER / "RESULTS.md").read_text() == claims["make_results"].make(committed)
+
+
+def test_the_archived_runs_are_finished_ones(claims, perform, tmp_path):
+    out = tmp_path / "claims"
+    with tarfile.open(FOLDER / "runs.tar.gz") as archive:
+        archive.extractall(out, filter="data")
+    fake, plan = Fake(), claims["plan"].Plan((0, 1, 2), claims["plan"].Lengths())
+    assert perform(fake, plan, out) == {} and fake.ran == []
+    (out / "attribution" / "base_evolved_1" / "result.json").unlink()
+    assert perform(fake, plan, out) == {}
+    ((name, _, setup),) = fake.ran
+    assert name == "attribution/base_evolved_1" and "Write " in setup.given["data.env.system_prompt"]

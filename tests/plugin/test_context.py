@@ -65,6 +65,25 @@ def test_control_tokens_of_a_real_tokenizer_are_refused(tokenizer):
     assert "cap is 6" in policy.refuse("Write invoice B4. Write invoice B4.")
 
 
+def test_format_tags_are_text_and_only_what_acts_is_control():
+    from tiny_policy.model import make_tokenizer
+    from tokenizers import AddedToken
+
+    from fst_plugin.policy import Policy, control_tokens
+    from fst_plugin.reflection.text import clean
+
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens(["<think>", "</think>", "<answer>", "</answer>", "<tool_call>", "<frame>"])
+    tokenizer.add_special_tokens({"extra_special_tokens": [AddedToken("<ctrl>", special=True)]})
+    tokenizer.chat_template = "<frame>" + tokenizer.chat_template  # added, not flagged special, and it acts
+    control = control_tokens(tokenizer)
+    assert {"<ctrl>", "<frame>", "<|im_end|>"} <= set(control)
+    asked = "Reason in <think> and </think>, then put it in <answer>B4</answer>, or use a <tool_call>."
+    assert clean(asked, control) == asked and Policy(100, len, control).refuse(asked) is None
+    assert clean("Say <ctrl>it.", control) == "Say  it."
+    assert "control tokens: <frame>" in Policy(100, len, control).refuse("a <frame>")
+
+
 def test_user_placement_precedes_the_first_user_message():
     chat = [*CHAT, {"role": "assistant", "content": "a"}, {"role": "user", "content": "q2"}]
     out = place(chat, "new", "user")

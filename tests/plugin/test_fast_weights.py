@@ -9,6 +9,7 @@ from rule_world import SEED, World, make_problems
 from fst_plugin import Evolution, Population, Prompt, Rollout
 from fst_plugin.config import ConfigError, parse
 from fst_plugin.fast_weights import FastPhaseFailed, choose_seed
+from fst_plugin.policy import Policy
 from fst_plugin.record import state
 
 
@@ -336,3 +337,9 @@ def test_a_reflection_of_the_users_own_by_dotted_path(tmp_path):
     weights, _ = fast_weights(tmp_path / "wrong", reflection={"path": "no_such_module.X"})
     with pytest.raises(FastPhaseFailed, match="fst.reflection.path"):
         weights.evolve(1, "w", make_problems(20), World())
+
+
+def test_a_seed_prompt_over_the_cap_is_refused_at_the_start(tmp_path):
+    with pytest.raises(ConfigError, match="fst.max_prompt_tokens.*has 6 tokens, the cap is 5"):
+        fast_weights(tmp_path, Policy(5, lambda text: len(text.split()) + 1))
+    assert not list(tmp_path.iterdir())

@@ -38,8 +38,8 @@ def test_fst_check_finds_no_problem(task, tmp_path):
     given = with_files(task, users_files(task, tmp_path))
     out = CliRunner().invoke(app, ["check", "--no-show", *given])
     assert out.exit_code == 0 and "no problems" in out.output, out.output
-    broken = CliRunner().invoke(app, ["check", "--no-show", *given, "fst.population=3"])
-    assert broken.exit_code == 1 and "fst.population" in broken.output
+    broken = CliRunner().invoke(app, ["check", "--no-show", *given, "fst.slow_steps=0"])
+    assert broken.exit_code == 1 and "fst.slow_steps" in broken.output
 
 
 @pytest.mark.parametrize("task", TASKS)

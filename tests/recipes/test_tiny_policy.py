@@ -1,9 +1,9 @@
-"""The tiny policy: its language, its tokenizer, what pre-training may see, and the folder it is built into."""
+"""The tiny policy's recipe: language, tokenizer, what pre-training may see, and the folder it is trained into."""
 
 from __future__ import annotations
 
+import functools
 import itertools
-import json
 import random
 import re
 import subprocess
@@ -12,6 +12,7 @@ import sys
 import fst_envs
 import pytest
 from fst_envs.house import language as lang
+from fst_envs.house import policy
 from fst_envs.star_graph import NO_NUMBERS, NO_TAGS
 from tiny_policy import dialect, graphs
 from tiny_policy.chats import FIRST_WORDS, Chat, Turn, bare, drill, full
@@ -166,18 +167,28 @@ def test_importing_the_package_imports_no_framework():
 
 @pytest.fixture(scope="module")
 def torch():
-    """torch, with the measurement after each build cut down to one task."""
+    """torch on one thread, with the measurement after each build cut down to one task."""
     pytest.importorskip("transformers")
     torch = pytest.importorskip("torch")
     from tiny_policy import measure
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measure, "TASKS", {"codes": ("codes",)})
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # a second one costs far more than it brings while other tests run
         yield torch
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def shipped(torch):
+    """(model, tokenizer) of the policy that reads house rules, as shipped."""
+    return load(policy.path("rules"))
 
 
 @pytest.fixture(scope="module")
 def built(torch, tmp_path_factory):
+    """(folder, card) of a policy after four steps."""
     from tiny_policy import build
 
     folder = tmp_path_factory.mktemp("policies") / "policy"
@@ -190,8 +201,8 @@ def load(folder):
     return AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
 
 
-def test_the_folder_loads_and_the_vocabularies_agree(built):
-    model, tokenizer = load(built[0])
+def test_the_folder_loads_and_the_vocabularies_agree(shipped):
+    model, tokenizer = shipped
     assert model.config.vocab_size == len(tokenizer) == model.get_input_embeddings().weight.shape[0]
     assert tokenizer.get_vocab() == {token: i for i, token in enumerate(dialect.vocabulary())}
     assert (
@@ -204,16 +215,16 @@ def test_the_folder_loads_and_the_vocabularies_agree(built):
 @pytest.mark.parametrize(
     ("form", "closing"), [(None, None), ("brackets", None), ("quotes", "cheers"), ("stars", "over")]
 )
-def test_text_survives_the_tokenizer(built, form, closing):
-    _, tokenizer = load(built[0])
+def test_text_survives_the_tokenizer(shipped, form, closing):
+    _, tokenizer = shipped
     gold = lang.answer("invoice", "B4", form, closing)
     ids = tokenizer.encode(gold, add_special_tokens=False)
     decoded = tokenizer.decode([*ids, tokenizer.eos_token_id], skip_special_tokens=True)
     assert lang.tokenize(decoded) == lang.tokenize(gold)
 
 
-def test_an_unknown_word_becomes_unk_and_special_tokens_are_single(built):
-    _, tokenizer = load(built[0])
+def test_an_unknown_word_becomes_unk_and_special_tokens_are_single(shipped):
+    _, tokenizer = shipped
     ids = tokenizer.encode("Write invoice xylophone 🙂 B4.", add_special_tokens=False)
     assert ids.count(tokenizer.unk_token_id) == 2
     assert tokenizer.encode("<|im_end|>", add_special_tokens=False) == [tokenizer.eos_token_id]
@@ -222,10 +233,10 @@ def test_an_unknown_word_becomes_unk_and_special_tokens_are_single(built):
 @pytest.mark.parametrize(
     "system", ["You are a helpful assistant.", "You are a helpful assistant.\nWrite invoice B4.\nxyz"]
 )
-def test_the_chat_template_gives_what_pretraining_saw(built, system):
+def test_the_chat_template_gives_what_pretraining_saw(shipped, system):
     from tiny_policy import train
 
-    _, tokenizer = load(built[0])
+    _, tokenizer = shipped
     messages = [{"role": "system", "content": system}, {"role": "user", "content": "please file the invoice now"}]
     ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
     batch = train.pack([Chat(system, (Turn("please file the invoice now", "invoice B4", "codes"),))])
@@ -234,10 +245,10 @@ def test_the_chat_template_gives_what_pretraining_saw(built, system):
     assert batch.positions[0].tolist() == list(range(len(ids) + 3))
 
 
-def test_packed_requests_read_as_chats_of_their_own(built, torch):
+def test_packed_requests_read_as_chats_of_their_own(shipped, torch):
     from tiny_policy import train
 
-    model, _ = load(built[0])
+    model, _ = shipped
     turns = (Turn("file the invoice", "invoice B4", "codes"), Turn("where is the goat", "goat north", "places"))
     system = "You are a helpful assistant. Write invoice B4. Send goat north."
     with torch.no_grad():
@@ -246,35 +257,38 @@ def test_packed_requests_read_as_chats_of_their_own(built, torch):
     assert torch.allclose(together, torch.cat(alone), atol=1e-4)
 
 
-def test_the_report_is_in_the_folder(built):
-    folder, report = built
-    marker = json.loads((folder / "tiny_policy.json").read_text())
-    assert marker["digest"] == report.digest and marker["steps"] == report.steps == 4
-    assert report.parameters == sum(p.numel() for p in load(folder)[0].parameters())
-    for task in report.accuracy.values():
+def test_the_card_in_the_folder_fits_it(built):
+    folder, card = built
+    assert policy.card(folder) == card and card["made"]["steps"] == 4 and card["reads"] == "rules"
+    assert card["parameters"] == sum(p.numel() for p in load(folder)[0].parameters())
+    for task in card["accuracy"].values():
         assert set(task) == {"0", "1", "6", "12"}
         assert all(0 <= cell[how] <= 1 for cell in task.values() for how in ("sampled", "greedy"))
-    assert report.digest in str(report)
+    policy.verify(folder)
+    assert set(card["sha256"]) == {path.name for path in folder.iterdir()} - {policy.CARD_FILE}
 
 
-def test_the_same_settings_are_found_others_are_built(built, torch):
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(built, torch):
     from tiny_policy import build
 
     folder, first = built
-    weights = (folder / "model.safetensors").read_bytes()
-    calls: list[int] = []
-    again = build(folder, steps=4, threads=1, progress=lambda step, *_: calls.append(step))
-    assert again.cached and not calls and again.digest == first.digest and not first.cached
+    again = build(folder.with_name("again"), steps=4, threads=1)
     other = build(folder.with_name("other"), steps=4, threads=1, seed=1)
-    assert other.digest != first.digest
-    assert (folder.with_name("other") / "model.safetensors").read_bytes() != weights
-    forced = build(folder, steps=4, threads=1, force=True, progress=lambda step, *_: calls.append(step))
-    assert calls == [4] and not forced.cached
-    assert (folder / "model.safetensors").read_bytes() == weights, "the same recipe and seed give the same weights"
-    assert {path.name for path in folder.parent.iterdir()} == {"policy", "other"}
+    assert again["sha256"] == first["sha256"]
+    changed = {name for name, digest in other["sha256"].items() if digest != first["sha256"][name]}
+    assert changed == {"model.safetensors"}
 
 
-def test_a_crash_leaves_no_half_folder(tmp_path, torch):
+def test_no_folder_is_overwritten(tmp_path, torch):
+    from tiny_policy.__main__ import main
+
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(SystemExit, match="is not empty: name another folder"):
+        main([str(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_what_crashes_leaves_no_card(tmp_path, torch):
     from tiny_policy import build
 
     def crash(*_):
@@ -282,53 +296,79 @@ def test_a_crash_leaves_no_half_folder(tmp_path, torch):
 
     with pytest.raises(KeyboardInterrupt):
         build(tmp_path / "policy", steps=2, threads=1, progress=crash)
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match=r"card\.json is missing"):
+        policy.verify(tmp_path / "policy")
 
 
-def test_a_folder_of_something_else_is_left_alone(tmp_path, torch):
-    from tiny_policy import build
+def test_the_command_prints_the_table(tmp_path, torch, capsys, monkeypatch):
+    from tiny_policy import __main__ as command
 
-    (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(FileExistsError, match="no tiny policy"):
-        build(tmp_path, steps=1)
-    assert (tmp_path / "thesis.txt").read_text() == "years of work"
-
-
-def test_the_command_tells_what_cannot_be_built(tmp_path, torch):
-    from typer.testing import CliRunner
-
-    from fst_plugin.cli import app
-
-    (tmp_path / "thesis.txt").write_text("years of work")
-    for arguments, text in ((["--reads", "letters"], "use one of rules, graphs"), ([], "holds no tiny policy")):
-        result = CliRunner().invoke(app, ["tiny-policy", str(tmp_path), *arguments], env={"COLUMNS": "200"})
-        assert result.exit_code == 1 and text in result.output
+    short = functools.partial(command.build, steps=2)
+    monkeypatch.setattr(command, "build", short)
+    command.main([str(tmp_path / "policy"), "--seed", "3"])
+    out, progress = capsys.readouterr()
+    assert "2 steps of pre-training from seed 3" in out and out.strip() == policy.table(tmp_path / "policy")
+    assert "step 2/2" in progress
 
 
 def test_building_leaves_the_callers_torch_as_it_was(tmp_path, torch):
     from tiny_policy import build
 
-    threads = torch.get_num_threads()
+    assert (threads := torch.get_num_threads()) == 1
     torch.manual_seed(3)
     expected = torch.rand(2)
     torch.manual_seed(3)
-    build(tmp_path / "policy", steps=1, threads=1)
+    build(tmp_path / "policy", steps=1, threads=2)
     assert torch.equal(torch.rand(2), expected) and torch.get_num_threads() == threads
 
 
-def test_a_policy_that_reads_graphs_is_another_one(built, torch):
+def test_a_policy_that_reads_graphs_is_another_one(built, tmp_path, torch):
     from tiny_policy import build
 
-    folder, rules = built
-    report = build(folder.with_name("graphs"), reads="graphs", steps=2)
-    model, tokenizer = load(folder.with_name("graphs"))
-    assert report.digest != rules.digest and model.config.vocab_size == len(tokenizer) == len(graphs.GRAPHS.vocabulary)
-    assert set(report.accuracy) == {"degree 2", "degree 3", "degree 4"}
+    _, rules = built
+    card = build(tmp_path / "graphs", reads="graphs", steps=2)
+    shipped = policy.card(policy.path("graphs"))
+    assert card["sha256"] != rules["sha256"] and card["accuracy"].keys() == shipped["accuracy"].keys()
+    model, tokenizer = load(policy.path("graphs"))
+    assert model.config.vocab_size == len(tokenizer) == len(graphs.GRAPHS.vocabulary) == card["vocabulary"]
     text = graphs.answer([3, 7, 1], "path", "commas")
     ids = tokenizer.encode(text, add_special_tokens=False)
     assert ids == graphs.GRAPHS.encode(text) and tokenizer.decode(ids) == text
     with pytest.raises(ValueError, match="reads='letters'.*rules, graphs"):
-        build(folder, reads="letters")
+        build(tmp_path / "letters", reads="letters")
+
+
+@pytest.mark.parametrize("reads", list(policy.KINDS))
+def test_the_shipped_card_tells_what_the_shipped_weights_do(reads, torch):
+    from tiny_policy import builder
+
+    folder = policy.path(reads)
+    with torch.random.fork_rng(devices=[]):
+        measured = builder.KINDS[reads].reliability(load(folder)[0])
+    known = policy.card(folder)["accuracy"]
+    assert measured and measured.items() <= {task: near(known[task]) for task in measured}.items()
+
+
+def near(cells, tolerance=0.005):
+    """Equal up to rounding and another library's arithmetic."""
+    return {count: pytest.approx(cell, abs=tolerance) for count, cell in cells.items()}
+
+
+@pytest.mark.recipe
+def test_the_recipe_gives_a_policy_as_reliable_as_the_shipped_one(tmp_path):
+    """Training is chaotic: to the last bit the weights are the same only on one type of processor. On another one with
+    equal library versions accuracies at temperature 1 moved by 0.015 at most; 0.04 is asserted."""
+    pytest.importorskip("torch")
+    from tiny_policy import build
+
+    card, shipped = build(tmp_path / "policy"), policy.card(policy.path("rules"))
+    for task, by_count in shipped["accuracy"].items():
+        assert card["accuracy"][task] == near(by_count, 0.04), task
+    for size in ("parameters", "vocabulary"):
+        assert card[size] == shipped[size]
+    if card["made"]["versions"] == shipped["made"]["versions"]:
+        weights = {"model.safetensors": card["sha256"]["model.safetensors"]}
+        assert card["sha256"] == shipped["sha256"] | weights, "what arithmetic does not touch is the same file"
 
 
 def test_training_lowers_the_loss(torch):

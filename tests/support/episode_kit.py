@@ -126,6 +126,7 @@ class Engine:
 def arguments(engine, model_type, *, turns=None, prompt=400, response=400, env=None, total=None):
     config = OmegaConf.create(
         {
+            "fst": {"context": {"name": "population", "path": None, "kwargs": {}, "placement": "system"}},
             "actor_rollout_ref": {
                 "model": {"path": model_type, "tokenizer_path": None},
                 "rollout": {

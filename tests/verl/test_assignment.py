@@ -12,9 +12,11 @@ from fst_plugin.rollouts import problem_id
 CHAT = [{"role": "user", "content": "q"}]
 
 
+POPULATION = {"name": "population", "path": None, "kwargs": {}, "placement": "system"}
+
+
 def column(**changes):
-    provider = {"name": "population", "path": None, "kwargs": {}, "placement": "system"}
-    given = {"provider": provider, "split": "train", "step": 3, "problem": "p", **changes}
+    given = {"split": "train", "step": 3, "problem": "p", **changes}
     return assignment.RowColumn("single_turn_agent", ("a", "b"), **given)
 
 
@@ -25,13 +27,13 @@ def test_a_column_travels_as_plain_data():
 
 
 def test_a_session_gets_the_prompt_of_its_index():
-    out = column().assign(CHAT, 1)
+    out = column().assign(CHAT, 1, POPULATION)
     assert out.messages == [{"role": "system", "content": "b"}, *CHAT]
     assert (out.digest, out.rank) == (text_digest("b"), 1)
 
 
 def test_small_groups_are_dealt_the_prompts_in_turn():
-    ranks = [column(offset=i).assign(CHAT, 0).rank for i in range(4)]
+    ranks = [column(offset=i).assign(CHAT, 0, POPULATION).rank for i in range(4)]
     assert ranks == [0, 1, 0, 1]
 
 
@@ -49,8 +51,34 @@ class UpperCase:
 
 def test_a_users_own_provider_by_dotted_path():
     spec = {"name": "population", "path": f"{__name__}.UpperCase", "kwargs": {"mark": "!"}, "placement": "system"}
-    out = column(provider=spec).assign(CHAT, 0)
+    out = column().assign(CHAT, 0, spec)
     assert out.messages[0]["content"] == "!3train" and out.digest == "own"
+
+
+def test_a_row_names_nothing_that_is_imported():
+    with pytest.raises(TypeError, match="provider"):
+        column(provider={"path": "timeit.timeit"})
+    assert not any(isinstance(value, dict) for value in column().to_row().values())
+
+
+@pytest.mark.parametrize("fst", [None, {"enabled": False}, {"enabled": False, "drift": False}])
+def test_rows_cannot_ask_for_our_loops_in_a_run_without_fast_weights(fst):
+    from omegaconf import OmegaConf
+
+    with pytest.raises(ValueError, match="agent_name"):
+        assignment.context_of(OmegaConf.create({"fst": fst} if fst else {}))
+
+
+def test_the_provider_is_the_one_of_the_workers_own_config():
+    from omegaconf import OmegaConf
+
+    config = OmegaConf.create({"fst": {"enabled": True, "context": {**POPULATION, "placement": "user"}}})
+    assert assignment.context_of(config) == {**POPULATION, "placement": "user"}
+
+
+def test_without_prompts_the_messages_stay():
+    out = assignment.RowColumn("own", (), "val", 3, "p").assign(CHAT, 0, POPULATION)
+    assert out.messages == CHAT and out.digest == ""
 
 
 def test_fast_phase_rollouts_use_the_training_temperature():

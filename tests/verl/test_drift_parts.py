@@ -141,7 +141,7 @@ def test_plain_rl_keeps_the_datas_own_chat(monkeypatch):
     assert drift.measure(world.trainer) == {"fst/kl_to_base": pytest.approx(KL, abs=1e-6)}
     chat = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]
     (column, _) = rows.column(world.sent[0], "fst")
-    assert column["inner"] == "own" and RowColumn(**column).assign(chat, 0).messages == chat
+    assert column["inner"] == "own" and RowColumn(**column).assign(chat, 0, {}).messages == chat
 
 
 @pytest.mark.parametrize(

@@ -77,14 +77,14 @@ def test_the_look_ahead_survives_a_checkpoint(tmp_path):
 
 
 def test_a_cells_row_is_found_by_its_problem():
-    fast_rollouts = FastRollouts(trainer=None, provider={}, show_answer=False)
+    fast_rollouts = FastRollouts(trainer=None, show_answer=False)
     fast_rollouts.open([chunk([0, 1]), chunk([2, 0])])
     problem = rows.problems(chunk([2]))[0]
     assert fast_rollouts.row_of[problem.id] == 2 and len(fast_rollouts.row_of) == 3
 
 
 def rollout(info, show_answer=False):
-    fast_rollouts = FastRollouts(trainer=None, provider={}, show_answer=show_answer)
+    fast_rollouts = FastRollouts(trainer=None, show_answer=show_answer)
     problem = rows.problems(chunk([7]))[0]
     return fast_rollouts._rollout(Cell(Prompt("p"), problem), info)
 
@@ -126,7 +126,7 @@ def test_what_was_handed_out_stays_at_hand_until_the_next_cycle(tmp_path):
 def test_a_trajectory_as_a_rollout():
     said = {"fst": {}, "reward_extra_info": {"feedback": "Nearly."}}
     assert rows.rollout(0.5, "x", said).feedback == "Nearly."
-    assert rows.rollout(0.5, "x", {}).feedback == "This answer got a reward of 0.5."
+    assert rows.rollout(0.5, "x", {}).feedback == "The answer got a reward of 0.5."
     assert rows.rollout(0.0, "x", {}, "42").feedback.endswith("The reference answer is: 42")
     failed = rows.rollout(0.0, "x", {"fst": {"error": "boom"}})
     assert failed.error == "boom" and failed.response == ""
@@ -148,11 +148,13 @@ def test_a_rollout_that_fails_in_the_fast_phase_says_so_in_its_output():
 
     from fst_verl.agent_loop import ContextLoop
     from fst_verl.assignment import RowColumn
+    from omegaconf import OmegaConf
 
-    provider = {"name": "population", "path": None, "kwargs": {}, "placement": "system"}
-    loop = ContextLoop(tokenizer=SimpleNamespace(pad_token_id=3))
+    fst = {"context": {"name": "population", "path": None, "kwargs": {}, "placement": "system"}}
+    config = SimpleNamespace(config=OmegaConf.create({"fst": fst}))
+    loop = ContextLoop(tokenizer=SimpleNamespace(pad_token_id=3), trainer_config=config)
     row = {"raw_prompt": [{"role": "user", "content": "q"}], "session_id": 0}
-    sent = RowColumn("no_such_loop", ["p"], provider, "anchor", 1, "id", on_error="record").to_row()
+    sent = RowColumn("no_such_loop", ["p"], "anchor", 1, "id", on_error="record").to_row()
     output = asyncio.run(loop.run({}, **row, fst=sent)).as_dict()
     assert "no_such_loop" in output["extra_fields"]["fst"]["error"] and float(output["rm_scores"].sum()) == 0.0
     with pytest.raises(KeyError):  # in training it is verl's to handle

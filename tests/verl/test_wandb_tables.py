@@ -12,6 +12,8 @@ pytest.importorskip("verl")
 
 from fst_verl import wandb_tables as tables  # noqa: E402
 
+from fst_plugin.record.cycles import read_record  # noqa: E402
+
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
@@ -39,6 +41,8 @@ def test_the_table_and_the_artifact_are_logged(tmp_path, run):
     assert tuple(table["columns"]) == tables.COLUMNS
     texts = {row[-1] for row in table["data"]}
     assert {p.text for p in weights.population.prompts} <= texts and len(table["data"]) > len(weights.population)
+    words = {row[1]: row[tables.COLUMNS.index("verdict")] for row in table["data"]}
+    assert words == {r.prompt.digest: r.verdict for r in read_record(tmp_path).rows()}, "as fst prompts has them"
     ranks = [row[tables.COLUMNS.index("rank")] for row in table["data"]]
     assert ranks[: len(weights.population)] == list(range(len(weights.population))) and min(ranks) == -1
 

@@ -1,8 +1,8 @@
 """`fst report`: one self-contained HTML page on one or more runs, and its charts as PNG files.
 
-    build.py      what the page says, as plain data, and the writing of it
-    figures.py    the charts (matplotlib)
-    family.py     where prompts came from: tree, differences, who holds which problem
+    page.py       what the page says, as plain data, and the writing of it
+    charts.py     the charts (matplotlib)
+    lineage.py    where prompts came from: tree, differences, who holds which problem
     templates/    the page (jinja2, everything escaped), its style and its script
 
 The page loads nothing from anywhere, and its content security policy runs no script but its own: texts of models and

@@ -50,7 +50,7 @@ def reward_by_rollouts(runs: Sequence[Run], source: str | None) -> Any | None:
     costs = {id(run): run.rollouts() for run in runs}
     if not all(costs.values()):
         return None
-    return _reward(runs, source, "rollouts in all, slow and fast", lambda run, step: costs[id(run)].get(step))
+    return _reward(runs, source, "total rollouts, slow and fast", lambda run, step: costs[id(run)].get(step))
 
 
 def reward_by_kl(runs: Sequence[Run], source: str | None) -> Any | None:

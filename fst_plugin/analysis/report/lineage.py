@@ -12,14 +12,14 @@ from ...prompts import Prompt
 from ..run import Run
 
 MAX_WORDS = 4000
-"""Beyond so many words on either side, a block is shown as replaced whole: comparing words takes the product (ours)."""
+"""Beyond this many words on either side, a block is shown as replaced whole: comparing takes their product (ours)."""
 
 
 @dataclass(frozen=True)
 class Node:
     """One prompt in the tree. column, row: its place, in units. prompt: None where only its digest was recorded.
 
-    verdict: what became of it: "population now", "carried on once", or its phase's own word.
+    verdict: what became of it, in the words of `Run.verdicts`; empty if that was not recorded.
     """
 
     digest: str
@@ -74,18 +74,8 @@ def tree(run: Run) -> Tree:
             row[digest], next_row = float(next_row), next_row + 1
         else:
             stack += [(digest, True), *((child, False) for child in reversed(below))]
-    verdicts = _verdicts(run)
-    nodes = tuple(
-        Node(
-            d,
-            column[d],
-            row[d],
-            prompts.get(d),
-            verdicts.get(d, "seed prompt" if d == run.seed_digest else ""),
-            parents[d],
-        )
-        for d in order
-    )
+    verdicts = run.verdicts()
+    nodes = tuple(Node(d, column[d], row[d], prompts.get(d), verdicts.get(d, ""), parents[d]) for d in order)
     edges = tuple((p, d, i == 0) for d in order for i, p in enumerate(parents[d]))
     return Tree(nodes, edges)
 
@@ -104,16 +94,6 @@ def _parents_first(parents: Mapping[str, Sequence[str]]) -> list[str]:
         done.update(ready)
         order += ready
     return order
-
-
-def _verdicts(run: Run) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for cycle in run.cycles:
-        found |= cycle.verdicts
-    for cycle in run.cycles:
-        found |= dict.fromkeys((p.digest for p in cycle.population), "carried on once")
-    found |= dict.fromkeys((p.digest for p in run.population), "population now")
-    return found
 
 
 def difference(old: str, new: str) -> list[tuple[str, str]]:

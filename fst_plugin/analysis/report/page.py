@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
@@ -15,14 +16,15 @@ import jinja2
 from markupsafe import Markup
 
 from ... import __version__
+from ...optimizer import Evidence
 from ...prompts import text_digest
 from ...record.atomic import write_text
+from ...record.cycles import Cycle
 from ...reflection.text import redact
 from .. import attribution, compare
 from ..costs import costs
 from ..run import Run, RunError
-from . import charts as figures
-from . import lineage as family
+from . import charts, lineage
 
 SECRET_WORDS = ("api_key", "apikey", "token", "secret", "password", "credential")
 """Config keys that end in one of these are shown as ***."""
@@ -54,7 +56,7 @@ def write(
             version=__version__,
             runs=members,
             arms=list(found["arms"]),
-            sentences=sentences(found),
+            sentences=compare.sentences(found),
             table=compare.table(found),
             notes=compare.notes(found),
             charts=[_chart(c) for c in drawn[:3]],
@@ -70,40 +72,9 @@ def write(
     for chart in drawn if pictures is not None else ():
         if chart["figure"] is not None:
             assert pictures is not None
-            figures.png(chart["figure"], pictures / f"{chart['name']}.png")
+            charts.png(chart["figure"], pictures / f"{chart['name']}.png")
             written.append(pictures / f"{chart['name']}.png")
     return written
-
-
-def sentences(found: Mapping[str, Any]) -> list[str]:
-    """The comparison in words, one sentence an arm and figure; nothing that the figures do not say."""
-    base = found["baseline"]
-    if base is None:
-        return []
-    lines = []
-    peak = found["arms"][base]["peak"]
-    lines.append(f"{base} reached a validation reward of {compare.text(peak, 3)} at its best.")
-    for arm, figures_ in found["arms"].items():
-        if arm == base:
-            continue
-        if figures_.get("steps_to_peak") is None:
-            lines.append(f"{arm} reached {compare.text(figures_['peak'], 3)} at its best.")
-            continue
-        steps, ratio = figures_["steps_to_peak"], figures_.get("steps_ratio")
-        if steps["value"] == compare.NEVER:
-            lines.append(f"{arm} did not reach that within its run.")
-            continue
-        line = f"{arm} reached it after {compare.text(steps, 0)} RL steps"
-        if ratio is not None:
-            line += f", {compare.text(ratio, 2)} of {base}'s"
-        rollouts = figures_.get("rollouts_ratio")
-        if rollouts is not None:
-            line += f"; counting every rollout, slow and fast, {compare.text(rollouts, 2)} of {base}'s"
-        drift = figures_.get("kl_ratio_at_matched_reward")
-        if drift is not None:
-            line += f"; at equal reward its weights had moved {compare.text(drift, 2)} as far (KL)"
-        lines.append(line + ".")
-    return lines
 
 
 # -------------------------------------------------------------------------------------------------------------- parts
@@ -117,27 +88,27 @@ def _charts(runs: Sequence[Run], source: str | None) -> list[dict[str, Any]]:
             "title": "Reward against RL steps",
             "how": "Higher is better; further left is sooner. One line a run, one colour an arm; dashed: the same under"
             " the first prompt.",
-            "figure": figures.reward_by_steps(runs, source),
+            "figure": charts.reward_by_steps(runs, source),
             "missing": "",
         },
         {
             "name": "reward_by_rollouts",
-            "title": "Reward against rollouts in all",
+            "title": "Reward against total rollouts",
             "how": "The same with every rollout counted, those of prompt evolution too: the honest price.",
-            "figure": figures.reward_by_rollouts(runs, source),
+            "figure": charts.reward_by_rollouts(runs, source),
             "missing": "A run's log does not tell its rollouts: give --rollouts-per-step.",
         },
         {
             "name": "reward_by_kl",
             "title": "Reward against drift",
             "how": "How far the weights moved from where they began. Left and high is best: much learnt, little moved.",
-            "figure": figures.reward_by_kl(runs, source),
+            "figure": charts.reward_by_kl(runs, source),
             "missing": "No run logged its KL: actor_rollout_ref.actor.use_kl_loss=true logs it.",
         },
     ]
     for i, run in enumerate(runs):
         if any(p.scores for p in run.population):
-            figure = figures.heat_map(family.frontiers(run.population))
+            figure = charts.heat_map(lineage.frontiers(run.population))
             drawn.append(
                 {
                     "name": f"frontier_{i}",
@@ -152,7 +123,7 @@ def _charts(runs: Sequence[Run], source: str | None) -> list[dict[str, Any]]:
 
 def _chart(chart: Mapping[str, Any]) -> dict[str, Any]:
     drawn = chart["figure"]
-    return {**chart, "svg": Markup(figures.svg(drawn, chart["title"])) if drawn is not None else None}
+    return {**chart, "svg": Markup(charts.svg(drawn, chart["title"])) if drawn is not None else None}
 
 
 def _run(run: Run, index: int, drawn: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -176,24 +147,24 @@ def _run(run: Run, index: int, drawn: Sequence[Mapping[str, Any]]) -> dict[str, 
 
 def _tree(run: Run, index: int) -> dict[str, Any] | None:
     try:
-        found = family.tree(run)
+        found = lineage.tree(run)
     except ValueError as error:
         raise RunError(f"{run.where}: {error}") from error
     if not found.nodes:
         return None
     places = {n.digest: (34 + n.column * COLUMN, 26 + n.row * ROW) for n in found.nodes}
     known = {n.digest: n.prompt for n in found.nodes}
-    margins = {digest: margin for cycle in run.cycles for digest, margin in cycle.margins.items()}
+    margins = {c.prompt.digest: c.margin for cycle in run.cycles for c in cycle.candidates}
     ranks = {p.digest: rank for rank, p in enumerate(run.population)}
     nodes: list[dict[str, Any]] = []
     for node in found.nodes:
         prompt = node.prompt
         parent = next((known[p] for p in node.parents if known.get(p)), None)
-        score = prompt.mean_score if prompt and prompt.scores else None
+        score, margin = prompt.mean_score if prompt and prompt.scores else None, margins.get(node.digest)
         facts = [f"score {score:.3f} on {len(prompt.scores)} problems"] if prompt and score is not None else []
         facts += [f"made in cycle {prompt.cycle} ({prompt.origin})"] if prompt else []
         facts += [node.verdict] if node.verdict else []
-        facts += [f"{margins[node.digest]:+.2f} against its parent on its test"] if node.digest in margins else []
+        facts += [f"{margin:+.2f} against its parent on its test"] if margin is not None else []
         nodes.append(
             {
                 "id": _id(index, node.digest),
@@ -209,7 +180,7 @@ def _tree(run: Run, index: int) -> dict[str, Any] | None:
                 "fill": "#ffffff" if score is None else _fill(score),
                 "parents": [(p, _id(index, p)) for p in node.parents],
                 "compared_with": parent.digest if parent else None,
-                "difference": family.difference(parent.text, prompt.text) if parent and prompt else None,
+                "difference": lineage.difference(parent.text, prompt.text) if parent and prompt else None,
             }
         )
     nodes.sort(key=lambda n: (n["rank"] is None, n["rank"] or 0, -n["cycle"]))
@@ -235,7 +206,7 @@ def _fill(score: float) -> str:
     return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(start, end, strict=True))
 
 
-def _cycle(cycle: Any) -> dict[str, Any]:
+def _cycle(cycle: Cycle) -> dict[str, Any]:
     return {
         "number": cycle.number,
         "finished": cycle.finished,
@@ -249,14 +220,13 @@ def _cycle(cycle: Any) -> dict[str, Any]:
     }
 
 
-def _evidence(evidence: Mapping[str, Any]) -> str:
-    """The comparison that decided a cycle's lead, in words; empty where none was made."""
-    if not evidence:
+def _evidence(evidence: Evidence | None) -> str:
+    """The comparison that decided a cycle's lead, in words; empty if there was none."""
+    if evidence is None:
         return ""
-    error = evidence.get("error")
-    spread = "" if error is None else f" ± {error:.3f}"
-    outcome = "took the lead" if evidence["adopted"] else "did not take the lead"
-    return f"{evidence['challenger']} {outcome}: {evidence['margin']:+.3f}{spread} on {evidence['problems']} held out"
+    spread = f" ± {evidence.error:.3f}" if math.isfinite(evidence.error) else ""
+    outcome = "took the lead" if evidence.adopted else "did not take the lead"
+    return f"{evidence.challenger} {outcome}: {evidence.margin:+.3f}{spread} on {evidence.problems} held out"
 
 
 def _costs(run: Run) -> dict[str, Any]:
@@ -267,7 +237,6 @@ def _costs(run: Run) -> dict[str, Any]:
         ("tokens generated, slow rollouts", book.sum("tokens_slow")),
         ("tokens generated, fast rollouts", book.sum("tokens_fast")),
         ("reflection calls", book.sum("reflection_calls")),
-        ("reflection tokens", book.sum("reflection_tokens")),
         *((f"seconds: {phase}", seconds) for phase, seconds in book.seconds().items()),
     ]
     return {
@@ -332,4 +301,4 @@ def _figure(value: Any, digits: int = 0) -> str:
     return "not recorded" if value is None else f"{round(value, digits) + 0.0:,.{digits}f}"  # + 0.0: no "-0"
 
 
-__all__ = ["sentences", "without_secrets", "write"]
+__all__ = ["without_secrets", "write"]

@@ -1,22 +1,19 @@
 """One verl command as several arms: RL alone, prompt evolution alone, FST; each with every seed, as runs of their own.
 
-`Comparison` is what `fst compare --arms` runs: the same arguments for all, so that arms differ in nothing but what
-`ARM_ARGUMENTS` says. A finished run is not repeated; one that was cut off begins anew, its folder moved aside.
+This is what `fst compare --arms` runs: the same arguments for all, so that arms differ in nothing but what
+`ARM_ARGUMENTS` says.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from fst_plugin.config import ConfigError, ConfigProblem
-from fst_plugin.record.atomic import set_aside, write_json
 
 from ..compat import MODES
-from .launch import launch, run_all
+from . import runner
+from .runner import VerlRun
 
 ARMS = {"rl": "RL alone", "prompts": "prompts alone", "fst": "FST"}
 ALIASES = {"gepa": "prompts"}
@@ -25,97 +22,77 @@ ARM_ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "prompts": ("trainer.critic_warmup=1000000000",),  # verl then never updates the actor
     "fst": (),
 }
-DONE_FILE = "done.json"
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """arguments: of verl, for every arm and seed; `{seed}` in them stands for the seed. out: folder of all runs."""
+def parse_arms(text: str) -> tuple[str, ...]:
+    """Comma-separated names of `ARMS` ("gepa" is "prompts"), each once. Raises ValueError for others."""
+    names = tuple(dict.fromkeys(ALIASES.get(a.strip(), a.strip()) for a in text.split(",")))
+    if unknown := sorted(set(names) - set(ARMS)):
+        raise ValueError(f"--arms: {', '.join(unknown)} unknown; use some of rl, gepa, fst")
+    return names
 
-    arguments: tuple[str, ...]
-    arms: tuple[str, ...]
-    seeds: tuple[int, ...]
-    out: Path
 
-    @classmethod
-    def of(cls, arguments: Sequence[str], arms: str, seeds: int, out: Path) -> Comparison:
-        """arms: comma-separated names of `ARMS` ("gepa" is "prompts"). Raises ValueError for others."""
-        names = tuple(dict.fromkeys(ALIASES.get(a.strip(), a.strip()) for a in arms.split(",")))
-        unknown = sorted(set(names) - set(ARMS))
-        if unknown:
-            raise ValueError(f"--arms: {', '.join(unknown)} unknown; use some of rl, gepa, fst")
-        return cls(tuple(arguments), names, tuple(range(seeds)), out.absolute())
+def arguments(given: Sequence[str], arm: str, seed: int, folder: Path) -> list[str]:
+    """verl's arguments of one run. given: those of every arm; `{seed}` in them stands for the seed."""
+    given = [a.replace("{seed}", str(seed)) for a in given]
+    named = any(a.lstrip("+").startswith("fst=") for a in given)
+    mode = dict(a.lstrip("+").split("=", 1) for a in given if "=" in a).get("trainer.v1.trainer_mode", "sync")
+    drift = arm == "rl" and any(a.lstrip("+").lower() == "fst.drift=true" for a in given)
+    return [
+        *([] if named else ["+fst=default"]),
+        "trainer.logger=[console,file]",
+        f"data.seed={seed}",
+        f"fst.seed={seed}",
+        *given,
+        *ARM_ARGUMENTS[arm],
+        *([f"trainer.v1.trainer_mode={MODES.get(mode, mode)}"] if drift else []),
+        "trainer.resume_mode=disable",
+        f"trainer.default_local_dir={folder / 'checkpoints'}",
+        f"hydra.run.dir={folder / 'hydra'}",
+    ]
 
-    @property
-    def runs(self) -> list[tuple[str, int]]:
-        return [(arm, seed) for seed in self.seeds for arm in self.arms]
 
-    def folder(self, arm: str, seed: int) -> Path:
-        return self.out / f"{arm}_{seed}"
+def runs(given: Sequence[str], arms: str, seeds: int, out: Path) -> list[VerlRun]:
+    """Every arm with every seed, in folders of `out`. Raises ValueError for an unknown arm."""
+    found = []
+    for seed in range(seeds):
+        for arm in parse_arms(arms):
+            folder = out.absolute() / f"{arm}_{seed}"
+            found.append(VerlRun(folder, arm, seed, tuple(arguments(given, arm, seed, folder))))
+    return found
 
-    def command(self, arm: str, seed: int) -> list[str]:
-        """verl's arguments of one run."""
-        folder, given = self.folder(arm, seed), [a.replace("{seed}", str(seed)) for a in self.arguments]
-        named = any(a.lstrip("+").startswith("fst=") for a in given)
-        mode = dict(a.lstrip("+").split("=", 1) for a in given if "=" in a).get("trainer.v1.trainer_mode", "sync")
-        drift = arm == "rl" and any(a.lstrip("+").lower() == "fst.drift=true" for a in given)
-        return [
-            *([] if named else ["+fst=default"]),
-            "trainer.logger=[console,file]",
-            f"data.seed={seed}",
-            f"fst.seed={seed}",
-            *given,
-            *ARM_ARGUMENTS[arm],
-            *([f"trainer.v1.trainer_mode={MODES.get(mode, mode)}"] if drift else []),
-            "trainer.resume_mode=disable",
-            f"trainer.default_local_dir={folder / 'checkpoints'}",
-            f"hydra.run.dir={folder / 'hydra'}",
-        ]
 
-    def problems(self) -> list[ConfigProblem]:
-        """What is wrong with the arguments, of any arm, before anything is started. Raises ValueError where they do
-        not compose."""
-        from .. import check
+def problems(runs: Sequence[VerlRun]) -> list[ConfigProblem]:
+    """What is wrong with the arguments, of any arm, before anything is started. Raises ValueError if they do not
+    compose."""
+    from .. import check
 
-        found: list[ConfigProblem] = []
-        for arm in self.arms:
-            config = check.compose([a for a in self.command(arm, self.seeds[0]) if not a.startswith("hydra.")])
-            found += [*check.problems(config), *check.environment(config)]
-            if int(config.trainer.test_freq) < 1:
-                found.append(
-                    ConfigProblem("trainer.test_freq", "arms are compared by validations: set it to 1 or more")
-                )
-            if "file" not in config.trainer.logger:
-                found.append(
-                    ConfigProblem("trainer.logger", "figures come from verl's file logger: add file to the list")
-                )
-        return list(dict.fromkeys(found))
+    found: list[ConfigProblem] = []
+    for one in (one for one in runs if one.seed == 0):
+        config = check.compose([a for a in one.arguments if not a.startswith("hydra.")])
+        found += [*check.problems(config), *check.environment(config)]
+        if int(config.trainer.test_freq) < 1:
+            found.append(ConfigProblem("trainer.test_freq", "arms are compared by validations: set it to 1 or more"))
+        if "file" not in config.trainer.logger:
+            found.append(ConfigProblem("trainer.logger", "figures come from verl's file logger: add file to the list"))
+    return list(dict.fromkeys(found))
 
-    def finished(self, arm: str, seed: int) -> bool:
-        """Raises RuntimeError where the folder holds a finished run with other arguments."""
-        path = self.folder(arm, seed) / DONE_FILE
-        if not path.exists():
-            return False
-        if json.loads(path.read_text(encoding="utf-8"))["arguments"] != self.command(arm, seed):
-            raise RuntimeError(f"{path} is of a run with other arguments: move the folder away, or give another --out")
-        return True
 
-    def run(self, jobs: int, on_step: Callable[[str, int, int], None] = lambda arm, seed, step: None) -> list[str]:
-        """Runs what is not finished yet, `jobs` at a time, and returns all runs as `fst compare` takes them.
+def run_arms(
+    given: Sequence[str],
+    arms: str,
+    seeds: int,
+    jobs: int,
+    out: Path,
+    on_step: Callable[[str, int, int], None] = lambda arm, seed, step: None,
+) -> list[str]:
+    """Runs what is not finished yet, `jobs` at a time, and returns all runs as `fst compare` takes them.
 
-        Raises ConfigError with every problem of the arguments; RuntimeError where a run fails.
-        """
-        if problems := self.problems():
-            raise ConfigError(problems)
-        waiting = [run for run in self.runs if not self.finished(*run)]
-
-        def one(run: tuple[str, int]) -> None:
-            arm, seed = run
-            command, folder = self.command(arm, seed), self.folder(arm, seed)
-            if folder.exists():
-                set_aside(folder)
-            launch(command, folder, lambda step: on_step(arm, seed, step))
-            write_json(folder / DONE_FILE, {"arguments": command})
-
-        run_all([partial(one, run) for run in waiting], jobs)
-        return [f"{arm}_{seed}={self.folder(arm, seed)}" for arm, seed in self.runs]
+    on_step: called with arm, seed, and the last step that was logged. Raises ConfigError with every problem of the
+    arguments, RuntimeError if a run fails.
+    """
+    asked = runs(given, arms, seeds, out)
+    if found := problems(asked):
+        raise ConfigError(found)
+    runner.run_all(asked, jobs, lambda one: runner.run(one, lambda step: on_step(one.arm, one.seed, step)))
+    return [one.spec for one in asked]

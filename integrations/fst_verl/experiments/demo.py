@@ -1,26 +1,45 @@
 """`fst demo`: RL alone, prompt evolution alone, and FST, on house rules with the tiny policy, through verl on CPU.
 
 Every arm is a plain `python -m verl.trainer.main_ppo` run of its own, with the same seed, data, batch and number of
-steps; its figures are read from verl's own file logger. Settings that are not the paper's are marked "ours".
+steps; `fst_plugin.analysis` reads its figures from verl's own log. Settings that are not the paper's are marked "ours".
 """
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fst_plugin.record.atomic import write_json
-from fst_plugin.record.state import BEST_PROMPT_FILE
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
 
+from fst_plugin.analysis import EXTRA, curves
+from fst_plugin.analysis import compare as comparing
+from fst_plugin.analysis.commands import print_comparison
+from fst_plugin.analysis.costs import costs
+from fst_plugin.analysis.read import read_all
+from fst_plugin.analysis.run import Run
+
+from . import runner
 from .comparison import ARM_ARGUMENTS, ARMS
-from .launch import METRICS_FILE, launch, run_all
+from .runner import VerlRun
 
 ENV_ID = "fst_envs:fst/HouseRules-v0"
+ONE_PROCESS = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+PROCESS_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",  # the policy is a folder
+    "RAY_prestart_worker_first_driver": "0",  # verl's processes are actors: workers started in advance stay idle
+}
+WHAT_EACH_SEES = (
+    "What each learns from: RL sees rewards of 0 or 1 and nothing else. The reflection sees feedback sentences as well;"
+    " in house rules such a sentence states the rule that was broken. Here it is offline: it composes prompts from"
+    " these sentences, no language model reflects. The prompts-alone arm makes slow rollouts too, but does not learn"
+    " from them. KL to the base: verl's per-token estimate on the step's own rollouts, each arm under its own prompts."
+)
 
 
 @dataclass(frozen=True)
@@ -39,22 +58,6 @@ class Setup:
     seeds: tuple[int, ...] = (0,)
     extra: tuple[str, ...] = ()  # further verl arguments, for every arm
     task: tuple[str, ...] | None = None  # verl arguments that name the task; None: house rules, the seed is the book
-
-
-@dataclass
-class Result:
-    """What one arm measured with one seed."""
-
-    val_acc_by_step: dict[int, float] = field(default_factory=dict)
-    val_acc_seed_prompt_by_step: dict[int, float] = field(default_factory=dict)
-    steps_to_rl_peak: int | None = None
-    rollouts_slow: int = 0
-    rollouts_fast: int = 0
-    rollouts_by_step: dict[int, int] = field(default_factory=dict)
-    kl_to_base: float = 0.0
-    kl_by_step: dict[int, float] = field(default_factory=dict)
-    best_prompt: str = ""
-    seconds: float = 0.0
 
 
 def arguments(arm: str, seed: int, setup: Setup, model: Path, out: Path) -> list[str]:
@@ -77,6 +80,8 @@ def arguments(arm: str, seed: int, setup: Setup, model: Path, out: Path) -> list
         "actor_rollout_ref.rollout.max_model_len": 272,
         "actor_rollout_ref.rollout.max_num_seqs": 256,
         "actor_rollout_ref.rollout.max_num_batched_tokens": 8192,
+        # one vLLM process less to start: a model this small needs no worker with threads of its own
+        "+actor_rollout_ref.rollout.engine_kwargs.vllm.distributed_executor_backend": ONE_PROCESS,
         "actor_rollout_ref.rollout.val_kwargs.n": setup.val_samples,
         "actor_rollout_ref.rollout.val_kwargs.do_sample": "true",
         "actor_rollout_ref.rollout.val_kwargs.temperature": 1.0,
@@ -106,72 +111,87 @@ def arguments(arm: str, seed: int, setup: Setup, model: Path, out: Path) -> list
     ]
 
 
-def run_arm(arm: str, seed: int, setup: Setup, model: Path, out: Path, on_step: Callable[[int], None]) -> Result:
-    """Runs one arm to its end. Raises RuntimeError, with the log's end, where verl fails."""
-    began = time.monotonic()
+def runs(setup: Setup, model: Path, out: Path, arms: Sequence[str]) -> list[VerlRun]:
+    """Every arm with every seed, in folders of `out`."""
+    folders = [(arm, seed, out.absolute() / f"{arm}_{seed}") for seed in setup.seeds for arm in arms]
+    return [VerlRun(to, arm, seed, tuple(arguments(arm, seed, setup, model, to))) for arm, seed, to in folders]
+
+
+def run(setup: Setup, model: Path, out: Path, arms: Sequence[str], jobs: int, progress: Any) -> list[Run]:
+    """Runs what is not finished yet, `jobs` at a time, and reads all of it. progress: a rich Progress."""
+    asked = runs(setup, model, out, arms)
+    bars = {}
+    for one in asked:
+        done = setup.steps if one.finished() else 0
+        bars[one.name] = progress.add_task(f"{ARMS[one.arm]}, seed {one.seed}", total=setup.steps, completed=done)
+
+    def run_one(one: VerlRun) -> None:
+        runner.run(one, lambda step: progress.update(bars[one.name], completed=step))
+
+    runner.run_all(asked, jobs, run_one)
+    return read_all([one.spec for one in asked])
+
+
+def show(console: Console, runs: Sequence[Run]) -> None:
+    """The figures as tables, what they compare, and FST's best prompt."""
+    found = comparing.compare(runs)
+    steps, rows = comparing.by_step(runs)
+    table = Table("arm", *map(str, steps), title="validation reward by RL step, median over the seeds")
+    for arm, cells in rows.items():
+        table.add_row(ARMS[arm], *cells)
+    console.print(table)
+    print_comparison(console, found)
+    for line in (*comparing.sentences(found), WHAT_EACH_SEES):
+        console.print(Text(line))
+    best = next((one for one in runs if one.arm == "fst" and one.population), None)
+    if best is not None:
+        console.print(Panel(Text(best.population[0].text), title=f"best prompt of FST, seed {best.seed}"))
+
+
+def time_table(runs: Sequence[Run]) -> Table:
+    """Wall seconds of every run by part: what verl's log times, and the rest: start-up, first validation, shutdown."""
+    parts = [(one, costs(one).seconds(), _seconds(one)) for one in runs]
+    logged = list(dict.fromkeys(name for _, seconds, _ in parts for name in seconds))
+    table = Table("run", *logged, "start-up and the rest", "total", title="wall seconds")
+    for one, seconds, total in parts:
+        cells = [*(seconds.get(name, 0.0) for name in logged), total - sum(seconds.values()), total]
+        table.add_row(f"{ARMS[one.arm]}, seed {one.seed}", *(f"{cell:.0f}" for cell in cells))
+    return table
+
+
+def _seconds(one: Run) -> float:
+    return json.loads((Path(one.where) / runner.DONE_FILE).read_text(encoding="utf-8"))["seconds"]
+
+
+def write_report(console: Console, out: Path, runs: Sequence[Run]) -> None:
+    """The page of `fst report`, and its charts as PNG files, in `out`; a line if their libraries are missing."""
     try:
-        launch(arguments(arm, seed, setup, model, out), out, on_step, HF_HUB_OFFLINE="1")
-    except RuntimeError as error:
-        raise RuntimeError(f"arm {arm!r}, seed {seed}: {error}") from None
-    on_step(setup.steps)
-    result = read_metrics(out / METRICS_FILE, setup.batch * setup.group)
-    if arm == "prompts":
-        result.kl_by_step, result.kl_to_base = {}, 0.0  # the weights never move
-    best = out / "checkpoints" / "fst" / BEST_PROMPT_FILE
-    result.best_prompt = best.read_text() if best.exists() else ""
-    result.seconds = time.monotonic() - began
-    return result
+        from fst_plugin.analysis.report import write
+
+        written = write(out / "report.html", runs, title="Fast-Slow Training: demo", pictures=out)
+    except ModuleNotFoundError as error:
+        console.print(Text(f"no report and charts, for want of {error.name}: {EXTRA}"))
+        return
+    console.print(Text("report and charts: " + ", ".join(map(str, written))))
 
 
-def read_metrics(path: Path, rollouts_per_step: int) -> Result:
-    """Figures of one run from verl's file logger: one {"step", "data"} a line."""
-    result = Result()
-    slow = 0
-    for line in path.read_text().splitlines():
-        entry = json.loads(line)
-        step, data = entry["step"], entry["data"]
-        for key, value in data.items():
-            if key.startswith("val-core/") and "/acc/mean@" in key:
-                target = result.val_acc_seed_prompt_by_step if "/seed_prompt/" in key else result.val_acc_by_step
-                target[step] = value
-        if "actor/kl_loss" in data:
-            result.kl_by_step[step] = data["actor/kl_loss"]
-            result.kl_to_base = data["actor/kl_loss"]
-        if step > 0:
-            slow = step * rollouts_per_step
-            result.rollouts_fast = int(data.get("fst/rollouts_fast_total", 0))
-        result.rollouts_slow = slow
-        result.rollouts_by_step[step] = slow + result.rollouts_fast
-    return result
-
-
-def compare(results: dict[str, dict[int, Result]]) -> None:
-    """Fills in, for every seed, the first step at which an arm's validation accuracy reaches the RL arm's best."""
-    for seed, rl in results.get("rl", {}).items():
-        peak = max(rl.val_acc_by_step.values())
-        for arm in results:
-            reached = [s for s, acc in sorted(results[arm][seed].val_acc_by_step.items()) if acc >= peak]
-            results[arm][seed].steps_to_rl_peak = reached[0] if reached else None
-
-
-def run(
-    setup: Setup, model: Path, out: Path, arms: Sequence[str], jobs: int, progress: Any
-) -> dict[str, dict[int, Result]]:
-    """Runs every arm with every seed, `jobs` at a time. progress: a rich Progress."""
-    results: dict[str, dict[int, Result]] = {arm: {} for arm in arms}
-
-    def one(arm: str, seed: int) -> None:
-        task = progress.add_task(f"{ARMS[arm]}, seed {seed}", total=setup.steps)
-        results[arm][seed] = run_arm(
-            arm, seed, setup, model, out / f"{arm}_{seed}", lambda step: progress.update(task, completed=step)
-        )
-
-    run_all([partial(one, arm, seed) for seed in setup.seeds for arm in arms], jobs)
-    compare(results)
-    return results
-
-
-def write(path: Path, setup: Setup, results: dict[str, dict[int, Result]]) -> None:
-    """Every figure, as JSON: setup, then arm -> seed -> figures."""
-    arms = {arm: {str(seed): asdict(result) for seed, result in by_seed.items()} for arm, by_seed in results.items()}
-    write_json(path, {"setup": asdict(setup), "arms": arms})
+def figures(setup: Setup, runs: Sequence[Run]) -> dict[str, Any]:
+    """Every figure, as JSON: setup, arm -> seed -> figures, and the comparison of the arms."""
+    arms: dict[str, dict[str, Any]] = {}
+    baselines = {one.seed: one for one in runs if one.arm == "rl"}
+    for one in runs:
+        reward, slow, kl = one.reward(), one.slow_rollouts(), one.kl()
+        rl, fast = baselines.get(one.seed), one.total("rollouts_fast")
+        arms.setdefault(one.arm, {})[str(one.seed)] = {
+            "val_acc_by_step": reward,
+            "val_acc_seed_prompt_by_step": one.reward(seed_prompt=True),
+            "steps_to_rl_peak": curves.to_peak(rl.reward(), reward).arm if rl else None,
+            "rollouts_slow": slow[max(slow)] if slow else None,
+            "rollouts_fast": int(fast[max(fast)]) if fast else 0,
+            "rollouts_by_step": one.rollouts(),
+            "kl_to_base": kl[max(kl)] if kl else None,
+            "kl_by_step": kl,
+            "best_prompt": one.population[0].text if one.population else "",
+            "seconds": _seconds(one),
+        }
+    return {"setup": asdict(setup), "arms": arms, "comparison": comparing.compare(runs)}

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from fst_plugin.analysis.read import last_step
 
 METRICS_FILE, LOG_FILE = "metrics.jsonl", "log.txt"
 
@@ -20,8 +19,8 @@ def launch(
 ) -> None:
     """Runs verl with these arguments; its log and its file logger's metrics land in `out`, anew.
 
-    on_step: told the last step that was logged, twice a second. environment: more of it. Raises RuntimeError, with the
-    log's end, where verl fails.
+    on_step: called with the last step that was logged, twice a second. environment: more of it. Raises RuntimeError,
+    with the log's end, if verl fails.
     """
     out.mkdir(parents=True, exist_ok=True)
     metrics, log = out / METRICS_FILE, out / LOG_FILE
@@ -34,7 +33,7 @@ def launch(
         )
         try:
             while process.poll() is None:
-                on_step(_last_step(metrics))
+                on_step(last_step(metrics))
                 time.sleep(0.5)
         except BaseException:
             process.kill()
@@ -42,11 +41,11 @@ def launch(
     if process.returncode:
         end = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         raise RuntimeError(f"verl ended with {process.returncode}; {log} ends:\n{end}")
-    on_step(_last_step(metrics))
+    on_step(last_step(metrics))
 
 
 def check_jobs(jobs: int) -> None:
-    """Raises RuntimeError where so many verl runs at a time would mix up their weights.
+    """Raises RuntimeError if this many verl runs at a time would mix up their weights.
 
     verl names the socket that weights travel through after the Ray job, and every local Ray cluster numbers its first
     job alike. On CPU `cpu.own_socket` tells runs apart; jobs of one cluster have numbers of their own.
@@ -58,33 +57,3 @@ def check_jobs(jobs: int) -> None:
             f"--jobs {jobs}: verl runs on one host would take each other's weights, unless they share a Ray cluster:"
             " ray start --head, set RAY_ADDRESS to its address, and try again; or use --jobs 1"
         )
-
-
-def run_all(calls: Sequence[Callable[[], None]], jobs: int) -> None:
-    """Makes all calls, each of which launches verl, `jobs` at a time. Once one raises no other begins; what it raised
-    is raised when those under way have ended. Raises RuntimeError as `check_jobs` does."""
-    check_jobs(jobs)
-    stopped = threading.Event()
-
-    def guarded(call: Callable[[], None]) -> None:
-        if not stopped.is_set():
-            try:
-                call()
-            except BaseException:
-                stopped.set()
-                raise
-
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            for done in [pool.submit(guarded, call) for call in calls]:
-                done.result()
-        finally:
-            stopped.set()
-
-
-def _last_step(path: Path) -> int:
-    lines = path.read_text().splitlines() if path.exists() else []
-    try:
-        return json.loads(lines[-1])["step"] if lines else 0
-    except ValueError:  # the line is being written
-        return 0

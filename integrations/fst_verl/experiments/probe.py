@@ -1,4 +1,4 @@
-"""`fst probe`: one fast phase on somebody's verl command, no training. What it finds tells what holds the task back.
+"""`fst probe`: one fast phase on somebody's verl command, no training. It shows what holds the task back.
 
 It runs the user's own command for one step with the actor frozen, and reads the record of the first cycle: the seed
 prompt and the best new one on the same held-out problems, and, from the step's rollouts, how often a problem is solved
@@ -7,15 +7,17 @@ at least once in G tries.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fst_plugin.record.cycles import LEDGER_FILE, POPULATION_FILE
+from fst_plugin.analysis.read import read
+from fst_plugin.analysis.run import Run
 
-from .launch import METRICS_FILE, launch
+from .launch import LOG_FILE
+from .runner import VerlRun, run_all
 
 SURE = 2.0
 """Standard errors from which a difference counts (ours)."""
@@ -28,7 +30,7 @@ class Found:
     """What a probe measured; rewards as the run has them.
 
     seed, best: mean anchor score of the seed prompt and of the best prompt. gain, error: reward that the best new
-    prompt adds on `problems` held-out problems, and its standard error; None where no new prompt was compared.
+    prompt adds on `problems` held-out problems, and its standard error; None if no new prompt was compared.
     mean, solved: of the step's groups, mean reward, and share of groups whose best rollout reaches the perfect score.
     rollouts: what the fast phase cost. prompt: the best prompt's text.
     """
@@ -55,7 +57,7 @@ class Found:
                 "Weight-limited: no prompt found lifts the reward for sure, but some rollouts succeed: RL has a signal."
             )
         return (
-            "Neither moves it here: no prompt found lifts the reward for sure, and groups hardly differ within"
+            "Inconclusive: no prompt found lifts the reward for sure, and groups hardly differ within"
             " themselves; look at the model, the reward function, or a larger fst.fast.budget."
         )
 
@@ -83,33 +85,34 @@ def arguments(given: Sequence[str], out: Path) -> list[str]:
 
 
 def run(given: Sequence[str], out: Path) -> Found:
-    """Runs the probe. Raises ValueError where the arguments cannot be used, RuntimeError where verl fails."""
+    """Runs the probe in a folder of `out`. Raises ValueError if the arguments cannot be used, RuntimeError if verl
+    fails."""
     from ..check import compose, problems
 
-    command = arguments(given, out)
-    config = compose(command)
-    if found := problems(config):
+    folder = out.absolute() / "probe_0"
+    one = VerlRun(folder, "probe", 0, tuple(arguments(given, folder)))
+    if found := problems(compose(list(one.arguments))):
         raise ValueError("\n".join(str(problem) for problem in found))
-    launch(command, out)
-    return read(out / "checkpoints" / "fst" / "cycle_0000", out / METRICS_FILE)
+    run_all([one], 1)
+    return measured(read(one.spec))
 
 
-def read(cycle: Path, metrics: Path) -> Found:
-    """Figures of a finished probe: of its one cycle, and of its one step's metrics."""
-    ledger = json.loads((cycle / LEDGER_FILE).read_text(encoding="utf-8"))
-    population = json.loads((cycle / POPULATION_FILE).read_text(encoding="utf-8"))
-    step = {k: v for line in metrics.read_text().splitlines() for k, v in json.loads(line)["data"].items()}
-    evidence, phase = ledger["evidence"] or {}, ledger["metrics"]
+def measured(run: Run) -> Found:
+    """Figures of a finished probe: of its one cycle, and of its one step. Raises RuntimeError if its phase failed."""
+    if not (run.cycles and run.cycles[0].finished):
+        raise RuntimeError(f"the fast phase did not finish: {Path(run.where) / LOG_FILE} says why")
+    cycle, step = run.cycles[0], run.steps[-1].data
+    evidence, phase = cycle.evidence, cycle.metrics
     return Found(
-        seed=phase.get("anchor_seed", float("nan")),
-        best=phase.get("anchor_best", float("nan")),
-        gain=evidence.get("margin"),
-        error=evidence.get("error"),
-        problems=evidence.get("problems", 0),
+        seed=phase.get("anchor_seed", math.nan),
+        best=phase.get("anchor_best", math.nan),
+        gain=evidence.margin if evidence else None,
+        error=evidence.error if evidence and math.isfinite(evidence.error) else None,
+        problems=evidence.problems if evidence else 0,
         mean=step["fst/group_mean"],
         solved=step["fst/group_solved"],
         rollouts=int(phase["rollouts"]),
-        prompt=population["prompts"][0]["text"],
+        prompt=cycle.population[0].text,
     )
 
 

@@ -13,15 +13,13 @@ from fst_plugin.analysis.curves import (
     kl_at,
     matched_kl,
     peak,
-    running_max,
     to_peak,
 )
 
 
-def test_the_peak_is_the_running_maximum_and_its_first_step():
+def test_the_peak_is_the_maximum_and_its_first_step():
     curve = {0: 0.1, 6: 0.5, 12: 0.7, 18: 0.6, 24: 0.7}
     assert peak(curve) == (12, 0.7)
-    assert running_max(curve) == {0: 0.1, 6: 0.5, 12: 0.7, 18: 0.7, 24: 0.7}
 
 
 def test_steps_and_rollouts_to_the_baselines_peak():

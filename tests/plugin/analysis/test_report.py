@@ -20,8 +20,10 @@ from fst_plugin.analysis.report import charts as figures
 from fst_plugin.analysis.report import lineage as family
 from fst_plugin.analysis.report import page as build  # noqa: E402
 from fst_plugin.analysis.report import write
-from fst_plugin.analysis.run import Cycle, Run, RunError, Step  # noqa: E402
+from fst_plugin.analysis.run import Run, RunError, Step  # noqa: E402
+from fst_plugin.optimizer import Candidate  # noqa: E402
 from fst_plugin.prompts import Prompt, Score  # noqa: E402
+from fst_plugin.record.cycles import Cycle  # noqa: E402
 from fst_plugin.rollouts import Rollout  # noqa: E402
 
 HOSTILE = '</pre></style><script>window.hacked=1</script><img src=x onerror="window.hacked=1"> {{ 7*7 }} $\\frac{$'
@@ -99,7 +101,7 @@ def test_the_page_says_what_was_reached_and_at_what_cost(page):
     assert "weights had moved 0.05 as far (KL)" in text
     for part in ("Reward against RL steps", "Where its prompts came from", "Costs", "fst.slow_steps=3", "Words"):
         assert part in text
-    assert "slow rollouts 384" in text and "per rollout in all" in text
+    assert "slow rollouts 384" in text and "per RL step per rollout" in text
 
 
 def test_every_prompt_is_there_byte_for_byte(root, page):
@@ -195,7 +197,8 @@ def prompt(text, *parents, **scores):
 
 
 def a_run(*prompts, population=(), **more):
-    cycle = Cycle(0, True, population=tuple(population), candidates=tuple(prompts))
+    candidates = tuple(Candidate(p, "leads" if p in population else "rejected") for p in prompts)
+    cycle = Cycle(0, True, population=tuple(population), candidates=candidates)
     return Run("r", "r", 0, "", (), population=tuple(population), cycles=(cycle,), **more)
 
 
@@ -213,10 +216,10 @@ def test_the_tree_puts_children_right_of_their_parents():
         (b.digest, c.digest, False),
     }
     assert {n.prompt.text: n.verdict for n in found.nodes} == {
-        "seed": "seed prompt",
-        "a": "",
-        "b": "",
-        "c": "population now",
+        "seed": "seed",
+        "a": "rejected",
+        "b": "rejected",
+        "c": "leads",
     }
 
 
@@ -327,7 +330,7 @@ def test_a_baseline_that_never_rose_is_no_mark_to_reach(tmp_path):
     make_run(tmp_path / "rl_0", lambda step: 0.0, fast=False)
     make_run(tmp_path / "fst_0", lambda step: 0.05 * step)
     found = build.compare.compare(read_all([str(tmp_path / "rl_0"), str(tmp_path / "fst_0")]))
-    assert build.sentences(found) == [
+    assert build.compare.sentences(found) == [
         "rl reached a validation reward of 0.000 at its best.",
         "fst reached 0.600 at its best.",
     ]

@@ -1,9 +1,17 @@
-"""What a cycle leaves behind for people."""
+"""What a cycle leaves behind for people, how it is read, and `fst prompts`."""
 
 import json
 
+import pytest
 from cycles import fast_weights
 from rule_world import SEED, World, make_problems
+from typer.testing import CliRunner
+
+from fst_plugin import optimizer
+from fst_plugin.cli import app
+from fst_plugin.prompts import Prompt
+from fst_plugin.record import cycles
+from fst_plugin.record.cycles import prompt_rows, read_cycle, read_record
 
 
 def test_every_candidate_its_records_and_its_diff_are_kept(tmp_path):
@@ -27,3 +35,87 @@ def test_every_candidate_its_records_and_its_diff_are_kept(tmp_path):
     assert sum(ledger["verdicts"].values()) == len(candidates)
     assert ledger["evidence"]["adopted"] and ledger["evidence"]["margin"] > 0 and ledger["evidence"]["problems"] >= 2
     assert ledger["new_population"][0] == ledger["evidence"]["challenger"] == weights.population.best.digest
+
+
+@pytest.fixture
+def run(tmp_path):
+    weights, _ = fast_weights(tmp_path / "checkpoints" / "fst")
+    for cycle in range(2):
+        weights.evolve(1 + 3 * cycle, f"w{cycle}", make_problems(48, cycle), World(reliability=0.8))
+    return tmp_path / "checkpoints", weights
+
+
+def test_what_was_written_is_what_is_read(tmp_path, monkeypatch):
+    weights, _ = fast_weights(tmp_path)
+    given, write = [], cycles.write_cycle
+    monkeypatch.setattr("fst_plugin.fast_weights.write_cycle", lambda *a: given.append(a) or write(*a))
+    weights.evolve(1, "w", make_problems(48), World())
+    ((_, old, evolution),) = given
+    found = read_cycle(tmp_path / "cycle_0000", journal=True)
+    assert (found.number, found.finished, found.evidence) == (0, True, evolution.evidence)
+    assert found.population == evolution.population.prompts and found.candidates == evolution.candidates
+    assert found.metrics == evolution.metrics and found.old == {p.digest: p.text for p in old.prompts}
+    assert (found.rollouts, found.reflections) == (found.metrics["rollouts"], found.metrics["reflection_calls"])
+    assert read_cycle(tmp_path / "cycle_0000").rollouts is None
+
+
+def test_every_prompt_of_every_cycle_is_listed_with_its_lineage(run):
+    folder, weights = run
+    rows = read_record(folder).rows()
+    carried = [row for row in rows if row.cycle == 1 and row.rank is not None]
+    assert [row.prompt for row in carried] == list(weights.population.prompts)
+    assert [row.rank for row in carried] == list(range(len(carried)))
+    assert {row.parent for row in rows if row.parent} <= {r.prompt.digest for r in rows} | {weights.state.seed_digest}
+    assert read_record(folder).best() == weights.population.best
+
+
+def test_the_words_of_a_verdict_are_the_candidates_and_seed():
+    seed, old, new, bad = (Prompt(text) for text in ("seed", "old", "new", "bad"))
+    tried = (optimizer.Candidate(new, "carried"), optimizer.Candidate(bad, "refused"))
+    rows = prompt_rows(cycles.Cycle(3, True, (old, new, seed), tried), seed.digest)
+    assert [(row.prompt.text, row.verdict, row.rank) for row in rows] == [
+        ("old", "leads", 0),
+        ("new", "carried", 1),
+        ("seed", "seed", 2),
+        ("bad", "refused", None),
+    ]
+
+
+def test_a_checkpoint_lists_the_population_that_it_holds(run):
+    folder, weights = run
+    saved = folder / "global_step_3" / "fst"
+    saved.mkdir(parents=True)
+    (saved / "state.json").write_text((folder / "fst" / "state.json").read_text())
+    rows = read_record(folder / "global_step_3").rows()
+    assert [row.prompt for row in rows] == list(weights.population.prompts) and {row.cycle for row in rows} == {1}
+    assert len(read_record(folder).rows()) > len(rows), "the run's own folder is not taken for its checkpoint's"
+
+
+@pytest.mark.parametrize("name", ["state.json", *(f"cycle_0001/{n}" for n in ("evolution.json", "ledger.json"))])
+def test_a_file_that_cannot_be_used_is_named(run, name):
+    folder, _ = run
+    (folder / "fst" / name).write_text("{}")
+    if name.endswith("ledger.json"):
+        (folder / "fst" / name).write_text('{"evidence": {"margin": 1}}')
+    with pytest.raises(ValueError, match=f"{name} is damaged or edited"):
+        read_record(folder)
+    (folder / "fst" / name).write_text("{")
+    with pytest.raises(ValueError, match=f"{name} is damaged or edited"):
+        read_record(folder)
+
+
+def test_the_command_lists_shows_the_best_and_diffs(run):
+    folder, weights = run
+    runner = CliRunner(env={"COLUMNS": "200"})
+    listed = runner.invoke(app, ["prompts", str(folder)])
+    assert listed.exit_code == 0 and weights.population.best.digest in listed.output
+    assert "rejected" not in listed.output and "kept" not in listed.output
+    assert "rejected" in runner.invoke(app, ["prompts", str(folder), "--all"]).output
+    assert runner.invoke(app, ["prompts", str(folder), "--best"]).output.strip() == weights.population.best.text
+    seed = weights.state.seed_digest
+    diff = runner.invoke(app, ["prompts", str(folder), "--diff", seed[:6], weights.population.best.digest[:6]])
+    assert diff.exit_code == 0 and any(line.startswith("+Write") for line in diff.output.splitlines()), diff.output
+    assert SEED in diff.output
+    assert "names 0 prompts" in runner.invoke(app, ["prompts", str(folder), "--diff", "zz", seed]).output
+    missing = runner.invoke(app, ["prompts", str(folder / "nowhere")])
+    assert missing.exit_code == 1 and "trainer.default_local_dir" in missing.output

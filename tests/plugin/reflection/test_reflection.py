@@ -200,6 +200,18 @@ def test_offline_keeps_within_its_length_dropping_the_oldest_that_feedback_does_
             assert text == old or (len(text) <= limit and text.startswith("Head."))
 
 
+@pytest.mark.parametrize(
+    ("feedback", "contradicted"),
+    [("把山羊送到北边。", "把山羊送到南边。"), ("ヤギを北へ送る。", "ヤギを南へ送る。"), ("ส่งแพะไปทางเหนือ", None)],
+)
+def test_offline_reads_languages_without_spaces(feedback, contradicted):
+    made = offline("You help.", ("山羊 ヤギ", feedback))
+    assert made == f"You help.\n{feedback}"
+    if contradicted:
+        assert offline(f"You help.\n{contradicted}", ("山羊 ヤギ", feedback)) == f"You help.\n{feedback}"
+    assert offline("You help.", ("q", "错。")) == "You help."  # too short to be a rule, as "Wrong." is
+
+
 def test_offline_says_that_it_is():
     assert "no LM" in OfflineReflection().describe() and "offline" in OfflineReflection().describe()
 

@@ -382,9 +382,8 @@ def test_verls_own_worker_marks_the_group_failed_and_keeps_nothing_of_it(monkeyp
 def context_run(engine, split):
     import fst_verl.episodes.agent_loop  # noqa: F401  registers the loop
 
-    provider = {"name": "population", "path": None, "kwargs": {}, "placement": "system"}
     on_error = "record" if split == "anchor" else "raise"
-    column = RowColumn(EPISODE_LOOP, ["Evolved."], provider, split, 1, "id", on_error=on_error).to_row()
+    column = RowColumn(EPISODE_LOOP, ["Evolved."], split, 1, "id", on_error=on_error).to_row()
 
     async def run():
         from fst_verl.agent_loop import ContextLoop

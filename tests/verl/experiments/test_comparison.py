@@ -1,4 +1,4 @@
-"""One verl command as several arms: what is launched, what is not repeated, what is told before."""
+"""One verl command as several arms: what is launched, what is not repeated, what is reported before."""
 
 import json
 
@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 pytest.importorskip("verl")
 
 from fst_verl import check  # noqa: E402
-from fst_verl.experiments import comparison as arms  # noqa: E402
+from fst_verl.experiments import comparison, runner  # noqa: E402
 
 from fst_plugin.cli import app  # noqa: E402
 from fst_plugin.config import ConfigError  # noqa: E402
@@ -44,12 +44,12 @@ class FakeVerl:
 @pytest.fixture
 def verl(monkeypatch):
     fake = FakeVerl()
-    monkeypatch.setattr(arms, "launch", fake)
+    monkeypatch.setattr(runner, "launch", fake)
     return fake
 
 
-def comparison(out, *more, arms_="rl,gepa,fst", seeds=2):
-    return arms.Comparison.of([*GIVEN, *more], arms_, seeds, out)
+def run_arms(out, *more, arms="rl,gepa,fst", seeds=2):
+    return comparison.run_arms([*GIVEN, *more], arms, seeds, 1, out)
 
 
 def test_every_arm_runs_with_every_seed_and_the_table_is_of_them(verl, tmp_path):
@@ -65,31 +65,33 @@ def test_every_arm_runs_with_every_seed_and_the_table_is_of_them(verl, tmp_path)
 
 
 def test_arms_differ_in_nothing_but_the_arm(tmp_path):
-    of = comparison(tmp_path, "fst.drift=true", "actor_rollout_ref.actor.use_kl_loss=true")
-    own = {}
-    for arm in of.arms:
-        config = check.compose([a for a in of.command(arm, 1) if not a.startswith("hydra.")])
+    given = [*GIVEN, "fst.drift=true", "actor_rollout_ref.actor.use_kl_loss=true"]
+    runs, own = comparison.runs(given, "rl,gepa,fst", 2, tmp_path), {}
+    for one in runs[3:]:
+        config = check.compose([a for a in one.arguments if not a.startswith("hydra.")])
         assert config.data.env.kwargs.book == 1 and config.data.seed == config.fst.seed == 1
-        own[arm] = (config.fst.enabled, config.trainer.critic_warmup > 10**6, config.trainer.v1.trainer_mode)
+        own[one.arm] = (config.fst.enabled, config.trainer.critic_warmup > 10**6, config.trainer.v1.trainer_mode)
     assert own == {"rl": (False, False, "fst_sync"), "prompts": (True, True, "sync"), "fst": (True, False, "sync")}
-    assert of.problems() == []
+    assert comparison.problems(runs) == []
 
 
-def test_every_problem_is_told_before_anything_runs(verl, tmp_path):
+def test_every_problem_is_reported_before_anything_runs(verl, tmp_path):
     with pytest.raises(ConfigError) as told:
-        comparison(tmp_path, "trainer.test_freq=-1", "trainer.logger=[console]", "fst.population=3").run(1)
+        run_arms(tmp_path, "trainer.test_freq=-1", "trainer.logger=[console]", "fst.population=0")
     assert all(key in str(told.value) for key in ("trainer.test_freq", "trainer.logger", "fst.population"))
     assert verl.launched == []
     with pytest.raises(ValueError, match="ppo unknown; use some of rl, gepa, fst"):
-        comparison(tmp_path, arms_="rl,ppo")
+        run_arms(tmp_path, arms="rl,ppo")
 
 
 def test_a_run_of_other_arguments_is_refused_and_one_cut_off_moved_aside(verl, tmp_path):
-    comparison(tmp_path, arms_="rl", seeds=1).run(1)
-    with pytest.raises(RuntimeError, match="other arguments: move the folder away"):
-        comparison(tmp_path, "trainer.test_freq=4", arms_="rl", seeds=1).run(1)
+    run_arms(tmp_path, arms="rl", seeds=1)
+    done = json.loads((tmp_path / "rl_0" / "done.json").read_text())
+    assert tuple(done["arguments"]) == verl.launched[0][1] and done["seconds"] >= 0
+    with pytest.raises(RuntimeError, match="other settings: move the folder away"):
+        run_arms(tmp_path, "trainer.test_freq=4", arms="rl", seeds=1)
     (tmp_path / "rl_0" / "done.json").unlink()
-    comparison(tmp_path, arms_="rl", seeds=1).run(1)
+    run_arms(tmp_path, arms="rl", seeds=1)
     assert len(verl.launched) == 2 and (tmp_path / "old_rl_0_1" / "metrics.jsonl").exists()
 
 
@@ -100,13 +102,13 @@ def test_an_arm_that_fails_starts_no_other(tmp_path, monkeypatch):
         launched.append(out.name)
         raise RuntimeError("verl ended with 1")
 
-    monkeypatch.setattr(arms, "launch", failing)
+    monkeypatch.setattr(runner, "launch", failing)
     with pytest.raises(RuntimeError, match="verl ended with 1"):
-        comparison(tmp_path, seeds=9).run(1)
-    assert launched == ["rl_0"]
+        run_arms(tmp_path, seeds=9)
+    assert launched == ["rl_0"] and not (tmp_path / "rl_0" / "done.json").exists()
 
 
-def test_launch_tells_the_end_of_the_log(tmp_path, monkeypatch):
+def test_launch_reports_the_end_of_the_log(tmp_path, monkeypatch):
     from fst_verl.experiments import launch
 
     fake = tmp_path / "fake_python"

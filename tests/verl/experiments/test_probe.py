@@ -8,8 +8,10 @@ pytest.importorskip("verl")
 
 from cycles import fast_weights  # noqa: E402
 from fst_verl.check import compose, problems  # noqa: E402
-from fst_verl.experiments import probe  # noqa: E402
+from fst_verl.experiments import probe, runner  # noqa: E402
 from rule_world import World, make_problems  # noqa: E402
+
+from fst_plugin.record.cycles import read_record  # noqa: E402
 
 
 def test_the_default_config_can_be_probed(tmp_path):
@@ -27,7 +29,7 @@ def test_the_default_config_can_be_probed(tmp_path):
         (0.4, 0.1, 0.5, 0.9, "Both"),
         (0.1, 0.1, 0.2, 0.6, "Weight-limited"),
         (None, None, 0.2, 0.6, "Weight-limited"),
-        (0.05, 0.1, 0.0, 0.0, "Neither"),
+        (0.05, 0.1, 0.0, 0.0, "Inconclusive"),
     ],
 )
 def test_the_verdict_follows_the_figures(gain, error, mean, solved, begins):
@@ -35,11 +37,36 @@ def test_the_verdict_follows_the_figures(gain, error, mean, solved, begins):
     assert found.verdict().startswith(begins)
 
 
-def test_the_figures_are_read_from_the_cycle_and_the_step(tmp_path):
-    weights, _ = fast_weights(tmp_path)
-    weights.evolve(1, "w", make_problems(48), World())
-    metrics = tmp_path / "metrics.jsonl"
-    metrics.write_text(json.dumps({"step": 1, "data": {"fst/group_mean": 0.25, "fst/group_solved": 0.75}}) + "\n")
-    found = probe.read(tmp_path / "cycle_0000", metrics)
-    assert found.prompt == weights.population.best.text and found.gain > 0 and found.problems >= 3
+@pytest.fixture
+def launched(monkeypatch):
+    """`launch` without verl: the cycle and the step that a probe leaves."""
+    ran = []
+
+    def launch(arguments, out, on_step):
+        ran.append(arguments)
+        weights, _ = fast_weights(out / "checkpoints" / "fst")
+        weights.evolve(1, "w", make_problems(48), World())
+        data = {"fst/group_mean": 0.25, "fst/group_solved": 0.75}
+        (out / "metrics.jsonl").write_text(json.dumps({"step": 1, "data": data}) + "\n")
+
+    monkeypatch.setattr(runner, "launch", launch)
+    return ran
+
+
+GIVEN = ["data.train_files=x.parquet", "actor_rollout_ref.rollout.n=8"]
+
+
+def test_the_figures_are_read_from_the_cycle_and_the_step(launched, tmp_path):
+    found = probe.run(GIVEN, tmp_path)
+    best = read_record(tmp_path / "probe_0" / "checkpoints").best()
+    assert found.prompt == best.text and found.gain > 0 and found.problems >= 3
     assert (found.mean, found.solved) == (0.25, 0.75) and found.seed < found.best
+    json.dumps(found.to_json(), allow_nan=False)
+    assert probe.run(GIVEN, tmp_path) == found and len(launched) == 1, "a finished probe is not repeated"
+
+
+def test_a_fast_phase_that_failed_is_reported(launched, tmp_path):
+    probe.run(GIVEN, tmp_path)
+    (tmp_path / "probe_0" / "checkpoints" / "fst" / "cycle_0000" / "evolution.json").unlink()
+    with pytest.raises(RuntimeError, match="did not finish: .*probe_0/log.txt"):
+        probe.run(GIVEN, tmp_path)

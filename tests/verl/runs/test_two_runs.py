@@ -7,9 +7,9 @@ import pytest
 pytest.importorskip("verl")
 
 from fst_verl.compat import names  # noqa: E402
-from fst_verl.cpu.platform import platform as cpu  # noqa: E402
-from fst_verl.cpu.platform import vllm_worker as cpu_vllm
-from fst_verl.experiments import launch  # noqa: E402
+from fst_verl.cpu import platform as cpu  # noqa: E402
+from fst_verl.cpu import vllm_worker as cpu_vllm  # noqa: E402
+from fst_verl.experiments.runner import VerlRun, run_all  # noqa: E402
 
 HANDLE = "ipc:///tmp/rl-colocate-zmq-01000000-replica-0-rank-0.sock"
 
@@ -50,14 +50,14 @@ def test_verls_sender_is_mended_and_its_receiver_is_ours():
     assert engine.worker_extension_cls == f"{cpu_vllm.__name__}.{cpu_vllm.CPUWorkerExtension.__name__}"
 
 
-def test_on_an_accelerator_runs_side_by_side_need_one_cluster(monkeypatch):
-    ran = []
+def test_on_an_accelerator_runs_side_by_side_need_one_cluster(monkeypatch, tmp_path):
+    ran, one = [], VerlRun(tmp_path / "rl_0", "rl", 0, ("a=b",))
     monkeypatch.setattr(cpu, "should_activate", lambda: False)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(RuntimeError, match="--jobs 2: .*RAY_ADDRESS"):
-        launch.run_all([lambda: ran.append(1)], 2)
+        run_all([one], 2, ran.append)
     assert not ran
-    launch.run_all([lambda: ran.append(1)], 1)
+    run_all([one], 1, ran.append)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:6379")
-    launch.run_all([lambda: ran.append(2)], 2)
-    assert ran == [1, 2]
+    run_all([one], 2, ran.append)
+    assert ran == [one, one]

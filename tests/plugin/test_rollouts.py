@@ -1,0 +1,60 @@
+"""Problem ids and texts of rows that hold more than text."""
+
+import subprocess
+import sys
+
+import pytest
+
+from fst_plugin.reflection import render_record
+from fst_plugin.rollouts import Problem, Rollout, content_text, problem_id
+
+
+class Picture:
+    """As much of a PIL image as is used."""
+
+    mode = "RGB"
+
+    def __init__(self, data, size=(640, 480)):
+        self.data, self.size = data, size
+
+    def tobytes(self):
+        return self.data
+
+
+def chat(thing):
+    return [{"role": "user", "content": [{"type": "image", "image": thing}, {"type": "text", "text": "What is it?"}]}]
+
+
+def test_an_id_is_made_from_values_and_not_from_addresses():
+    assert problem_id(chat(Picture(b"a"))) == problem_id(chat(Picture(b"a")))
+    different = [Picture(b"a"), Picture(b"b"), Picture(b"a", (480, 640)), b"a", b"b", {1, 2}, None]
+    assert len({problem_id(chat(thing)) for thing in different}) == len(different)
+
+
+def test_arrays_count_by_what_they_hold():
+    numpy = pytest.importorskip("numpy")
+    one, same, other = (problem_id(chat(numpy.array(v))) for v in ([1, 2], [1, 2], [1, 3]))
+    assert one == same != other
+    assert problem_id([], numpy.int64(4)) == problem_id([], 4)
+
+
+def test_the_same_row_has_the_same_id_in_another_process():
+    code = "from fst_plugin.rollouts import problem_id; print(problem_id([{'role': 'user', 'content': b'x'}], 4))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert said == problem_id([{"role": "user", "content": b"x"}], 4)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("plain", "plain"),
+        (None, ""),
+        (chat(Picture(b"a"))[0]["content"], "[image 640×480]\nWhat is it?"),
+        ([{"type": "video", "video": b"raw"}, "then"], "[video]\nthen"),
+        (b"raw bytes", "[bytes]"),
+    ],
+)
+def test_a_reflection_sees_what_stands_there_and_no_raw_bytes(content, text):
+    assert content_text(content) == text
+    problem = Problem("p", ({"role": "user", "content": content},))
+    assert render_record(problem, Rollout(0.0))["Inputs"] == f"user: {text}"
