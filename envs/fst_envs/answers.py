@@ -1,4 +1,7 @@
-r"""Answers in a model's text: where they stand, and how two JSON values differ. The text is data and never executed."""
+r"""Answers in a model's text: where they stand, and how two JSON values differ.
+
+Invariant: the text is data and never executed.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ HINT = "\n\nPut your final answer between <answer> and </answer>."
 
 
 def last_tag(text: str) -> str | None:
-    """What stands in the last `<answer>...</answer>`, stripped; None where there is none."""
+    """The content of the last `<answer>...</answer>`, stripped; None if there is none."""
     end = text.rfind("</answer>")
     start = text.rfind("<answer>", 0, max(end, 0))
     return None if start < 0 else text[start + len("<answer>") : end].strip()
@@ -22,7 +25,7 @@ _BRACES = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 
 
 def last_boxed(text: str) -> str | None:
-    r"""What stands in the last (innermost) `\boxed{...}` whose braces balance, stripped; `\{` and `\}` do not count."""
+    r"""The content of the last (innermost) `\boxed{...}` with balanced braces, stripped; `\{` and `\}` do not count."""
     opened: list[tuple[int, bool]] = []
     found: tuple[int, str] | None = None
     for match in _BRACES.finditer(text):
@@ -37,7 +40,7 @@ def last_boxed(text: str) -> str | None:
 
 
 def last_line(text: str) -> str | None:
-    """The last line that is not blank, stripped; None where all are."""
+    """The last line that is not blank, stripped; None if all are."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)
 
 
@@ -46,24 +49,24 @@ EXTRACTORS: Mapping[str, tuple[Callable[[str], str | None], str]] = {
     "boxed": (last_boxed, r"in \boxed{...}"),
     "line": (last_line, "on the last line"),
 }
-"""kind -> (what finds the answer, where it must stand in words)."""
+"""kind -> (function that finds the answer, words for where it must stand)."""
 
 _FENCE = re.compile(r"^```(?:json)?|```$", re.MULTILINE)
 
 
 def find_answer(text: str) -> str | None:
-    r"""What stands in the last <answer>...</answer>, else in the last \boxed{...}, stripped; None where neither is."""
+    r"""The content of the last <answer>...</answer>, else of the last \boxed{...}, stripped; None if neither exists."""
     tagged = last_tag(text)
     return last_boxed(text) if tagged is None else tagged
 
 
 def short(text: str, limit: int) -> str:
-    """A text quoted in Python's way, cut to `limit` characters: control characters come out escaped."""
+    """The `repr` of a text, cut to `limit` characters; it escapes control characters."""
     return repr(text if len(text) <= limit else text[:limit] + "...")
 
 
 def read_json(text: str) -> Any:
-    """The JSON value of a text; code fences do not count. Raises ValueError; NaN and infinities are no JSON."""
+    """The JSON value of a text, without its code fences. Raises ValueError; NaN and infinities are not JSON."""
 
     def refuse(word: str) -> Any:
         raise ValueError(f"{word} is no JSON")
@@ -75,9 +78,10 @@ def read_json(text: str) -> Any:
 
 
 def first_difference(expected: Any, given: Any, path: str = "") -> str | None:
-    """One sentence on the first place where two JSON values differ, in the expected one's order; None: they do not.
+    """One sentence on the first place, in the expected value's order, where two JSON values differ; None if none do.
 
-    Numbers are compared by value (1 is 1.0), truth values are no numbers. Raises ValueError for too deep a nesting.
+    Numbers are compared by value (1 is 1.0); truth values are not numbers. Raises ValueError for values nested too
+    deep.
     """
     try:
         return _difference(expected, given, path)

@@ -1,9 +1,12 @@
 """Checks that an environment is fit to train on: `check` one, `check_all` everything that needs no arguments.
 
-What is looked at, each a plain function below: Gymnasium's own `check_env` with warnings as errors; the same instances
-and the same answers in another process with another hash seed; how much the splits overlap; gold answers score 1, wrong
-ones 0; feedback is there; the global generators are left alone; the time of a reset and a step; memory.
-A `Report` holds plain data. Invariant: what is wrong is in `problems`; what is merely worth knowing is in `notes`.
+Each check is a plain function below: Gymnasium's own `check_env`, with warnings as errors; another process with another
+hash seed gives the same instances and judges the same answers alike; splits share few questions; gold answers score 1,
+and wrong ones 0; there is feedback; the global generators are left alone. The time of a reset and a step and the memory
+are measured too. A `Report` holds plain data.
+
+Invariants: whatever makes an environment unfit for training is in `problems`, whatever is merely worth knowing is in
+`notes`; an environment that raises is a problem in its report, never an exception.
 """
 
 from __future__ import annotations
@@ -32,12 +35,12 @@ from .episodes.episode import BlockingEpisode, run
 from .make import make
 
 INSTANCES = 8  # ours: per split
-MAX_TURNS = 20  # ours: after that many equal wrong answers an episode is left
-MAX_OVERLAP = 0.5  # ours: above it the training questions tell most of the validation's
+MAX_TURNS = 20  # ours: an episode is left after this many equal wrong answers
+MAX_OVERLAP = 0.5  # ours: with more, most validation questions are training questions
 WRONG = ("", "banana", "<answer>banana</answer>", r"\boxed{banana}", "<answer>π\x00\u202e\ud800</answer>", "[" * 5000)
-"""Texts that answer nothing (ours); the gold answers of other instances come on top."""
+"""Texts that answer nothing (ours); the gold answers of other instances are tried besides these."""
 GOLD_FORMS = ("{}", "<answer>{}</answer>", r"\boxed{{{}}}")
-"""How a gold answer may have to be written: the first form that scores 1 counts."""
+"""Forms in which an environment may want its gold answer; the first that scores 1 counts."""
 
 NEED_ARGUMENTS: Mapping[str, str] = {
     "fst/CodeIO-v0": "file",
@@ -49,17 +52,22 @@ NEED_ARGUMENTS: Mapping[str, str] = {
     "fst/SkyRLGym-v0": "task and file",
     "fst/TextArena-v0": "task",
 }
-"""Own ids that can't be made without these arguments: `check_all` leaves them out, `check` takes them."""
+"""Own ids that need these arguments: `check_all` leaves them out, `check` takes them."""
 
 
 @dataclass
 class Report:
     """What was found about one environment.
 
-    problems: "kind: what is wrong"; empty: fit to train on. gold: share of instances with a gold answer. overlap: the
-    largest share of questions that two splits have in common. feedback: "own" or "made" (from reward and observation).
-    reset_ms, step_ms: medians, milliseconds. memory_mb: growth of resident memory, child processes included; None
-    without psutil.
+    env_id, kwargs: as given to `check`.
+    problems: "kind: what is wrong"; empty if the environment is fit to train on.
+    notes: what is worth knowing.
+    gold: share of instances with a gold answer, 0 to 1.
+    overlap: largest share of questions that two splits have in common, 0 to 1.
+    feedback: "own", or "made" from reward and observation.
+    reset_ms, step_ms: medians, milliseconds.
+    memory_mb: growth of resident memory including child processes; None without psutil.
+    seconds: what the check took.
     """
 
     env_id: str
@@ -80,7 +88,7 @@ class Report:
 
     @property
     def name(self) -> str:
-        """The id, with the task where there is one: "fst/ReasoningGym-v0 path_star"."""
+        """The id, and the task if there is one: "fst/ReasoningGym-v0 path_star"."""
         return " ".join(
             [self.env_id.rpartition(":")[2], *([str(self.kwargs["task"])] if "task" in self.kwargs else [])]
         )
@@ -90,9 +98,10 @@ class Report:
 
 
 def check(env_id: str, kwargs: Mapping[str, Any] | None = None, *, instances: int = INSTANCES) -> Report:
-    """Checks one environment on `instances` of every split (fewer where a split is smaller).
+    """Checks one environment.
 
-    Raises nothing for a bad environment: whatever it raises is a problem in the report.
+    env_id, kwargs: as in `make`.
+    instances: how many of every split to look at, fewer if a split has fewer; default 8 (ours).
     """
     report = Report(env_id, dict(kwargs or {}))
     began = time.monotonic()
@@ -105,7 +114,7 @@ def check(env_id: str, kwargs: Mapping[str, Any] | None = None, *, instances: in
 
 
 def check_all(*, jobs: int = 1, instances: int = INSTANCES) -> Iterator[Report]:
-    """Checks every target of `targets`, in their order; with several jobs, each in a process of its own."""
+    """Checks everything in `targets`, in order; with several jobs, in this many processes."""
     if jobs == 1:
         yield from (check(*target, instances=instances) for target in targets())
         return
@@ -115,7 +124,7 @@ def check_all(*, jobs: int = 1, instances: int = INSTANCES) -> Iterator[Report]:
 
 
 def targets() -> list[tuple[str, dict[str, Any]]]:
-    """(id, kwargs) of every own environment that can be made without arguments, and of all reasoning-gym tasks."""
+    """(id, kwargs) of every own environment that needs no arguments, and of all reasoning-gym tasks."""
     found: list[tuple[str, dict[str, Any]]] = []
     for name in ENVIRONMENTS:
         if name == "fst/ReasoningGym-v0":
@@ -129,7 +138,7 @@ def targets() -> list[tuple[str, dict[str, Any]]]:
 
 
 def left_out() -> dict[str, str]:
-    """Name -> why `check_all` does not check it."""
+    """Name -> why `check_all` leaves it out."""
     from .reasoning.env import DENIED
 
     found = {name: f"needs {what}" for name, what in NEED_ARGUMENTS.items() if name in ENVIRONMENTS}
@@ -172,7 +181,7 @@ Infos = dict[int, dict[str, Any]]  # index in train -> info of its reset
 
 
 def _splits(report: Report, env: gym.Env[str, str], instances: int) -> Infos:
-    """Resets every split; fills overlap and reset_ms. Returns train's infos."""
+    """Resets instances of every split; sets overlap and reset_ms. Returns the infos of train."""
     ids: dict[str, set[str]] = {}
     infos: Infos = {}
     times = []
@@ -184,7 +193,7 @@ def _splits(report: Report, env: gym.Env[str, str], instances: int) -> Infos:
             except (IndexError, ValueError):
                 if split == "train" and index == 0:
                     raise
-                break  # this split has fewer, or none
+                break  # this split has fewer instances, or none
             times.append(time.perf_counter() - began)
             ids.setdefault(split, set()).add(info["task_id"])
             if split == "train":
@@ -200,16 +209,16 @@ def _splits(report: Report, env: gym.Env[str, str], instances: int) -> Infos:
     if shares:
         pair = max(shares, key=lambda p: shares[p])
         report.overlap = round(shares[pair], 3)
-        few = f"{' and '.join(pair)} share {report.overlap:.0%} of their first {instances} questions"
+        shared = f"{' and '.join(pair)} share {report.overlap:.0%} of their first {instances} questions"
         if report.overlap > MAX_OVERLAP:
-            report.problems.append(f"overlap: {few}")
+            report.problems.append(f"overlap: {shared}: make the questions more varied")
         elif report.overlap:
-            report.notes.append(f"{few}: load_splits leaves out what is shared")
+            report.notes.append(f"{shared}: load_splits leaves shared questions out")
     return infos
 
 
 def _gold(report: Report, env: gym.Env[str, str], infos: Infos) -> dict[int, str]:
-    """Plays gold answers; fills gold and step_ms. Returns what to write for an instance's gold answer, by index."""
+    """Plays gold answers; sets gold and step_ms. Returns index -> the gold answer in the form that scores 1."""
     written: dict[int, str] = {}
     times: list[float] = []
     missed = []
@@ -258,9 +267,9 @@ def _wrong(report: Report, env: gym.Env[str, str], infos: Infos) -> None:
             if total != 0.0:
                 paid[_shown(text)] = total
     if paid:
-        report.problems.append(f"wrong: texts that answer nothing score {paid}")
+        report.problems.append(f"wrong: texts that answer nothing score {paid}: give them reward 0")
     if silent:
-        report.problems.append(f"feedback: there is none for {sorted(silent)}")
+        report.problems.append(f"feedback: blank for {sorted(silent)}: say what was wrong")
     if made:
         report.feedback = "made"
         report.notes.append("feedback is made from reward and observation: the environment gives none")
@@ -268,7 +277,7 @@ def _wrong(report: Report, env: gym.Env[str, str], infos: Infos) -> None:
 
 
 def _swapped(report: Report, env: gym.Env[str, str], infos: Infos, written: dict[int, str]) -> None:
-    """Gold answers of one instance for the next one, where they differ: they should not score."""
+    """Plays the gold answer of one instance on the next, if theirs differ: it should not score."""
     right = []
     indices = list(written)
     for index, other in zip(indices, indices[1:], strict=False):
@@ -283,7 +292,7 @@ def _swapped(report: Report, env: gym.Env[str, str], infos: Infos, written: dict
 
 
 def _other_process(report: Report, env: gym.Env[str, str], infos: Infos, texts: dict[int, str]) -> None:
-    """Plays the same in a child with another hash seed, a fresh environment each, in reverse order."""
+    """Plays the same in a child with another hash seed: a fresh environment per instance, in reverse order."""
     there = BlockingEpisode(report.env_id, report.kwargs, isolate=True, retries=0)
     differ: list[str] = []
     try:
@@ -300,7 +309,7 @@ def _other_process(report: Report, env: gym.Env[str, str], infos: Infos, texts: 
     finally:
         run(there.close())
     if differ:
-        report.problems.append(f"determinism: another process gives something else for {', '.join(differ)}")
+        report.problems.append(f"determinism: another process gives a different result for {', '.join(differ)}")
 
 
 @contextmanager
@@ -309,8 +318,8 @@ def _generators_untouched(report: Report) -> Iterator[None]:
     yield
     if _generators() != before:
         report.problems.append(
-            "global generators: it draws from or reseeds them; declare metadata['global_rng'] = True, or make it with "
-            "wrap={'own_rng': True}"
+            "global generators: it draws from them or reseeds them: declare metadata['global_rng'] = True, or make it "
+            "with wrap={'own_rng': True}"
         )
 
 

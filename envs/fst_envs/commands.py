@@ -1,6 +1,6 @@
 """The `fst env` commands: list, show, check, play and export environments; where the tiny policies are.
 
-What an environment says is shown as data: no markup is read in it, and control characters are written out.
+Invariant: what an environment says is shown as data, without markup, and with control characters as escapes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ _errors = Console(stderr=True)
 
 Kwargs = Annotated[str, typer.Option("--kwargs", help="arguments of the environment, JSON: '{\"degree\": 3}'")]
 Split = Annotated[str, typer.Option(help="train, val, test or anchor")]
-EnvId = Annotated[str, typer.Argument(metavar="ID", help="module:namespace/Name-v0, or an own one: fst/StarGraph-v0")]
+EnvId = Annotated[
+    str, typer.Argument(metavar="ID", help="module:namespace/Name-v0, or one of the package: fst/StarGraph-v0")
+]
 
 EXTRAS = {  # id -> (extra that brings its library, module of the library)
     "fst/ReasoningGym-v0": ("reasoning-gym", "reasoning_gym"),
@@ -45,7 +47,7 @@ EXTRAS = {  # id -> (extra that brings its library, module of the library)
 
 
 def visible(text: str) -> str:
-    """A text as it may be shown: control, format and surrogate characters but the line feed are written as escapes."""
+    """A text with control, format and surrogate characters as escapes, except the line feed."""
     return "".join(c if c == "\n" or unicodedata.category(c)[0] != "C" else ascii(c)[1:-1] for c in text)
 
 
@@ -90,7 +92,7 @@ def _make(env_id: str, kwargs: str) -> Any:
 
 @app.command("list")
 def list_() -> None:
-    """Lists the own environments and adapters, and whether what they need is installed."""
+    """Lists the package's environments and adapters, and whether what they need is installed."""
     from . import ENVIRONMENTS
 
     table = Table("id", "what", "extra", "installed")
@@ -102,7 +104,7 @@ def list_() -> None:
 
 
 def _what(entry_point: str, all_: list[str]) -> str:
-    """The first line that a module, or one of its several environments, says of itself."""
+    """The first line of a module's docstring; of the class's, if the module has several environments."""
     module, _, name = entry_point.partition(":")
     found: Any = importlib.import_module(module)
     if sum(other.startswith(f"{module}:") for other in all_) > 1:
@@ -117,7 +119,7 @@ def show(
     split: Split = "train",
     kwargs: Kwargs = "{}",
 ) -> None:
-    """Shows one instance: what it asks, and what else is known of it."""
+    """Shows one instance: its question and its info."""
     env = _make(env_id, kwargs)
     try:
         question, info = env.reset(options={"index": index, "split": split})
@@ -138,7 +140,7 @@ def play(
     split: Split = "train",
     kwargs: Kwargs = "{}",
 ) -> None:
-    """Plays an episode by hand: one line is one answer (\\n in it is a line break); Ctrl-D ends it."""
+    """Plays an episode by hand: each line is an answer (\\n in it is a line break); Ctrl-D ends it."""
     env = _make(env_id, kwargs)
     try:
         observation, _ = env.reset(options={"index": index, "split": split})
@@ -164,13 +166,18 @@ def play(
 @app.command()
 def check(
     env_id: Annotated[str, typer.Argument(metavar="[ID]", help="an environment; or --all")] = "",
-    all_: Annotated[bool, typer.Option("--all", help="every own environment and reasoning-gym task")] = False,
+    all_: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="every environment of the package that needs no arguments, every reasoning-gym task"
+        ),
+    ] = False,
     kwargs: Kwargs = "{}",
     instances: Annotated[int, typer.Option(help="instances per split")] = 8,
     jobs: Annotated[int, typer.Option(help="processes, with --all")] = 2,
-    json_file: Annotated[Path | None, typer.Option("--json", help="also write what was found to this file")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="also write the findings to this file")] = None,
 ) -> None:
-    """Checks whether an environment is fit to train on; exit status 1 where one is not."""
+    """Checks whether an environment is fit to train on; exit status 1 if one is not."""
     from . import check as checks
 
     if all_ == bool(env_id):
@@ -218,16 +225,16 @@ def export(
     n: Annotated[int, typer.Option(min=1, help="rows")] = 1000,
     split: Split = "train",
     start: Annotated[int, typer.Option(help="first index")] = 0,
-    repeat: Annotated[bool, typer.Option(help="allow one question several times")] = False,
+    repeat: Annotated[bool, typer.Option(help="allow a question several times")] = False,
     kwargs: Kwargs = "{}",
 ) -> None:
-    """Writes rows in verl's schema, for `data.train_files` (its reward function: fst_envs/score.py compute_score)."""
+    """Writes rows in verl's schema, for `data.train_files`; `compute_score` of pkg://fst_envs.score rewards them."""
     from .export import ENDINGS, write_rows
     from .instances import rows
 
     arguments = _kwargs(kwargs)
     if file.suffix not in ENDINGS:
-        raise _fail(f"{file}: a file of rows ends in {' or '.join(ENDINGS)}")
+        raise _fail(f"{file}: use a name that ends in {' or '.join(ENDINGS)}")
     try:
         data = rows(_full(env_id), arguments, split, n, start=start, repeat=repeat)
         write_rows(data, file)

@@ -1,8 +1,9 @@
-"""Rows of an environment as a file in verl's schema, for those who want files.
+"""Writes rows of an environment to a file in verl's schema.
 
-Columns as verl's own preprocessing scripts write them: data_source, prompt, ability, reward_model, extra_info.
-`extra_info.env_kwargs` is JSON text, since a parquet column can't hold objects of any shape; `score.compute_score`
-reads both. Invariant: a file is whole or absent.
+The columns are those of verl's own preprocessing scripts: data_source, prompt, ability, reward_model, extra_info.
+`extra_info.env_kwargs` is JSON text, since a parquet column can't hold objects of any shape; `Instance.of` reads both.
+
+Invariant: a file is whole or absent.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from gymnasium.error import DependencyNotInstalled
 from .instances import Row
 
 ENDINGS = (".parquet", ".jsonl")
-ABILITY = "reasoning"  # ours: verl's column for the kind of task
+ABILITY = "reasoning"  # ours; verl's column for the kind of task
 
 
 def file_row(row: Row) -> Row:
-    """A row as the file holds it."""
+    """A row of `instances.rows` as a file holds it."""
     extra = {**row["extra_info"], "env_kwargs": json.dumps(row["extra_info"]["env_kwargs"], sort_keys=True)}
     columns = {key: row[key] for key in ("data_source", "prompt")}
     return {**columns, "ability": ABILITY, "reward_model": row["reward_model"], "extra_info": extra}
@@ -34,7 +35,7 @@ def write_rows(data: Sequence[Row], file: str | Path) -> None:
     """
     file = Path(file)
     if file.suffix not in ENDINGS:
-        raise ValueError(f"{file}: a file of rows ends in {' or '.join(ENDINGS)}")
+        raise ValueError(f"{file}: use a name that ends in {' or '.join(ENDINGS)}")
     made = [file_row(row) for row in data]
     partial = file.with_name(f".{file.name}.{os.getpid()}")
     try:

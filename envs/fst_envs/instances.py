@@ -1,9 +1,10 @@
-"""Rows of training data from an environment id: no parquet file, no framework.
+"""Rows of training data from an environment id, without a file or a framework.
 
 A row is what verl's datasets hold: data_source, prompt (a chat), reward_model, extra_info. Its extra_info names the
-instance (env_id, env_kwargs, split, index, task_id), so that `score.compute_score` can play it again anywhere.
-Invariants: rows are a function of the arguments; within a split and against `exclude`, tasks are told apart by the hash
-of their question (`task_id`), since far-apart seeds alone do not keep small task spaces from meeting.
+`Instance` that it was made from, so that `score.compute_score` or an agent loop can play that instance anywhere.
+
+Invariants: rows depend on the arguments alone; `Instance.of` reads back what a row names; a question is known by its
+hash (`task_id`) and is in one split only. Distant seeds alone do not ensure that: small task spaces repeat questions.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .make import make
 
 Row = dict[str, Any]
 
-TRIES_PER_ROW, MIN_TRIES = 20, 1000  # ours: bound on the instances looked at before giving up
+TRIES_PER_ROW, MIN_TRIES = 20, 1000  # ours: limit on the instances to look at
 
 
 @dataclass(frozen=True)
@@ -80,11 +81,13 @@ def rows(
     exclude: Collection[str] = (),
     repeat: bool = False,
 ) -> list[Row]:
-    """n rows of `split`, by ascending index from `start`.
+    """n rows of `split`, by ascending index.
 
-    exclude: task ids that must not occur, as those of another split.
-    repeat: allow one question several times within the split, for environments that have few; default False (ours).
-    Raises ValueError when 20 n + 1000 instances (ours), or all there are, hold fewer than n fitting ones.
+    env_id, env_kwargs: as in `make`.
+    start: the first index to look at; default 0.
+    exclude: task ids that must not occur, such as those of another split.
+    repeat: allow a question several times, for environments with few questions; default False (ours).
+    Raises ValueError if 20 n + 1000 instances (ours), or all instances of the split, do not suffice.
     """
     kwargs = dict(env_kwargs or {})
     taken = set(exclude)
@@ -132,17 +135,20 @@ def _row(env_id: str, kwargs: dict[str, Any], split: str, index: int, question: 
 
 
 def task_ids(data: Sequence[Row]) -> set[str]:
-    """The task ids of some rows."""
+    """The task ids of rows."""
     return {row["extra_info"]["task_id"] for row in data}
 
 
 def load_splits(
     env_id: str, env_kwargs: Mapping[str, Any] | None, sizes: Mapping[str, int], *, repeat: bool = False
 ) -> dict[str, list[Row]]:
-    """Rows of several splits that share no question; keys and order as in `sizes`, e.g. {"train": 512, "val": 64}.
+    """Rows of several splits that share no question.
 
-    Splits other than "train" choose first, so that a small task space is not used up by training rows.
-    repeat: lets "train", and only it, hold a question several times.
+    Splits other than "train" choose first, so that training rows do not use up a small task space.
+
+    env_id, env_kwargs: as in `make`.
+    sizes: split -> number of rows, such as {"train": 512, "val": 64}; the result has its keys in its order.
+    repeat: allow "train", and only it, to hold a question several times; default False (ours).
     Raises ValueError as `rows` does.
     """
     made: dict[str, list[Row]] = {}
@@ -154,6 +160,6 @@ def load_splits(
 
 
 def dataset_digest(data: Sequence[Row]) -> str:
-    """16 hex digits that name some rows by content and order."""
+    """16 hex digits that identify rows by content and order."""
     text = json.dumps(list(data), sort_keys=True, ensure_ascii=False)
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

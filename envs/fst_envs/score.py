@@ -1,9 +1,10 @@
 """Scores one single-turn answer by playing it in a fresh environment.
 
 `compute_score` has the signature of verl's custom reward function: point verl at this file, or call it from anywhere.
+
 Invariants: every call builds its own environment, so no episode can see another; a fault of the environment is retried
-on a fresh one (see `episode`), then raises, and is never scored as 0; an instance that is not the one the row was made
-from raises too.
+on a fresh one (see `episodes.episode`), then raised, and never scored as 0; an instance other than the one that the row
+was made from raises too.
 """
 
 from __future__ import annotations
@@ -24,13 +25,16 @@ def score(
     *,
     task_id: str | None = None,
 ) -> dict[str, Any]:
-    """Plays `response_text` on the named instance.
+    """Plays one text on one instance.
 
-    task_id: what the instance's question must hash to; None: not checked.
+    env_id, env_kwargs: as in `make`.
+    index, split: name the instance.
+    response_text: what the model wrote.
+    task_id: as in `Instance`.
     Returns {"score": float, "feedback": str, "feedback_made": bool, "task_id": str, "error": str | None,
-    "faults": int}; `error` is set where the text could not be checked, `faults` counts faults that a retry mended.
-    Raises what a wrong id, argument or instance raises, EnvironmentFault for another question than `task_id` and after
-    the retries, ValueError for an environment that goes on after one answer.
+    "faults": int}: `error` is set if the text could not be checked; `faults` counts those that a retry recovered from.
+    Raises what a wrong id, argument or instance raises; EnvironmentFault after the retries, or for another question
+    than `task_id`; ValueError for an environment that goes on after one answer.
     """
     episode = BlockingEpisode(env_id, env_kwargs)
     try:
@@ -39,7 +43,7 @@ def score(
         _, reward, terminated, truncated, said = run(episode.step(response_text))
         if not (terminated or truncated):
             raise ValueError(
-                f"{env_id} goes on after one answer: it is not single-turn, play it with an agent loop"
+                f"{env_id} goes on after one answer: it is not single-turn; play it with an agent loop"
                 " (data.env.multi_turn=true)"
             )
         return {
@@ -59,9 +63,11 @@ def compute_score(
 ) -> dict[str, Any]:
     """verl's reward function for rows of `instances.rows`.
 
-    Returns {"score": float, "feedback": str, "acc": float, "faults": float}: acc is the score, faults counts those that
-    a retry mended; verl's validation reports means of both.
+    solution_str: what the model wrote.
     extra_info: names the instance, see `Instance.of`.
+    The other arguments are verl's and not used.
+    Returns {"score": float, "feedback": str, "acc": float, "faults": float}: acc is the score, faults counts those that
+    a retry recovered from; verl's validation reports means of both.
     """
     named = Instance.of(extra_info)
     result = score(named.env_id, named.env_kwargs, named.index, named.split, solution_str, task_id=named.task_id)

@@ -1,12 +1,13 @@
 """Star graph path finding: many arms leave one centre; walk from the centre to a named end.
 
-At the centre every arm looks alike, so the walk has to be found from its end backwards. The question says what to
-find but not how to write it down: the reward is 0 until the format is known, and only feedback tells it, one mistake
-at a time: format first, then the walk's first wrong edge, one that the graph lacks or that leads to another end.
-Feedback never quotes the path.
+At the centre all arms look alike, so the walk must be found backwards from its end. The question says what to find but
+not how to write it: the reward is 0 until the format is known. Only feedback reveals the format, one mistake at a time:
+first the format, then the first wrong edge, which the graph lacks or which leads to another end.
 
-Task after arXiv 2510.03971 (star graph); sizes and the answer's format are ours.
-Invariant: the edges are directed and form a tree, so that exactly one path answers a question.
+The task follows arXiv 2510.03971 (star graph); sizes and the answer's format are ours.
+
+Invariants: the edges are directed and form a tree, so exactly one path answers a question; feedback never quotes the
+path.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ NO_NUMBERS = (
     "Between <path> and </path> there must be nothing but the numbers of the nodes, separated by commas, from the start"
     " to the goal, both included."
 )
-"""The two sentences that tell the format."""
+"""The two sentences that reveal the format."""
 WRONG_START = "The path must begin at the start {a}, but it begins at {b}."
 NO_EDGE = "The path goes from {a} to {b}, but the graph has no edge {a} -> {b}."
 WRONG_END = "The path must end at the goal {a}, but it ends at {b}: work backwards from {a}."
 WRONG_EDGE = "The first wrong edge is {a} -> {b}."
-"""What is said of a walk that is none."""
+"""What is said about a wrong walk."""
 _PATH = re.compile(r"<path>(.*?)</path>", re.DOTALL)
 _NODE = re.compile(r"[0-9]{1,9}")
 
 
 def draw(rng: random.Random, degree: int, path_length: int, max_node: int) -> tuple[list[tuple[int, int]], list[int]]:
-    """The edges of a star graph, shuffled, and the path that is asked for."""
+    """The shuffled edges of a star graph, and the path to ask for."""
     centre, *rest = rng.sample(range(max_node + 1), degree * path_length + 1)
     arms = [[centre, *rest[i * path_length : (i + 1) * path_length]] for i in range(degree)]
     path = rng.choice(arms)
@@ -43,7 +44,7 @@ def draw(rng: random.Random, degree: int, path_length: int, max_node: int) -> tu
 
 
 def ask(edges: list[tuple[int, int]], path: list[int]) -> str:
-    """The question."""
+    """The question about a graph and a path in it."""
     listed = "\n".join(f"{a} -> {b}" for a, b in edges)
     return f"Directed edges of a graph:\n{listed}\n\nFind the path from {path[0]} to {path[-1]}."
 
@@ -53,7 +54,7 @@ class StarGraph(ReasoningEnv):
 
     degree: arms at the centre, >= 1; default 5 (ours).
     path_length: edges of every arm, >= 1; default 5 (ours).
-    max_node: labels are drawn from 0..max_node without repetition; default 49 (ours).
+    max_node: highest label; labels are drawn from 0 up to it, each once; default 49 (ours).
     split, size: as in `ReasoningEnv`.
     """
 
@@ -64,12 +65,12 @@ class StarGraph(ReasoningEnv):
     ):
         super().__init__(split=split, size=size)
         if degree < 1 or path_length < 1:
-            raise ValueError(f"degree={degree}, path_length={path_length}: both must be at least 1")
+            raise ValueError(f"degree={degree}, path_length={path_length}: use 1 or more for both")
         nodes = degree * path_length + 1
         if max_node + 1 < nodes:
-            raise ValueError(f"max_node={max_node}: the graph needs {nodes} labels, so at least {nodes - 1}")
+            raise ValueError(f"max_node={max_node}: the graph needs {nodes} labels, so use at least {nodes - 1}")
         if max_node > 10**9 - 1:
-            raise ValueError(f"max_node={max_node}: labels have at most 9 digits")
+            raise ValueError(f"max_node={max_node}: use at most 9 digits")
         self.degree, self.path_length, self.max_node = degree, path_length, max_node
         self.edges: list[tuple[int, int]] = []
         self.path: list[int] = []
@@ -81,7 +82,7 @@ class StarGraph(ReasoningEnv):
 
     @staticmethod
     def write(path: list[int]) -> str:
-        """A path in the format that is rewarded."""
+        """A path in the format that earns the reward."""
         return f"<path>{','.join(map(str, path))}</path>"
 
     def respond(self, text: str) -> tuple[str, float, bool, str]:

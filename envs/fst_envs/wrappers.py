@@ -2,9 +2,10 @@
 
     env = BinaryReward(ExtractAnswer(make("fst_envs:fst/StarGraph-v0"), "boxed"), threshold=0.5)
 
-By plain data, so that they travel in the `env_kwargs` of a row: `make(env_id, wrap={"extract": "boxed"})`, keys as in
-`wrapped`. They expect the infos of `TextEnv`, which `make` gives every environment.
-Invariant: what a wrapper changes in an info, it changes in a copy.
+Plain data names them too, and travels in the `env_kwargs` of a row: `make(env_id, wrap={"extract": "boxed"})`, keys as
+in `wrapped`. They expect the infos of `TextEnv`, which `make` puts around every environment.
+
+Invariant: a wrapper changes a copy of an info, never the info itself.
 """
 
 from __future__ import annotations
@@ -26,11 +27,10 @@ Turn = tuple[str, float, bool, bool, dict[str, Any]]
 
 
 class ExtractAnswer(gym.ActionWrapper[str, str, str], RecordConstructorArgs):
-    r"""Passes on only the answer that stands in a text.
+    r"""Passes on only the answer in a text; if there is none, it passes on "" and the feedback says where it belongs.
 
     kind: "tag" (`<answer>...</answer>`), "boxed" (`\boxed{...}`), "line" (the last one), or several in order of
-        preference. Default "tag" (ours). Where nothing is found the environment gets "", and the feedback begins with
-        where the answer must stand.
+        preference; default "tag" (ours).
     """
 
     def __init__(self, env: gym.Env[str, str], kind: str | Sequence[str] = "tag"):
@@ -42,7 +42,7 @@ class ExtractAnswer(gym.ActionWrapper[str, str, str], RecordConstructorArgs):
         self.kinds = kinds
 
     def find(self, text: str) -> str | None:
-        """The answer in a text, None where there is none."""
+        """The answer in a text, None if there is none."""
         return next((found for k in self.kinds if (found := EXTRACTORS[k][0](text)) is not None), None)
 
     def action(self, action: str) -> str:
@@ -60,11 +60,14 @@ class ExtractAnswer(gym.ActionWrapper[str, str, str], RecordConstructorArgs):
 
 
 class BinaryReward(gym.RewardWrapper[str, str], RecordConstructorArgs):
-    """Reward 1.0 where the environment's is at least `threshold`, else 0.0. threshold: default 1.0 (ours)."""
+    """Reward 1.0 if the environment's is at least `threshold`, else 0.0.
+
+    threshold: default 1.0 (ours).
+    """
 
     def __init__(self, env: gym.Env[str, str], threshold: float = 1.0):
         if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
-            raise ValueError(f"binary={threshold!r}: use the least reward that counts as 1, a number")
+            raise ValueError(f"binary={threshold!r}: use a number, the lowest reward that counts as 1")
         RecordConstructorArgs.__init__(self, threshold=threshold)
         gym.RewardWrapper.__init__(self, env)
         self.threshold = threshold
@@ -74,9 +77,11 @@ class BinaryReward(gym.RewardWrapper[str, str], RecordConstructorArgs):
 
 
 class MaxTurns(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
-    """Truncates an episode after `turns` texts, with `info["stop"]` "max_turns"; feedback says so.
+    """Truncates an episode after `turns` texts: `info["stop"]` is "max_turns", and the feedback says so.
 
-    Gymnasium's TimeLimit says nothing in the feedback, and a spec does not remember where among the wrappers it stood.
+    Gymnasium's TimeLimit says nothing in the feedback, and a spec does not remember its place among the wrappers.
+
+    turns: at least 1.
     """
 
     def __init__(self, env: gym.Env[str, str], turns: int):
@@ -142,16 +147,17 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
 # --- the global generators
 
 _global_rng = threading.RLock()
-LOCK_TIMEOUT_S = 120.0  # ours: longer than this for another environment's call, and the call fails
+LOCK_TIMEOUT_S = 120.0  # ours: how long a call waits for another environment's
 
 
 class OwnRNG(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
-    """For environments that draw from the global generators (`random`, `numpy.random`): gives each its own.
+    """Gives generators of its own to an environment that draws from the global ones (`random`, `numpy.random`).
 
-    The global state is saved before and restored after every call; the environment's own state is seeded at reset by
-    the instance (or `seed`) and carried from call to call. So neither another environment nor the caller matters, or
-    notices. `make` applies it where the environment's `metadata["global_rng"]` is True.
-    Calls of all such environments in one process go one at a time: play those that block with `Episode(isolate=True)`.
+    Every call saves the global state before and restores it after. The environment's own state is seeded at reset, by
+    the instance or by `seed`, and kept from call to call. So the environment does not depend on other environments or
+    the caller, and they do not depend on it. `make` applies it if the environment's `metadata["global_rng"]` is True.
+
+    Only one such environment per process runs at a time: play one whose calls block with `Episode(isolate=True)`.
     """
 
     def __init__(self, env: gym.Env[str, str]):
@@ -173,7 +179,8 @@ class OwnRNG(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
     def _installed(self, seed: int | None) -> Iterator[None]:
         if not _global_rng.acquire(timeout=LOCK_TIMEOUT_S):
             raise EnvironmentFault(
-                f"another environment has held the global generators for {LOCK_TIMEOUT_S:g} s: play with isolate=True"
+                f"another environment has held the global generators for {LOCK_TIMEOUT_S:g} s: play it with "
+                "isolate=True"
             )
         outside = random.getstate(), np.random.get_state()
         try:
@@ -191,7 +198,7 @@ class OwnRNG(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
             _global_rng.release()
 
 
-# --- by plain data
+# --- named by plain data
 
 _WRAP: Mapping[str, tuple[Callable[..., Any], str]] = {  # innermost first
     "step_s": (WallClock, "step_s"),
@@ -203,14 +210,14 @@ WRAP_KEYS = ("own_rng", *_WRAP)
 
 
 def wrapped(env: gym.Env[str, str], wrap: Mapping[str, Any]) -> gym.Env[str, str]:
-    """Applies the wrappers that `wrap` names, innermost first in this order; a value of None or False leaves one out.
+    """Applies the wrappers that `wrap` names, innermost first in the order below; None or False leaves one out.
 
     wrap: any of
         step_s: `WallClock`.
         max_turns: `MaxTurns`.
         extract: `ExtractAnswer`.
         binary: `BinaryReward`; its threshold, or True for 1.0.
-        `make` itself applies own_rng, below all of these.
+        (`make` itself applies own_rng, inside all of these.)
     Raises ValueError for a value that a wrapper refuses.
     """
     for key, (wrapper, argument) in _WRAP.items():
@@ -220,5 +227,5 @@ def wrapped(env: gym.Env[str, str], wrap: Mapping[str, Any]) -> gym.Env[str, str
         try:
             env = wrapper(env, **({} if value is True and key == "binary" else {argument: value}))
         except TypeError as e:
-            raise ValueError(f"wrap[{key!r}]={value!r} is of the wrong type: {e}") from e
+            raise ValueError(f"wrap[{key!r}]={value!r} has the wrong type: {e}") from e
     return env

@@ -73,7 +73,7 @@ def test_config_and_the_environments_own_feedback():
 
 
 @pytest.mark.parametrize("over", ["process", "server"])
-def test_a_text_that_it_chokes_on_is_no_fault(over, server):
+def test_a_text_that_it_chokes_on_is_not_a_fault(over, server):
     env = fst_envs.make(OE, **(HERE if over == "process" else {"url": server[0]}))
     for text in ("", "seven", "π\x00\ud800" if over == "process" else "π\x00"):
         turn = contract.play(env, [text])[-1]
@@ -94,7 +94,7 @@ def test_the_texts_of_models_reach_a_server_whole(server):
         ({}, "give either url"),
         ({"url": "http://127.0.0.1:1", **HERE}, "give either url"),
         ({"target": HERE["target"]}, "give either url"),
-        ({**HERE, "action": "words"}, "none of the action's fields: .*message"),
+        ({**HERE, "action": "words"}, "not a field of the action: .*message"),
     ],
 )
 def test_arguments_that_clash_are_refused(kwargs, message):
@@ -103,7 +103,7 @@ def test_arguments_that_clash_are_refused(kwargs, message):
 
 
 def test_an_unknown_observation_field_is_named():
-    with pytest.raises(EnvironmentFault, match="'words' is none of its fields: .*text"):
+    with pytest.raises(EnvironmentFault, match="'words' is not a field of the observation: .*text"):
         fst_envs.make(OE, **HERE, observation="words").reset(options={"index": 0})
 
 

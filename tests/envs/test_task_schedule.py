@@ -62,7 +62,7 @@ def test_a_question_held_out_for_one_task_is_held_out_for_all(monkeypatch):
     assert [row["extra_info"]["task_id"] for row in made["train"]] == ["p", "q", "r", "s"]
 
 
-def test_a_task_that_comes_back_goes_on_where_it_stopped():
+def test_a_task_that_comes_back_continues_where_it_stopped():
     made = load([task(1, 1), task(2, 3), task(1, 4)], 5)
     first, again = made["train"][: 2 * BATCH], made["train"][3 * BATCH :]
     assert {row["data_source"] for row in first + again} == {"fst/HouseRules-v0/book-1"}
@@ -71,13 +71,13 @@ def test_a_task_that_comes_back_goes_on_where_it_stopped():
     assert len(made["val"]) == 2 * 6
 
 
-def test_few_problems_are_gone_through_again():
+def test_few_problems_repeat():
     made = load([task(1, 1, train_size=6)], 3)
     questions = [row["extra_info"]["task_id"] for row in made["train"]]
     assert questions[6:] == questions[:6] and len(set(questions)) == 6
 
 
-def test_too_few_problems_are_told_with_the_mend():
+def test_too_few_problems_are_reported_with_how_to_fix_it():
     with pytest.raises(ValueError, match="task fst/HouseRules-v0: .*only 900 of the 1200.*train_size"):
         load([task(1, 1)], 300)
 
@@ -93,7 +93,7 @@ def test_too_few_problems_are_told_with_the_mend():
         ([{"a": None}, {}], ["e/a-null", "e/a-default"]),
     ],
 )
-def test_names_tell_tasks_of_one_environment_apart(kwargs, names):
+def test_tasks_of_one_environment_have_different_names(kwargs, names):
     assert tasks.task_names([{"id": "m:e", "kwargs": k} for k in kwargs]) == names
 
 
@@ -102,22 +102,22 @@ def test_names_tell_tasks_of_one_environment_apart(kwargs, names):
     [
         ("HouseRules", "", "is not a list"),
         ([], "", "is not a list"),
-        (["x"], "[0]", "is no task"),
+        (["x"], "[0]", "is not a task"),
         ([{"from_step": 1}], "[0].id", "name an environment"),
         ([task(1, 1, env_id="fst_envs:fst/Nothing-v0")], "[0].id", "cannot be found"),
         ([task(1, 1, env_id="no_such_module:a/B-v0")], "[0].id", "PYTHONPATH"),
-        ([{"id": RULES, "kwargs": 3, "from_step": 1}], "[0].kwargs", "no mapping"),
+        ([{"id": RULES, "kwargs": 3, "from_step": 1}], "[0].kwargs", "not a mapping"),
         ([{"id": RULES}], "[0].from_step", "first step"),
         ([task(1, True)], "[0].from_step", "whole number"),
         ([task(1, 0)], "[0].from_step", "count from 1"),
         ([task(1, 1), task(2, 1)], "[1].from_step", "not after"),
         ([task(1, 1), task(2, 12)], "[1].from_step", "after the last row"),
         ([task(1, 1, until=4)], "[0].until", "unknown key"),
-        ([task(1, 1, train_size=0)], "[0].train_size", "how many problems"),
+        ([task(1, 1, train_size=0)], "[0].train_size", "number of problems"),
         ([task(1, 1, train_size=8), task(2, 2), task(1, 3)], "[2].train_size", "differs"),
     ],
 )
-def test_a_bad_list_is_told_by_its_place(listed, place, message):
+def test_what_is_wrong_with_a_list_is_reported_by_its_place(listed, place, message):
     ((found, text),) = tasks.problems(listed, BATCH, 40)
     assert found == place and message in text
 
@@ -169,7 +169,7 @@ def test_a_sound_schedule_passes_the_check(composed):
         ("data.env.tasks", [{"id": RULES, "from_step": 2}], "data.env.tasks[0].from_step"),
     ],
 )
-def test_the_check_tells_what_breaks_a_schedule(composed, at, value, key):
+def test_the_check_finds_what_breaks_a_schedule(composed, at, value, key):
     from omegaconf import OmegaConf, open_dict
 
     config = composed.copy()

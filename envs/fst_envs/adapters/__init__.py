@@ -1,4 +1,4 @@
-"""Environments of other libraries behind the contract of `ReasoningEnv`: one module per library, each an extra.
+"""Environments of other libraries behind the contract of `ReasoningEnv`: one module and one extra per library.
 
-Importing this package imports none of the libraries.
+Invariant: importing this package, or a module of it, imports none of the libraries.
 """

@@ -1,7 +1,7 @@
-"""What the adapters share: a clear error for a missing library, and a start for what draws from global generators.
+"""What the adapters share: a clear error for a missing library, and seeds for one that draws from global generators.
 
-Several libraries seed and draw from the global generators of `random` and numpy. Their adapters declare
-`metadata["global_rng"]`, so that `fst_envs.make` gives every episode generators of its own (`wrappers.OwnRNG`).
+Several libraries seed the global generators of `random` and numpy, and draw from them. Their adapters declare
+`metadata["global_rng"]`, so `fst_envs.make` gives every episode generators of its own (`wrappers.OwnRNG`).
 """
 
 from __future__ import annotations
@@ -21,15 +21,18 @@ USES_GLOBAL_RNG: dict[str, Any] = {"render_modes": [], "global_rng": True}
 
 
 def seed_global(seed: int) -> None:
-    """Seeds the global generators, so that what a library draws while it is made follows from the instance too."""
+    """Seeds the global generators, so that what an environment draws while it is made depends on the instance too."""
     random.seed(seed)
     np.random.seed(seed)
 
 
 def library(module: str, extra: str, env_id: str) -> Any:
-    """Imports a library, keeping the root logger as it is (some libraries set it up as they are imported).
+    """Imports a library without changes to the root logger, which some libraries configure on import.
 
-    Raises DependencyNotInstalled, which names the extra, where the library or something it needs is missing.
+    module: of the library.
+    extra: that installs it.
+    env_id: that needs it.
+    Raises DependencyNotInstalled if the library, or something it needs, is missing.
     """
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
@@ -44,13 +47,13 @@ def library(module: str, extra: str, env_id: str) -> Any:
 
 
 def named(path: str) -> Any:
-    """What "module:Name" names. Raises ImportError or AttributeError where there is no such thing."""
+    """The object that "module:Name" names. Raises ImportError or AttributeError if there is none."""
     module, _, name = path.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
 @lru_cache(maxsize=64)
 def schema(url: str, timeout: float) -> dict[str, Any]:
-    """The JSON that an environment server tells of its fields. Raises OSError where there is none to be had."""
+    """The JSON in which an environment server describes its fields. Raises OSError if the server can't be reached."""
     with urllib.request.urlopen(f"{url.rstrip('/')}/schema", timeout=timeout) as answer:
         return dict(json.load(answer))

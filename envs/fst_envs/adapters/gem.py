@@ -1,8 +1,9 @@
 """Tasks of GEM (gem-llm), multi-turn: `gymnasium.make("fst_envs:fst/Gem-v0", task="game:GuessTheNumber-v0-easy")`.
 
-GEM has Gymnasium's five values but no spaces, seeds the global generators and ends by truncation as well. Its text
-after a turn is both the next observation and the feedback. Rewards are GEM's own, per turn, some below 0.
-Caveat: games whose opening text hides what differs (a number to guess) have few distinct `task_id`s.
+GEM returns Gymnasium's five values but has no spaces, seeds the global generators and also ends by truncation. Its text
+after a turn is both the next observation and the feedback. Rewards are GEM's own, per turn; some are below 0.
+
+Caveat: games whose opening text hides what differs (such as a number to guess) have few distinct `task_id`s.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .common import USES_GLOBAL_RNG, library, seed_global
 REFUSED: Mapping[str, str] = {
     "code": "it runs the program that the model wrote",
     "rg": "reasoning-gym's scorers evaluate what the model wrote: use fst/ReasoningGym-v0, which keeps them apart",
-    "math": "its grader is not killed when it hangs: use fst/Polaris-v0 on a file of the problems",
+    "math": "its grader can't be killed if it hangs: use fst/Polaris-v0 on a file of the problems",
     "eval": "it is for evaluation, and some of its graders run or hang on what the model wrote",
 }
 
@@ -24,7 +25,8 @@ REFUSED: Mapping[str, str] = {
 class Gem(ReasoningEnv):
     """One task of GEM.
 
-    task: its id there. config: arguments of GEM's environment beside those of the id.
+    task: GEM's id of it.
+    config: arguments of GEM's environment, besides those of the id.
     split, size: as in `ReasoningEnv`.
 
     Raises DependencyNotInstalled without the library, ValueError for a task that is refused or unknown.
@@ -41,7 +43,7 @@ class Gem(ReasoningEnv):
         known = library("gem.envs.registration", "gem", "fst/Gem-v0").ENV_REGISTRY
         if task not in known:
             playable = [name for name in known if name.partition(":")[0] not in REFUSED]
-            raise ValueError(f"task={task!r} is none of GEM's: {', '.join(playable)}")
+            raise ValueError(f"task={task!r} is not a task of GEM: use one of {', '.join(playable)}")
         self.task, self.config = task, dict(config or {})
         self._inner: Any = None
 
@@ -51,7 +53,7 @@ class Gem(ReasoningEnv):
             seed_global(seed)
             self._inner = self._gem.make(self.task, **self.config)
             said, info = self._inner.reset(seed=seed)
-        except Exception as e:  # no model has said anything yet
+        except Exception as e:  # no model has written anything yet
             raise EnvironmentFault(f"GEM could not set up {self.task} with {self.config}: {e!r:.300}") from e
         return _with_suffix(said, info), {"source": f"gem/{self.task}"}
 

@@ -1,4 +1,7 @@
-"""The process in which an isolated `Episode` plays its environment, so that a hung step can be killed."""
+"""The process in which an isolated `Episode` plays its environment, so that a hung step can be killed.
+
+Invariant: a usage error (`USAGE`) keeps its type when it crosses to the parent; anything else arrives as a fault.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ USAGE: tuple[type[Exception], ...] = (
 
 
 class Player:
-    """One environment at a time, by plain calls."""
+    """Plays one environment at a time, by plain calls."""
 
     def __init__(self) -> None:
         self.env: gym.Env[str, str] | None = None

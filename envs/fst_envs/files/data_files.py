@@ -1,9 +1,10 @@
-"""Environments over the rows of a file that a user has: parquet, JSONL or JSON on disk, or a data set of a hub.
+"""Environments over the rows of a user's file: parquet, JSONL or JSON on disk, or a data set of a hub.
 
-A file is data: nothing in it is executed. A source is a path, or "hf:OWNER/NAME[:CONFIG][@SPLIT]" (SPLIT is that data
-set's own, default "train"), which the `datasets` library reads. Sources are named by split, or there is one, whose rows
-are dealt out by the hash of what they ask (`SHARES`).
-Invariant: of one source, rows that ask the same fall into one split, so no question is in two.
+A source is a path, or "hf:OWNER/NAME[:CONFIG][@SPLIT]", which the `datasets` library reads (SPLIT is the data set's
+own, default "train"). A user names one source per split, or one for all: then its rows are dealt out by the hash of
+their question (`SHARES`).
+
+Invariants: nothing in a file is executed; rows of one source with the same question are in one split.
 """
 
 from __future__ import annotations
@@ -24,14 +25,15 @@ Record = dict[str, Any]
 Source = str | Mapping[str, str]
 
 SHARES: Sequence[str] = ("val", "val", "test", "test", "anchor")
-"""Splits of the first of 16 buckets (ours); the other 11 are train's: 69%, 12.5%, 12.5%, 6%."""
+"""Splits of the first 5 of 16 buckets (ours); train has the other 11: 69% train, 12.5% val, 12.5% test, 6% anchor."""
 
 
 def read_records(source: str) -> list[Record]:
-    """The rows of a source, in its order; read once per version of the file, so do not change them.
+    """The rows of a source, in its order. They are shared: do not change them.
 
-    Raises FileNotFoundError, DependencyNotInstalled (parquet and hub need the extra "data"), ValueError for a file that
-    is none of .parquet, .jsonl, .json or holds something else than rows; for a hub what `datasets` raises.
+    A file is read once per version. Raises FileNotFoundError; DependencyNotInstalled (parquet and hub need the extra
+    "data"); ValueError for a file that is not .parquet, .jsonl or .json, or does not hold rows; for a hub, what
+    `datasets` raises.
     """
     if source.startswith("hf:"):
         return _hub(source)
@@ -39,7 +41,7 @@ def read_records(source: str) -> list[Record]:
     try:
         stat = path.stat()
     except FileNotFoundError:
-        raise FileNotFoundError(f"file={source!r}: there is no such file (from {os.getcwd()!r})") from None
+        raise FileNotFoundError(f"file={source!r}: no such file, seen from {os.getcwd()!r}") from None
     return _disk(path.absolute(), stat.st_mtime_ns, stat.st_size)
 
 
@@ -54,7 +56,7 @@ def _disk(path: Path, _mtime: int, _size: int) -> list[Record]:
         rows = json.loads(text) if path.suffix == ".json" else None
         rows = [json.loads(line) for line in text.split("\n") if line.strip()] if rows is None else rows
     except (ValueError, RecursionError) as e:
-        raise ValueError(f"file={str(path)!r} is not the JSON that its name promises: {e}") from e
+        raise ValueError(f"file={str(path)!r} is not valid {path.suffix}: {e}") from e
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"file={str(path)!r}: its rows must be JSON objects")
     return rows
@@ -77,15 +79,15 @@ def _library(module: str) -> Any:
 class FileEnv(ReasoningEnv):
     """Base of environments over files; a subclass names its columns and writes `ask` and `respond`.
 
-    file: a source for all splits, or {"train": source, "val": source, ...}. A relative path holds from the folder in
-        which the process runs: give an absolute one where workers run elsewhere.
-    split: where instances come from unless `reset` names another split; default "train" (ours).
+    file: a source for all splits, or {"train": source, "val": source, ...}. A relative path starts at the working
+        directory of the process: give an absolute one if workers run elsewhere.
+    split: as in `ReasoningEnv`.
 
     Raises what `read_records` does, and ValueError for a row or a split that lacks what the environment needs.
     """
 
     needs: ClassVar[Sequence[str]] = ()
-    """Columns that every row must have, with something in them; the first is what a row asks."""
+    """Columns that every row must have, not empty; the first is the question."""
 
     def __init__(self, file: Source, split: str = "train"):
         self.file = dict(file) if isinstance(file, Mapping) else file
@@ -99,7 +101,7 @@ class FileEnv(ReasoningEnv):
 
     @classmethod
     def instances(cls, row: Record) -> list[Record]:
-        """What a row of the file gives rise to: itself. Raises ValueError where something it needs is missing."""
+        """The instances that a row of the file holds: itself. Raises ValueError if something it needs is missing."""
         missing = [name for name in cls.needs if row.get(name) in (None, "")]
         if missing:
             raise ValueError(f"it has nothing in {', '.join(missing)}; its columns are {', '.join(row)}")
@@ -107,38 +109,38 @@ class FileEnv(ReasoningEnv):
 
     @classmethod
     def key(cls, instance: Record) -> str:
-        """What an instance asks: those of one key stay in one split."""
+        """What an instance asks; instances with the same key are in one split."""
         return str(instance[cls.needs[0]])
 
     def _of(self, split: str) -> list[Record]:
         rows = self._by_split.get(split)
         if not rows:
             raise ValueError(
-                f"file={self.file!r} has no rows for the split {split!r}: name a file for it, as in "
+                f"file={self.file!r} has no rows for the split {split!r}: name a file for it, such as "
                 "file={'train': ..., 'val': ...}"
             )
         return rows
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-        self.size = len(self._of((options or {}).get("split", self.split)))  # every split has its own
+        self.size = len(self._of((options or {}).get("split", self.split)))  # every split has its own size
         return super().reset(seed=seed, options=options)
 
     def load(self, index: int, split: str) -> tuple[str, dict[str, Any]]:
         return self.ask(self._of(split)[index])
 
     def ask(self, row: Record) -> tuple[str, dict[str, Any]]:
-        """Sets up an instance from its row: as `ReasoningEnv.load`. The row is shared: do not change it."""
+        """Sets up an instance from its row, as `ReasoningEnv.load` does. The row is shared: do not change it."""
         raise NotImplementedError
 
 
 def share(key: str) -> str:
-    """The split of what asks `key`, where one source serves all."""
+    """The split of the instances with this key, if one source serves all splits."""
     bucket = int(content_id(key), 16) % 16
     return SHARES[bucket] if bucket < len(SHARES) else "train"
 
 
 def _dealt(cls: type[FileEnv], named: str, source: str) -> dict[str, list[Record]]:
-    """The instances of a source by split; all in `named`, where a split is named. Worked out once per version."""
+    """The instances of a source by split; all in `named`, unless it is "". Computed once per version of the source."""
     records = read_records(source)
     known = _deals.get((cls, named, source))
     if known is not None and known[0] is records:

@@ -1,9 +1,10 @@
-r"""Mathematical and physical answers: graded by math-verify and pint, in processes that can be killed.
+r"""Mathematical and physical answers, graded by math-verify and pint in processes that can be killed.
 
-An answer stands in the last <answer>...</answer>, else in the last \boxed{...}, else on the last line that is not
-blank. A hostile expression ("9^{9^{9^{9}}}") costs its process and is scored 0 with feedback; a process that does not
-start or a gold answer that cannot be read is a fault of the world.
-Invariant: nothing that the model wrote is executed, here or there.
+The answer is in the last <answer>...</answer>, else in the last \boxed{...}, else on the last line that is not blank.
+A hostile expression ("9^{9^{9^{9}}}") ends its process and scores 0, with feedback. A process that does not start, or a
+gold answer that cannot be read, is a fault of the world.
+
+Invariant: nothing that the model wrote is executed, here or in those processes.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ from ..episodes.child import Child, TextToBlame
 
 logger = logging.getLogger(__name__)
 
-TIMEOUT = 10.0  # ours, seconds: honest answers take well under one
+TIMEOUT = 10.0  # ours, seconds: honest answers take well under a second
 MAX_ANSWER = 1000  # ours, characters: the grammar's time grows steeply with length
-PROCESSES = max(1, min(4, os.cpu_count() or 1))  # ours: started as they are needed, some 100 MB each
+PROCESSES = max(1, min(4, os.cpu_count() or 1))  # ours: started when needed, about 100 MB each
 
 _NUMBER = re.compile(
     r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?<=\d)\.?"
@@ -52,10 +53,11 @@ def extract(text: str) -> str | None:
 
 
 def grade(text: str, gold: str) -> Grade:
-    """Grades a model's text against a gold answer in LaTeX or plain digits.
+    """Grades a model's text.
 
-    Raises EnvironmentFault for a gold answer that cannot be read or a process that dies twice, DependencyNotInstalled
-    without math-verify.
+    gold: the gold answer, in LaTeX or plain digits.
+    Raises EnvironmentFault for a gold answer that cannot be read or a broken process, DependencyNotInstalled without
+    math-verify.
     """
     answer = extract(text)
     if not answer:
@@ -82,9 +84,9 @@ def grade(text: str, gold: str) -> Grade:
 
 
 def read_quantity(text: str) -> tuple[float, str] | None:
-    r"""The first number of a text and what follows it, its unit: "3.0 \times 10^{8} m/s" -> (3e8, "m/s").
+    r"""The first number of a text, and its unit, which follows it: "3.0 \times 10^{8} m/s" -> (3e8, "m/s").
 
-    An equation counts from its last "=" on. None where there is no finite number.
+    Of an equation, only what follows the last "=" counts. None if there is no finite number.
     """
     text = text.rpartition("=")[2].replace("−", "-").replace("$", " ").replace("{,}", ",")
     found = next((match for match in _NUMBER.finditer(text) if match.group()), None)
@@ -102,9 +104,14 @@ def read_quantity(text: str) -> tuple[float, str] | None:
 
 
 def grade_quantity(text: str, gold: float, unit: str, tolerance: float) -> Grade:
-    """Grades a number with a unit; `tolerance` is relative to the gold value (absolute where that is 0).
+    """Grades a number with a unit.
 
-    A unit that was left out is taken to be the gold's; another one is converted. Raises as `grade` does.
+    A missing unit is taken to be the gold unit; another unit is converted.
+
+    gold: the gold value.
+    unit: the gold unit; "" if it has none.
+    tolerance: relative to the gold value; absolute if that is 0.
+    Raises as `grade` does.
     """
     answer = extract(text)
     if not answer:
@@ -150,7 +157,7 @@ def require_library() -> None:
             raise DependencyNotInstalled(f"math answers need {module}: pip install 'fst-plugin[math]'")
 
 
-_idle: queue.LifoQueue[Child] = queue.LifoQueue()  # last in, first out: one user keeps to one process
+_idle: queue.LifoQueue[Child] = queue.LifoQueue()  # last in, first out: a single user needs a single process
 for _ in range(PROCESSES):
     _idle.put(Child("fst_envs.files.math_child"))
 
@@ -159,7 +166,7 @@ _PROBE = {"op": "convert", "value": 1.0, "unit": "m", "gold_unit": "m"}
 
 
 def _judge(request: dict[str, Any]) -> dict[str, Any]:
-    """`Child.judge` by a process of the pool. Raises DependencyNotInstalled if a library that it needs is missing."""
+    """`Child.judge` by a process of the pool. Raises DependencyNotInstalled if the process lacks a library."""
     child = _idle.get()
     try:
         return child.judge(request, TIMEOUT, _PROBE)

@@ -1,9 +1,11 @@
-"""The process in which math-verify and pint live: both may take for ever over a few characters, so it can be killed.
+"""The process in which math-verify and pint run. Both may take forever over a few characters, so it can be killed.
 
-Requests and answers are JSON (see `child`). What the model wrote is parsed, never executed: math-verify's LaTeX grammar
-and pint's tokenizer read it. sympy does compile little texts of its own making on the way (a number's digits, a helper
-of its polynomials); while an answer is judged, an audit hook refuses such a text that could be more than that, and any
-reach out of the process.
+Requests and answers are JSON (see `episodes.child`). math-verify's LaTeX grammar and pint's tokenizer parse what the
+model wrote. On the way, sympy compiles small texts of its own: a number's digits, a helper of its polynomials. While an
+answer is judged, an audit hook refuses any text that could be more than that, and any written file, other process or
+connection.
+
+Invariant: what the model wrote is parsed, never executed.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 
 from ..episodes.child import serve
 
-MEMORY_BYTES = 2 << 30  # ours: address space; there may be several of these processes, and formulas need little
+MEMORY_BYTES = 2 << 30  # ours: there may be several of these processes, and formulas need little
 
 _guarded = False
 _refused = False
@@ -71,7 +73,7 @@ def _parsed(text: str) -> list[Any]:
 
 
 def _kind(value: Any) -> str:
-    """What a parsed answer is, in words for feedback."""
+    """The kind of a parsed answer, in words for feedback."""
     import sympy
 
     if isinstance(value, sympy.MatrixBase):
@@ -90,7 +92,7 @@ def _kind(value: Any) -> str:
 
 
 def _unit(registry: Any, text: str) -> tuple[float, Any]:
-    """The factor and the unit of e.g. "$10^8$ J" or "m / s^2". Raises what pint raises for no unit."""
+    """The factor and the unit of, say, "$10^8$ J" or "m / s^2". Raises what pint raises if it is not a unit."""
     for pattern, plain in _LATEX:
         text = pattern.sub(plain, text)
     text = _POWER.sub(r"**\1", text.replace("{", " ").replace("}", " ")).strip()
@@ -127,7 +129,10 @@ def _registry() -> Any:
 
 
 def handle(request: dict[str, Any]) -> dict[str, Any]:
-    """op "same" (gold, answer: LaTeX) or "convert" (value, unit, gold_unit); "error": not the model's doing."""
+    """Serves op "same" (gold, answer: LaTeX) or "convert" (value, unit, gold_unit).
+
+    An answer with "error" says what is wrong with the gold answer or unit; the model's text is not to blame.
+    """
     global _guarded, _refused
     if request["op"] == "convert":
         _registry()
@@ -145,7 +150,7 @@ def handle(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    import math_verify  # noqa: F401 (its time belongs to the start)
+    import math_verify  # noqa: F401 (so that its import counts as part of the start)
 
     sys.dont_write_bytecode = True  # late imports must not look like an answer that writes a file
     sys.addaudithook(_audit)

@@ -1,11 +1,13 @@
-r"""The tasks of the paper on files that a user has: CodeIO, HoVer, Polaris and physics. Single turn, reward 0 or 1.
+r"""The paper's tasks on a user's files: CodeIO, HoVer, Polaris and physics. Single turn, reward 0 or 1.
 
     make("fst_envs:fst/HoVer-v0", file={"train": "hover_train.jsonl", "val": "hf:hover-nlp/hover@validation"})
 
-`file` and `split` are as in `data_files.FileEnv`; each class names the columns that it reads. Nothing in a file is
-executed: CodeIO's programs are only shown. Answers stand in the last <answer>...</answer>, else in the last
-\boxed{...}, which only feedback says unless `hint`; feedback quotes the gold answer.
-Which files, filters and prompts the paper used is not published in full: numbers on these tasks are not the paper's.
+`file` and `split` are as in `data_files.FileEnv`; each class names the columns that it reads. The answer is in the last
+<answer>...</answer>, else in the last \boxed{...}; only feedback says so, unless `hint`. Feedback quotes the gold
+answer. The paper does not say in full which files, filters and prompts it used: numbers on these tasks are not the
+paper's.
+
+Invariant: nothing in a file is executed; CodeIO's programs are only shown.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ Turn = tuple[str, float, bool, str]
 
 
 class PaperTask(FileEnv):
-    """A question, and `judge`, which grades what the model wrote about the row at hand.
+    """Base of the tasks; a subclass writes `question`, `gold` and `judge`.
 
+    file, split: as in `FileEnv`.
     hint: say in the question where the answer must stand; default False (ours).
     """
 
@@ -41,6 +44,7 @@ class PaperTask(FileEnv):
         return "", float(graded.correct), True, graded.feedback
 
     def question(self, row: Record) -> str:
+        """What the row asks."""
         raise NotImplementedError
 
     def gold(self, row: Record) -> str:
@@ -48,6 +52,7 @@ class PaperTask(FileEnv):
         raise NotImplementedError
 
     def judge(self, text: str) -> Grade:
+        """Grades what the model wrote about `self.row`."""
         raise NotImplementedError
 
 
@@ -55,9 +60,11 @@ class CodeIO(PaperTask):
     """Predict what a program returns. Feedback names the first place where the two JSON values differ.
 
     Columns, as in hkust-nlp/CodeIO-PyEdu-Reasoning-Raw (arXiv 2502.07316): `problem_description`, `io_requirements`,
-    `refcode`, and `ios`, a list of {"input", "output"}, or its JSON; every pair is an instance. Or one pair per row,
-    as JSON in the columns `input` and `output`. Predicting an input is left out: only running the program checks it.
-    show_code: whether the question shows the program; default True (as in that work).
+    `refcode`, and `ios`, a list of {"input", "output"} or its JSON; every pair is an instance. Or one pair per row, as
+    JSON in the columns `input` and `output`. Predicting an input is left out: only running the program can check it.
+
+    show_code: show the program in the question; default True (as in that work).
+    file, split, hint: as in `PaperTask`.
     """
 
     needs = ("problem_description",)
@@ -103,12 +110,14 @@ class CodeIO(PaperTask):
 
 
 class HoVer(PaperTask):
-    """Is a claim supported? Feedback gives the label and the supporting articles that the text does not name.
+    """Is a claim supported? Feedback gives the label, and the supporting articles that the text does not name.
 
     Columns, as in hover-nlp/hover (arXiv 2011.03088): `claim`; `label`, "SUPPORTED" or "NOT_SUPPORTED", or 1 or 0;
     `supporting_facts`, a list of {"key": title, "value": sentence} or [title, sentence], or a dict of two lists.
-    There is no retrieval here: a claim is judged by what the model knows.
-    min_hops: leave out claims with fewer (column `num_hops`); default 0 (ours): none.
+    There is no retrieval: the model judges a claim by what it knows.
+
+    min_hops: leave out claims with fewer hops (column `num_hops`); default 0 (ours): leave out none.
+    file, split, hint: as in `PaperTask`.
     """
 
     needs = ("claim", "label")
@@ -134,7 +143,7 @@ class HoVer(PaperTask):
 
     @classmethod
     def read_label(cls, text: str) -> str | None:
-        """The label that a text is, whatever its case and its word breaks."""
+        """The label that a text spells, whatever its case and word breaks; None if neither."""
         word = re.sub(r"[\W_]+", "_", text.strip().upper()).strip("_")
         return word if word in cls.LABELS else None
 
@@ -161,10 +170,13 @@ class HoVer(PaperTask):
 
 
 class Polaris(PaperTask):
-    r"""A problem of competition mathematics, graded by math-verify. Feedback: the answer as read against the gold one.
+    r"""A problem of competition mathematics, graded by math-verify. Feedback quotes the answer read and the gold one.
 
-    Columns, as in POLARIS-Project/Polaris-Dataset-53K: `problem`, `answer`. Any other file with these two will do.
-    An answer may also stand on the last line of the text. Raises DependencyNotInstalled without the extra "math".
+    Columns, as in POLARIS-Project/Polaris-Dataset-53K: `problem`, `answer`. Any file with these two works. The answer
+    may also be on the last line of the text.
+
+    file, split, hint: as in `PaperTask`.
+    Raises DependencyNotInstalled without the extra "math".
     """
 
     needs = ("problem", "answer")
@@ -186,14 +198,16 @@ class Polaris(PaperTask):
 
 
 class Physics(PaperTask):
-    """A problem with a number and a unit. Feedback: sign, power of ten, ratio, or a unit of another dimension.
+    """A problem whose answer is a number with a unit. Feedback names a wrong sign, power of ten, ratio or unit.
 
     Columns: `problem_text`, `answer_number`, `unit`, as in SciBench (arXiv 2307.10635); or `question` or `problem`, and
-    `answer`, which may hold the unit as well. A unit may carry a power of ten ("$10^8$ J"). Which data the paper's
-    physics task used is not known. Another unit of the same dimension is converted; one left out is not held against
-    the answer, which may also stand on the last line.
-    tolerance: relative; default 0.05 (ours).
-    Raises DependencyNotInstalled without the extra "math", ValueError for a gold answer that is no number.
+    `answer`, which may hold the unit too. A unit may have a power of ten ("$10^8$ J"). An answer in another unit of the
+    same dimension is converted; an answer without a unit is accepted; it may also be on the last line. It is not known
+    which data the paper's physics task used.
+
+    tolerance: relative to the gold value; default 0.05 (ours).
+    file, split, hint: as in `PaperTask`.
+    Raises DependencyNotInstalled without the extra "math", ValueError for a gold answer that is not a number.
     """
 
     QUESTION: ClassVar[Sequence[str]] = ("problem_text", "question", "problem")
@@ -203,7 +217,7 @@ class Physics(PaperTask):
     def __init__(self, file: Source, split: str = "train", hint: bool = False, tolerance: float = 0.05):
         require_library()
         if not 0.0 <= tolerance < 1.0:
-            raise ValueError(f"tolerance={tolerance}: it is relative, 0 or more and below 1")
+            raise ValueError(f"tolerance={tolerance}: it is relative: use 0 or more, and less than 1")
         super().__init__(file=file, split=split, hint=hint)
         self.tolerance = tolerance
 
@@ -215,7 +229,7 @@ class Physics(PaperTask):
             raise ValueError(f"it has no question or no answer; its columns are {', '.join(row)}")
         read = read_quantity(str(answer))
         if read is None:
-            raise ValueError(f"the answer {answer!r} is no number: use fst/Polaris-v0 for formulas")
+            raise ValueError(f"the answer {answer!r} is not a number: use fst/Polaris-v0 for formulas")
         return [{"question": str(question), "number": read[0], "unit": str(row.get("unit") or "").strip() or read[1]}]
 
     @classmethod
@@ -234,7 +248,7 @@ class Physics(PaperTask):
 
 
 def _value(stored: Any) -> Any:
-    """What a column holds: JSON where it is a text, else a value already. Raises ValueError for a text that is none."""
+    """The value that a column holds, as it is or as JSON text. Raises ValueError for text that is not JSON."""
     return read_json(stored) if isinstance(stored, str) else stored
 
 
@@ -243,7 +257,7 @@ def _has_output(expected: Any) -> bool:
 
 
 def _names(text: str, title: str) -> bool:
-    """Whether a text names an article, in any case, with or without what tells it from its namesakes ("(film)")."""
+    """Whether a text names an article, in any case, with or without the suffix of its title ("(film)")."""
     name = re.sub(r"\s*\([^()]*\)$", "", title) or title
     return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text, re.IGNORECASE) is not None
 

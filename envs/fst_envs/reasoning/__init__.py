@@ -1,6 +1,6 @@
 """reasoning-gym's tasks as environments.
 
 env     `fst/ReasoningGym-v0`
-child   the process in which the library lives
-codeio  its CodeIO items
+child   the process in which the library runs
+codeio  builds the library's CodeIO items
 """

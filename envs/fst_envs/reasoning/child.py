@@ -1,12 +1,15 @@
-"""The process in which the reasoning-gym library lives: builds its items, scores its answers.
+"""The process in which the reasoning-gym library runs: builds items, scores answers.
 
-Requests and answers are JSON (see `child`). An item is a function of (task, config, seed, size, index): the global
-RNGs are seeded before each, and the hash seed of the process is fixed. The library's scorers must not execute what the
-model wrote: some call `eval` on it, some `sympy.parse_expr`, which evaluates. Hence
-- `eval` is replaced by `ast.literal_eval` in the modules of `LITERAL`;
-- an answer to a task of `EXPRESSION` reaches the scorer only when all its tokens are those of a formula;
+Requests and answers are JSON (see `episodes.child`). Some of the library's scorers call `eval` on what the model wrote,
+others `sympy.parse_expr`, which evaluates it. So that they never execute it:
+
+- `ast.literal_eval` replaces `eval` in the modules of `LITERAL`;
+- an answer to a task of `EXPRESSION` reaches the scorer only if all its tokens are those of a formula;
 - while any scorer runs, an audit hook refuses other code compiled from a string.
-Items that are not a function of their seed, or whose gold answer is no closed formula, give way to others.
+
+Invariants: what the model wrote is never executed; an item depends on (task, config, seed, size, index) alone, since
+the global generators are seeded before each and the hash seed of the process is fixed. An item that is not a function
+of its seed, or whose gold answer is not a closed formula, is replaced by another.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from ..episodes.child import serve
-from . import codeio as reasoning_gym_codeio
+from . import codeio
 from .codeio import Unbuildable
 
 LITERAL = frozenset({"string_insertion", "spiral_matrix", "binary_matrix", "n_queens", "number_sorting"})
@@ -36,10 +39,10 @@ EXPRESSION = {
     "intermediate_integration": _FORMULA,
     "polynomial_multiplication": _FORMULA,
 }
-EVALUATES_ITS_QUESTION = frozenset({"bitwise_arithmetic"})  # the library's own text, not the model's
+EVALUATES_ITS_QUESTION = frozenset({"bitwise_arithmetic"})  # its scorer evaluates the library's text, not the model's
 MAX_EXPRESSION = 2000  # ours, characters
 
-RETRIES, RETRY_STRIDE = 7, 2**25  # ours: an item that cannot be built gives way to the one a stride of seeds further
+RETRIES, RETRY_STRIDE = 7, 2**25  # ours: the item a stride of seeds away replaces one that cannot be built
 _CACHED_DATASETS, _CACHED_ITEMS = 8, 256
 
 _datasets: OrderedDict[str, Any] = OrderedDict()
@@ -73,7 +76,7 @@ def _dataset(task: str, config: dict[str, Any], seed: int, size: int) -> Any:
 def _build(task: str, config: dict[str, Any], seed: int, size: int, index: int) -> tuple[Any, dict[str, Any]]:
     dataset = _dataset(task, config, seed, size)
     if task == "codeio":
-        return dataset, reasoning_gym_codeio.build(dataset, seed, index)
+        return dataset, codeio.build(dataset, seed, index)
     random.seed(seed + index)
     np.random.seed((seed + index) % 2**32)
     try:
@@ -82,7 +85,7 @@ def _build(task: str, config: dict[str, Any], seed: int, size: int, index: int) 
         _datasets.clear()  # some datasets change when an item fails
         raise Unbuildable(repr(e)) from e
     if task in EXPRESSION and not EXPRESSION[task].fullmatch(item["answer"]):
-        raise Unbuildable("its gold answer is no closed formula")
+        raise Unbuildable("its gold answer is not a closed formula")
     return dataset, item
 
 
@@ -119,7 +122,7 @@ def _score(task: str, dataset: Any, item: dict[str, Any], text: str) -> dict[str
 
 
 def handle(request: dict[str, Any]) -> dict[str, Any]:
-    """op "tasks", "check", "load" or "score"; an answer with "error" means that the request could not be served."""
+    """Serves op "tasks", "check", "load" or "score"; an answer with "error" says why a request can't be served."""
     op = request["op"]
     if op == "tasks":
         from reasoning_gym.factory import DATASETS
@@ -143,7 +146,7 @@ def handle(request: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    import reasoning_gym  # noqa: F401 (its time belongs to the start)
+    import reasoning_gym  # noqa: F401 (so that its import counts as part of the start)
 
     sys.addaudithook(_audit)
     serve(handle)

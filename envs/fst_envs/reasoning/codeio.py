@@ -1,8 +1,10 @@
 """Builds items of reasoning-gym's `codeio`, which executes the library's bundled snippets to make them.
 
-Snippets change the process they run in (decimal contexts, numpy's error state), loop without end, draw from unseeded
-generators and read the clock. Each therefore runs in a fork of its own, within a budget of executed lines (a limit in
-seconds would accept an item on one run and refuse it on the next), and counts only if two runs agree.
+Snippets change their process (decimal contexts, numpy's error state), loop without end, draw from unseeded generators
+and read the clock. So each runs in a fork of its own, with a budget of executed lines. (A limit in seconds would accept
+an item in one run and refuse it in the next.)
+
+Invariants: an item is the same whenever it is built, since two runs must agree; a snippet leaves no trace.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-LINES = 300_000  # ours: lines of its own that a snippet may execute; a tenth of a second or so
-SECONDS = 20.0  # ours: wall clock, only for what does not return to the interpreter
+LINES = 300_000  # ours: its own lines that a snippet may execute, about a tenth of a second
+SECONDS = 20.0  # ours: wall clock, only for calls that do not return to the interpreter
 
 _UNREPEATABLE = re.compile(
     r"\b(?:now|today|utcnow|time|localtime|gmtime|ctime|seed|default_rng|RandomState)\(\)"
@@ -30,7 +32,7 @@ _UNREPEATABLE = re.compile(
 
 
 class Unbuildable(Exception):
-    """No item can be made of this seed."""
+    """No item can be built from this seed."""
 
 
 class _OutOfBudget(BaseException):
@@ -41,7 +43,7 @@ def build(dataset: Any, seed: int, index: int) -> dict[str, Any]:
     """The item {"question", "answer"} of a `codeio` dataset. Raises Unbuildable."""
     first, second = _run_apart(dataset, seed, index), _run_apart(dataset, seed, index)
     if first != second:
-        raise Unbuildable("its snippet gives something else each time")
+        raise Unbuildable("its snippet gives a different result each time")
     if _UNREPEATABLE.search(first["question"]):
         raise Unbuildable("its snippet draws from unseeded generators or reads the clock")
     return first
@@ -70,7 +72,7 @@ def _run_apart(dataset: Any, seed: int, index: int) -> dict[str, Any]:
 
 
 def _read(fd: int, deadline: float) -> bytes:
-    """All that is written to `fd`; nothing where its writer does not come to an end before the deadline."""
+    """All that is written to `fd`; nothing if its writer does not end before the deadline."""
     written = b""
     with selectors.DefaultSelector() as selector:
         selector.register(fd, selectors.EVENT_READ)
@@ -87,7 +89,7 @@ def _run(dataset: Any, seed: int, index: int) -> bytes:
 
     def count(frame: FrameType, event: str, arg: Any) -> Any:
         nonlocal lines
-        if frame.f_code.co_filename != "<string>":  # a library's: neither slowed nor counted
+        if frame.f_code.co_filename != "<string>":  # a library's code: neither slowed nor counted
             return None
         if event == "line":
             lines += 1
@@ -105,5 +107,5 @@ def _run(dataset: Any, seed: int, index: int) -> bytes:
     finally:
         sys.settrace(None)
     if item["metadata"]["input_data"] == {} and item["metadata"]["output_data"] == {}:
-        return b""  # what the library makes of a snippet that raises
+        return b""  # the library's item for a snippet that raises
     return json.dumps({"question": item["question"], "answer": item["answer"]}).encode("utf-8", "surrogatepass")

@@ -1,14 +1,16 @@
-"""All tasks of the reasoning-gym library by one id, single turn.
+"""All tasks of the reasoning-gym library behind one id, single turn.
 
 `gymnasium.make("fst_envs:fst/ReasoningGym-v0", task="path_star", config={"degree": 10})`. The library is an optional
-dependency and runs in a child process (see `reasoning_gym_child` for why). What this adapter settles:
+dependency and runs in a child process (`reasoning.child` says why). What this adapter changes:
 
-- the library seeds an item by seed + index, so that neighbouring seeds share nearly all items: every split has its own
-  far window (tasks with few distinct items still repeat over splits: de-duplicate by `task_id`);
-- answers stand in the last <answer>...</answer>, else in the last \\boxed{...}; only feedback says so, unless `hint`;
-- many scorers pay parts for a substring: rewards are 0 or 1 unless `binary` is False;
-- `codeio` answers are compared as JSON values, not as text;
-- tasks whose scorer can't be trusted are refused (`DENIED`).
+- The library seeds an item by seed + index, so neighbouring seeds share nearly all items: here every split has its own
+  distant window. (Tasks with few distinct items still repeat across splits: de-duplicate by `task_id`.)
+- The answer is in the last <answer>...</answer>, else in the last \\boxed{...}; only feedback says so, unless `hint`.
+- Many scorers give partial credit for a substring: here rewards are 0 or 1 unless `binary` is False.
+- `codeio` answers are compared as JSON values, not as text.
+- Tasks whose scorer can't be trusted are refused (`DENIED`).
+
+Invariants: whatever the library does stays in its process; a fault of that process is never a reward.
 """
 
 from __future__ import annotations
@@ -32,11 +34,11 @@ DENIED: Mapping[str, str] = {
     "composite": "it mixes other tasks: make one environment per task",
 }
 EAGER: Mapping[str, int] = {"acre": 20_000, "gsm_symbolic": 20_000, "list_functions": 20_000, "word_ladder": 20_000}
-"""Tasks whose dataset takes time and memory in proportion to its size, and the largest size they get (ours)."""
-MAX_SIZE = 2**25  # ours: leaves room in a split's window for the seeds of items that take another's place
+"""Tasks whose dataset takes time and memory in proportion to its size -> the largest size allowed (ours)."""
+MAX_SIZE = 2**25  # ours: leaves room in a split's window for the seeds of replacement items
 
-LOAD_TIMEOUT = 60.0  # ours, seconds: the slowest datasets take a few
-SCORE_TIMEOUT = 10.0  # ours, seconds: the slowest scorers take well under one
+LOAD_TIMEOUT = 60.0  # ours, seconds: the slowest datasets take a few seconds
+SCORE_TIMEOUT = 10.0  # ours, seconds: the slowest scorers take well under a second
 
 _child = Child("fst_envs.reasoning.child")
 _TASKS = {"op": "tasks"}
@@ -51,13 +53,14 @@ def tasks() -> list[str]:
 class ReasoningGym(ReasoningEnv):
     """One task of reasoning-gym; single turn.
 
-    task: the library's name of it.
-    config: the task's own settings, in the library's words; "seed" and "size" are the environment's.
-    split, size: as in `ReasoningEnv`; default size 10,000 (ours); at most 2**25, some tasks less (see `EAGER`). `acre`
-        makes other items for another size.
-    binary: reward 1.0 for a full score, else 0.0; default True (ours). False: the library's score, within 0..1.
+    task: the library's name of the task.
+    config: settings of the task, as the library names them, without "seed" and "size".
+    split: as in `ReasoningEnv`.
+    size: as in `ReasoningEnv`, at most 2**25 or the task's limit in `EAGER`; default 10,000 (ours). The items of `acre`
+        depend on it.
+    binary: reward 1.0 for a full score, else 0.0; default True (ours). If False, the library's score, 0 to 1.
     hint: say in the question where the answer must stand; default False (ours): only feedback says it.
-    show_answer: quote a correct answer in the feedback of a wrong one; default True (ours).
+    show_answer: quote a correct answer in the feedback on a wrong one; default True (ours).
 
     Raises DependencyNotInstalled without the library, ValueError for a task or config that cannot be played.
     """
@@ -86,13 +89,13 @@ class ReasoningGym(ReasoningEnv):
             raise ValueError(f"task={self.task!r} is refused: {DENIED[self.task]}")
         limit = EAGER.get(self.task, MAX_SIZE)
         if self.size > limit:
-            raise ValueError(f"size={self.size}: {self.task} takes a size of at most {limit}")
+            raise ValueError(f"size={self.size}: use at most {limit} for {self.task}")
         for key in ("seed", "size"):
             if key in self.config:
-                raise ValueError(f"config[{key!r}] is the environment's own: leave it out (size is an argument)")
+                raise ValueError(f"config[{key!r}] is set by the environment: leave it out (size is an argument)")
         known = tasks()
         if self.task not in known:
-            raise ValueError(f"task={self.task!r} is none of reasoning-gym's: {', '.join(known)}")
+            raise ValueError(f"task={self.task!r} is not a task of reasoning-gym: use one of {', '.join(known)}")
         problem = _child.fetch({"op": "check", **self._where(self.split)}, LOAD_TIMEOUT).get("error")
         if problem:
             raise ValueError(f"reasoning-gym refuses config={self.config} for task={self.task!r}: {problem}")
@@ -147,7 +150,7 @@ def _require_library() -> None:
 
 
 def _difference(expected: str, given: str) -> str | None:
-    """Where two JSON texts first differ, None where they do not."""
+    """Where two JSON texts first differ, None if they do not."""
     try:
         wanted = read_json(expected)
     except ValueError:  # the library also writes NaN

@@ -252,7 +252,7 @@ def test_physics_has_a_tolerance_and_names_units(tmp_path):
         ("CodeIO", [{"problem_description": "x", "ios": "[{"}], "row 0"),
         ("CodeIO", [{"problem_description": "x", "input": "1", "output": "two"}], "row 0"),
         ("Polaris", [{"problem": "x", "answer": None}], "row 0: it has nothing in answer"),
-        ("Physics", [{"question": "x", "answer": "a formula"}], "no number: use fst/Polaris-v0"),
+        ("Physics", [{"question": "x", "answer": "a formula"}], "is not a number: use fst/Polaris-v0"),
         ("Physics", [{"answer": "1"}], "no question"),
         ("HoVer", ["text"], "must be JSON objects"),
         ("HoVer", [], "no rows for the split 'train'"),
@@ -278,7 +278,7 @@ def test_files_that_are_not_there(file, error, message):
 
 
 def test_files_that_are_no_tables(tmp_path):
-    for name, text, message in (("a.csv", "x", "use .parquet, .jsonl or .json"), ("a.jsonl", "{", "not the JSON")):
+    for name, text, message in (("a.csv", "x", "use .parquet, .jsonl or .json"), ("a.jsonl", "{", "not valid .jsonl")):
         (tmp_path / name).write_text(text)
         with pytest.raises(ValueError, match=message):
             fst_envs.make(IDS["HoVer"], file=str(tmp_path / name))
