@@ -1,7 +1,7 @@
 """Single-player games of TextArena: `gymnasium.make("fst_envs:fst/TextArena-v0", task="GuessTheNumber-v0")`.
 
-A game draws from the global generators, and gives its result and reward only when it is closed. TextArena's wrappers for
-observations are left out, since training keeps the chat. What the game says after a move is both the next observation
+A game draws from the global generators, and gives its result and reward only when it is closed. TextArena's wrappers
+for observations are left out, since training keeps the chat. What the game says after a move is both the next observation
 and the feedback; the feedback at the end adds the game's reason. The reward comes at the end and is TextArena's own:
 many games pay for partial progress, even if an invalid move ended them.
 
@@ -26,8 +26,8 @@ class TextArena(ReasoningEnv):
     config: arguments of the game, besides those of the id.
     split, size: as in `ReasoningEnv`.
 
-    Raises DependencyNotInstalled without the library; ValueError for a game that is refused or unknown, and at the first
-    reset for one with several players; EnvironmentFault for a word game without nltk's word lists on disk.
+    Raises DependencyNotInstalled without the library; ValueError for a game that is refused or unknown, and at the
+    first reset for one with several players; EnvironmentFault for a word game without nltk's word lists on disk.
     """
 
     metadata = USES_GLOBAL_RNG
