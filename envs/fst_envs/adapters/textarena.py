@@ -1,9 +1,9 @@
 """Single-player games of TextArena: `gymnasium.make("fst_envs:fst/TextArena-v0", task="GuessTheNumber-v0")`.
 
 A game draws from the global generators, and gives its result and reward only when it is closed. TextArena's wrappers
-for observations are left out, since training keeps the chat. What the game says after a move is both the next observation
-and the feedback; the feedback at the end adds the game's reason. The reward comes at the end and is TextArena's own:
-many games pay for partial progress, even if an invalid move ended them.
+for observations are left out, since training keeps the chat. What the game says after a move is both the next
+observation and the feedback; the feedback at the end adds the game's reason. The reward comes at the end and is
+TextArena's own: many games pay for partial progress, even if an invalid move ended them.
 
 Caveat: games whose opening text hides what differs (such as a number to guess) have few distinct `task_id`s.
 """
