@@ -23,7 +23,7 @@ GROUP = "fst.commands"
 """Entry-point group of packages that add commands."""
 
 app = typer.Typer(
-    help="Fast-Slow Training: evolved prompts beside RL.", no_args_is_help=True, pretty_exceptions_show_locals=False
+    help="Fast-Slow Training: evolved prompts next to RL.", no_args_is_help=True, pretty_exceptions_show_locals=False
 )
 console = Console()
 
@@ -40,7 +40,7 @@ def main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and exit")
     ] = False,
 ) -> None:
-    """Fast-Slow Training: evolved prompts beside RL."""
+    """Fast-Slow Training: evolved prompts next to RL."""
 
 
 @app.command("config")

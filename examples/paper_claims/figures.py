@@ -28,7 +28,7 @@ Figure = dict[str, Any]
 
 
 def load(folder: Path, arm: str, seed: int) -> Run | None:
-    """A finished run; None where it is not finished or cannot be read."""
+    """A finished run; None if it is not finished or cannot be read."""
     if not (folder / DONE).exists():
         return None
     try:
@@ -38,7 +38,7 @@ def load(folder: Path, arm: str, seed: int) -> Run | None:
 
 
 def reward(folder: Path) -> dict[int, float]:
-    """Step -> validation reward of a finished run; empty where it is not finished."""
+    """Step -> validation reward of a finished run; empty if it is not finished."""
     run = load(folder, "any", 0)
     return run.reward() if run else {}
 
@@ -104,12 +104,12 @@ def _over_seeds(
 
 
 def _ratio(ours: float, theirs: float) -> float:
-    """Infinite where only theirs is 0; nan where both are."""
+    """Infinite if only theirs is 0; nan if both are."""
     return ours / theirs if theirs else math.inf if ours > 0 else math.nan
 
 
 def _final(run: Run, source: str | None = None, step: int | None = None) -> float:
-    """The validation at `step`, or the last one; nan where there is none."""
+    """The validation at `step`, or the last one; nan if there is none."""
     curve = run.reward(source)
     return curve.get(max(curve) if step is None else step, math.nan) if curve else math.nan
 
@@ -151,7 +151,7 @@ def _pick(figures: Mapping[str, Any], key: str) -> Figure:
 
 
 def _leaves_zero(plan: Plan, task: str, rate: float, out: Path) -> Figure:
-    """First validation above 0, FST over RL: 0 where only RL never leaves it, infinite where FST never does, whatever
+    """First validation above 0, FST over RL: 0 if only RL never leaves it, infinite if FST never does, whatever
     RL does. `first` has the steps by arm, a seed each."""
     first: dict[str, list[Any]] = {"fst": [], "rl": []}
 

@@ -1,4 +1,4 @@
-"""RESULTS.md from results.json: every figure beside its goal, met or not.
+"""RESULTS.md from results.json: every figure next to its goal, met or not.
 
 python examples/paper_claims/make_results.py runs/paper_claims/results.json [-o examples/paper_claims/RESULTS.md]
 """
@@ -53,11 +53,11 @@ CLAIMS: dict[str, tuple[str, str, Met]] = {
         lambda task, f: bool(f["holds"]),
     ),
 }
-"""Key -> (claim, goal, is it met? None where the goal says nothing of this figure)."""
+"""Key -> (claim, goal, is it met? None if the goal says nothing of this figure)."""
 
 
 def verdict(key: str, task: str, figure: Mapping[str, Any]) -> str:
-    """ "yes", "no", or "-" where there is nothing to judge."""
+    """ "yes", "no", or "-" if there is nothing to judge."""
     met = None if figure["median"] is None else CLAIMS[key][2](task, figure)
     return "-" if met is None else _yes(met)
 
@@ -67,7 +67,7 @@ def _yes(met: bool) -> str:
 
 
 def text(figure: Mapping[str, Any] | None, digits: int = 2) -> str:
-    """ "0.31 [0.25, 0.40]"; the reason where there is no figure."""
+    """ "0.31 [0.25, 0.40]"; the reason if there is no figure."""
     if figure is None:
         return "-"
     if figure["median"] is None:
@@ -79,7 +79,7 @@ def text(figure: Mapping[str, Any] | None, digits: int = 2) -> str:
 
 
 def _asked(figure: Mapping[str, Any]) -> bool:
-    """Was this run asked for? What was is shown, with its reason where there is no figure."""
+    """Was this run asked for? What was is shown, with its reason if there is no figure."""
     return not str(figure.get("reason") or "").endswith(NOT_ASKED)
 
 

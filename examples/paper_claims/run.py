@@ -50,7 +50,7 @@ console = Console()
 
 
 def weights_of(name: str, out: Path) -> Path:
-    """The last weights of a finished run, in Hugging Face's format. Raises RuntimeError where it has none."""
+    """The last weights of a finished run, in Hugging Face's format. Raises RuntimeError if it has none."""
     saved = sorted((out / name / "checkpoints").glob("global_step_*"), key=lambda p: int(p.name.rpartition("_")[2]))
     model = saved[-1] / "actor" / "huggingface" if saved else None
     if model is None or not any(model.glob("*.safetensors")):
@@ -107,7 +107,7 @@ def perform_all(jobs: Sequence[Job], models: Models, out: Path, workers: int) ->
 
 def best_rate(plan: Plan, out: Path) -> float:
     """The learning rate at which RL's validations are best on the first task: highest peak, then highest mean. The
-    only one, where there is no sweep; Setup's own where none was tried."""
+    only one, if there is no sweep; Setup's own if none was tried."""
     if len(plan.rates) == 1:
         return plan.rates[0]
     curves = {rate: reward(out / plan.main_job(plan.first, "rl", plan.seeds[0], rate).name) for rate in plan.rates}

@@ -24,7 +24,7 @@ MIN_STEPS = 5
 SIGNIFICANT = 0.01
 """The rise must beat a flat line at this level (ours)."""
 FARTHEST = 10.0
-"""An A further above the highest reward than so many times the observed rise counts as unbounded (ours)."""
+"""An A further above the highest reward than this many times the observed rise counts as unbounded (ours)."""
 STEEPEST = 20.0
 """Largest B searched (ours): a step function, for all that validations can tell."""
 
@@ -33,8 +33,8 @@ STEEPEST = 20.0
 class Fit:
     """An asymptote, or the reason why there is none.
 
-    asymptote: A with its interval, in reward units; None where the fit is refused. start, midpoint, steepness: R0, Cmid
-    (in C's unit), B. error: root mean square residual. reason: empty where there is a fit.
+    asymptote: A with its interval, in reward units; None if the fit is refused. start, midpoint, steepness: R0, Cmid
+    (in C's unit), B. error: root mean square residual. reason: empty if there is a fit.
     """
 
     asymptote: Interval | None = None
@@ -62,7 +62,7 @@ def fit(points: Sequence[tuple[float, float]], level: float = 0.95, ceiling: flo
     """Fits the curve to (C, reward) points of one arm; seeds may be pooled. ceiling: highest reward there can be.
 
     The interval treats points as independent: pooled seeds of very different heights make it too narrow. `n` of the
-    asymptote is the number of points. Raises ModuleNotFoundError, with the mend, without scipy; ValueError where a
+    asymptote is the number of points. Raises ModuleNotFoundError, with how to fix it, without scipy; ValueError if a
     point is not finite, C is negative, or a reward is above the ceiling.
     """
     try:
@@ -169,7 +169,7 @@ class _Problem:
         return [min(max(v, a + 1e-6), b - 1e-6) for v, a, b in zip(shape, low, high, strict=True)]
 
     def end(self, best: _Solution, outside: float, limit: float) -> float | None:
-        """Where the profile crosses `limit` between the best A and a far one; None where the data bear that too."""
+        """Where the profile crosses `limit` between the best A and a far one; None if the data bear that too."""
         from scipy.optimize import brentq
 
         def above(a: float) -> float:
@@ -182,7 +182,7 @@ class _Problem:
 
 
 def gain(ours: Fit, theirs: Fit) -> Interval | None:
-    """A of one arm less A of another, with the interval that the two's own make (curves.difference); None where either
+    """A of one arm less A of another, with the interval that the two's own make (curves.difference); None if either
     was refused."""
     a, b = ours.asymptote, theirs.asymptote
     return None if a is None or b is None else difference(a, b)

@@ -45,7 +45,7 @@ class Attribution:
 def attribution(counts: Mapping[str, Any]) -> Attribution:
     """The 2x2 from `{cell: {"passed": int, "of": int}}` for every cell of CELLS.
 
-    Raises ValueError, naming the cell, where one is missing, unknown, or impossible.
+    Raises ValueError, naming the cell, if one is missing, unknown, or impossible.
     """
     missing, unknown = [c for c in CELLS if c not in counts], sorted(set(counts) - set(CELLS))
     if missing or unknown:

@@ -27,9 +27,7 @@ Runs = Annotated[
 ]
 Baseline = Annotated[str | None, typer.Option(help="arm to compare with; rl, or the one arm without fast weights")]
 Source = Annotated[str | None, typer.Option(help="one validated data source; else the mean over them")]
-PerStep = Annotated[
-    int | None, typer.Option(min=1, help="slow rollouts a step (batch x G), where the log does not tell")
-]
+PerStep = Annotated[int | None, typer.Option(min=1, help="slow rollouts a step (batch x G), if the log does not say")]
 
 
 def compare(

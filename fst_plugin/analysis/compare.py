@@ -30,8 +30,8 @@ def by_arm(runs: Sequence[Run]) -> dict[str, list[Run]]:
 
 
 def choose_baseline(runs: Sequence[Run], name: str | None = None) -> str | None:
-    """The arm to compare with: `name`, else "rl", else the one arm without fast weights; None where there is none.
-    Raises RunError where `name` is no arm."""
+    """The arm to compare with: `name`, else "rl", else the one arm without fast weights; None if there is none.
+    Raises RunError if `name` is no arm."""
     arms = by_arm(runs)
     if name is not None:
         if name not in arms:
@@ -50,7 +50,7 @@ def compare(
     there can be, for the asymptotes.
 
     {"baseline", "source", "samples", "arms": {arm: {figure: interval or number, "by_seed": ..., "reasons": ...}}}; an
-    interval is {"value", "low", "high", "n"}. Raises RunError where nothing was validated, `source` is unknown, or a
+    interval is {"value", "low", "high", "n"}. Raises RunError if nothing was validated, `source` is unknown, or a
     reward is above the ceiling.
     """
     known = list(dict.fromkeys(s for run in runs for s in run.sources))
@@ -158,7 +158,7 @@ def _against(
 
 
 def _seeds(values: Sequence[float | None]) -> Interval | None:
-    """Median over seeds; None where a seed has no figure: leaving it out would choose among the seeds."""
+    """Median over seeds; None if a seed has no figure: leaving it out would choose among the seeds."""
     known = [v for v in values if v is not None and not math.isnan(v)]
     return curves.bootstrap(known) if known and len(known) == len(values) else None
 
@@ -227,7 +227,7 @@ def table(figures: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
 
 
 def text(figure: Any, digits: int) -> str:
-    """A figure as people read it: "0.82 [0.80, 0.85]"; "-" where there is none."""
+    """A figure as people read it: "0.82 [0.80, 0.85]"; "-" if there is none."""
     if figure is None:
         return "-"
     number = _number(figure["value"], digits)

@@ -43,13 +43,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Costs:
-    """A run's rows, oldest first. `before`: steps that the log does not hold (a resumed run's), 0 where it is whole."""
+    """A run's rows, oldest first. `before`: steps that the log does not hold (a resumed run's), 0 if it is whole."""
 
     rows: tuple[Row, ...]
     before: int = 0
 
     def sum(self, name: str) -> float | None:
-        """Sum of a Row's figure over the run; None where a step did not record it."""
+        """Sum of a Row's figure over the run; None if a step did not record it."""
         return _sum([getattr(row, name) for row in self.rows])
 
     def seconds(self) -> dict[str, float]:

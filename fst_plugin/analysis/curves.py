@@ -15,12 +15,12 @@ from statistics import median
 Curve = Mapping[int, float]
 
 ENUMERATED = 10_000
-"""Up to so many resamples, a bootstrap takes all there are in place of random ones (ours)."""
+"""Up to this many resamples, a bootstrap takes all there are in place of random ones (ours)."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its interval. low, high: None where `n` (seeds, as a rule) is 1, which tells nothing of spread.
+    """A figure with its interval. low, high: None if `n` (seeds, as a rule) is 1, which tells nothing of spread.
 
     Infinity stands for "never reached".
     """
@@ -78,7 +78,7 @@ def peak(curve: Curve) -> tuple[int, float]:
 
 
 def first_reaching(curve: Curve, value: float) -> int | None:
-    """The first step at which a curve is at `value` or above; None where it never is. No interpolation: a step between
+    """The first step at which a curve is at `value` or above; None if it never is. No interpolation: a step between
     two validations was not measured."""
     return min((step for step, v in curve.items() if v >= value), default=None)
 
@@ -89,7 +89,7 @@ class ToPeak:
 
     peak: the baseline's highest reward. baseline, arm: the first steps at it; arm None: never. spacing: the widest gap
     between the arm's validations, in steps: the resolution of `arm`. baseline_cost, arm_cost: total rollouts by then
-    (None where not known). at_end: the baseline was highest at its last validation, so it may not have levelled off.
+    (None if not known). at_end: the baseline was highest at its last validation, so it may not have levelled off.
     """
 
     peak: float
@@ -102,13 +102,13 @@ class ToPeak:
 
     @property
     def steps_ratio(self) -> float:
-        """Arm's steps over the baseline's (below 1: the arm is faster); infinity where it never gets there; nan where
+        """Arm's steps over the baseline's (below 1: the arm is faster); infinity if it never gets there; nan where
         the baseline was highest before its first step."""
         return _ratio(self.arm, self.baseline)
 
     @property
     def rollouts_ratio(self) -> float | None:
-        """The same in total rollouts, slow and fast; None where an arm's rollouts are not known."""
+        """The same in total rollouts, slow and fast; None if an arm's rollouts are not known."""
         if self.arm is None:
             return math.inf
         if self.baseline_cost is None or self.arm_cost is None:
@@ -118,7 +118,7 @@ class ToPeak:
 
 def to_peak(baseline: Curve, arm: Curve, baseline_cost: Curve | None = None, arm_cost: Curve | None = None) -> ToPeak:
     """First step at which `arm` reaches the running maximum of `baseline` (paper §evaluation). Costs: step -> total
-    rollouts. Raises ValueError where a curve is empty."""
+    rollouts. Raises ValueError if a curve is empty."""
     if not arm:
         raise ValueError("the arm was never validated")
     at, best = peak(baseline)
@@ -156,7 +156,7 @@ class MatchedKL:
 
 
 def kl_at(reward: float, rewards: Curve, kl: Curve) -> float | None:
-    """KL at which a trajectory first reaches `reward`, linear between the validations around it; None where it never
+    """KL at which a trajectory first reaches `reward`, linear between the validations around it; None if it never
     does. Steps that lack one of the two are left out."""
     points = [(rewards[s], kl[s]) for s in sorted(rewards.keys() & kl.keys())]
     previous: tuple[float, float] | None = None

@@ -20,7 +20,7 @@ _ARM_SEED = re.compile(r"(?P<arm>.+?)[_-](?:seed[_-]?)?(?P<seed>\d+)")
 
 
 def parse_name(name: str) -> tuple[str, int]:
-    """Arm and seed of a run from its name: "fst_0", "rl-seed1"; the whole name and 0 where it has no number."""
+    """Arm and seed of a run from its name: "fst_0", "rl-seed1"; the whole name and 0 if it has no number."""
     match = _ARM_SEED.fullmatch(name)
     return (match["arm"], int(match["seed"])) if match else (name, 0)
 
@@ -31,7 +31,7 @@ def read(spec: str, rollouts_per_step: int | None = None) -> Run:
     A PATH is a run's folder (its log as the one *.jsonl in it, its live `fst` folder in it or in a folder of it), or
     one of these files or folders by itself: `metrics.jsonl,checkpoints`. Several logs (of a run that was resumed) are
     laid over each other, the later one winning. NAME is "<arm>_<seed>"; without it, the first PATH's own name.
-    Raises RunError where nothing usable is there.
+    Raises RunError if nothing usable is there.
     """
     name, _, rest = spec.partition("=") if "=" in spec and not Path(spec).exists() else ("", "", spec)
     paths = [Path(part).expanduser() for part in (rest.split(",") if not Path(rest).exists() else [rest])]
@@ -131,7 +131,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _read_config(folders: Sequence[Path]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Config and command-line overrides as Hydra recorded them; empty where no folder has them."""
+    """Config and command-line overrides as Hydra recorded them; empty if no folder has them."""
     for folder in folders:
         for hydra in (folder / ".hydra", *sorted(folder.glob("*/.hydra"))):
             if (hydra / "config.yaml").exists():
@@ -151,7 +151,7 @@ def _yaml(path: Path) -> Any:
 
 
 def _configured(config: Mapping[str, Any]) -> int | None:
-    """Rollouts of a slow step as a verl config says; None where it does not, or where groups are filtered."""
+    """Rollouts of a slow step as a verl config says; None if it does not, or if groups are filtered."""
     try:
         batch, group = config["data"]["train_batch_size"], config["actor_rollout_ref"]["rollout"]["n"]
         filtered = (config.get("algorithm", {}).get("filter_groups") or {}).get("enable")

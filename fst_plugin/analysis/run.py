@@ -18,7 +18,7 @@ KL_KEYS = ("fst/kl_to_base", "actor/kl_loss")
 """Metric names of KL(trained || base) per token, the preferred one first. `actor/kl_loss` is verl's own estimate on the
 step's rollouts, before the step's update, each arm under its own prompts."""
 SEED_SUFFIX = "/seed_prompt"
-"""Ending of a data source's name where its problems were validated under the seed prompt."""
+"""Ending of a data source's name if its problems were validated under the seed prompt."""
 _VALIDATION = re.compile(r"val-core/(?P<source>.+)/(?P<variable>[^/]+)/mean@(?P<n>\d+)")
 
 
@@ -38,10 +38,16 @@ class Step:
 class Run:
     """One run.
 
-    name: shown to people. arm, seed: which method, and which repetition of it. steps: ordered, each step once.
-    population: the prompts it stands with now (empty for plain RL). seed_digest: of its seed prompt. cycles: ordered.
-    config, overrides: Hydra's own record of the run, where its folder has one. attribution: counts of a 2x2 where the
-    folder has them (see attribution.py). rollouts_per_step: slow rollouts a step, for `slow_rollouts`.
+    name: shown to people.
+    arm, seed: which method, and which repetition of it.
+    where: the path that it was read from.
+    steps: ordered, each step once.
+    population: the prompts it stands with now, best first; empty for plain RL.
+    seed_digest: of its seed prompt.
+    cycles: its fast phases, ordered.
+    config, overrides: Hydra's own record of the run, if its folder has one.
+    attribution: counts of a 2x2, if the folder has them (see attribution.py).
+    rollouts_per_step: slow rollouts a step, for `slow_rollouts`.
     """
 
     name: str
@@ -66,13 +72,13 @@ class Run:
 
     @property
     def samples(self) -> int | None:
-        """n of mean@n; None where nothing was validated."""
+        """n of mean@n; None if nothing was validated."""
         return max((n for step in self.steps for _, n, _ in _validations(step, seed=False)), default=None)
 
     def reward(self, source: str | None = None, seed_prompt: bool = False) -> dict[int, float]:
         """Slow step -> validation reward mean@n; the mean over the sources where `source` is None.
 
-        seed_prompt: under the seed prompt in place of the arm's own (empty where the run did not validate so).
+        seed_prompt: under the seed prompt in place of the arm's own (empty if the run did not validate so).
         """
         found = {}
         for step in self.steps:
@@ -85,7 +91,7 @@ class Run:
 
     @property
     def kl_key(self) -> str | None:
-        """The metric that `kl` reads; None where the log has none."""
+        """The metric that `kl` reads; None if the log has none."""
         return next((key for key in KL_KEYS if any(key in s.data for s in self.steps)), None)
 
     @property
@@ -95,7 +101,7 @@ class Run:
         return not timed or any("timing_s/update_actor" in s.data for s in timed)
 
     def kl(self) -> dict[int, float]:
-        """Slow step -> KL to the starting weights, nats per token; 0 at step 0. Empty where it was not logged."""
+        """Slow step -> KL to the starting weights, nats per token; 0 at step 0. Empty if it was not logged."""
         if not self.weights_moved:
             return {s.step: 0.0 for s in self.steps}
         key = self.kl_key
@@ -104,7 +110,7 @@ class Run:
     # --------------------------------------------------------------------------------------------------------- cost
 
     def slow_rollouts(self) -> dict[int, int]:
-        """Slow step -> slow rollouts asked for up to and with it; empty where the log does not let it be known.
+        """Slow step -> slow rollouts asked for up to and with it; empty if the log does not let it be known.
 
         From the run's own counter; else `rollouts_per_step` (given, or batch times G of the config); else from verl's
         token counts: tokens of the step over the mean length of a trajectory.
@@ -124,7 +130,7 @@ class Run:
         return found if len(found) > 1 else {}
 
     def total(self, counter: str) -> dict[int, float]:
-        """Slow step -> a running total that is logged as `fst/<counter>_total`; empty where it is not."""
+        """Slow step -> a running total that is logged as `fst/<counter>_total`; empty if it is not."""
         key = f"fst/{counter}_total"
         return {s.step: s.data[key] for s in self.steps if key in s.data}
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -33,20 +34,27 @@ def launch_arms(
     return run_arms(arguments, arms, seeds, jobs, out, on_step)
 
 
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Ends a command with one line if verl is missing, or for an error that says how to fix it."""
+    try:
+        yield
+    except ImportError as error:
+        console.print(f"this command needs verl ({error}): pip install 'fst-plugin[verl]'", style="red", markup=False)
+        raise typer.Exit(2) from None
+    except (RuntimeError, ValueError) as error:
+        console.print(str(error), style="red", markup=False)
+        raise typer.Exit(1) from None
+
+
 def check(
     context: typer.Context, show: Annotated[bool, typer.Option(help="print the resolved fst config")] = True
 ) -> None:
     """Checks the arguments of a `python -m verl.trainer.main_ppo ... +fst=default` command; starts nothing."""
-    try:
+    with _one_line():
         from .check import compose, environment, problems
-    except ImportError as error:
-        console.print(f"[red]fst check needs verl ({error}): pip install 'fst-plugin\\[verl]'[/red]")
-        raise typer.Exit(2) from None
-    try:
+
         config = compose(context.args)
-    except ValueError as error:
-        console.print(str(error), style="red", markup=False)
-        raise typer.Exit(1) from None
     if show:
         from omegaconf import OmegaConf
 
@@ -68,16 +76,10 @@ def probe(
 
     Takes the arguments of `python -m verl.trainer.main_ppo ... +fst=default`.
     """
-    try:
+    with _one_line():
         from .experiments import probe as probing
-    except ImportError as error:
-        console.print(f"[red]fst probe needs verl ({error}): pip install 'fst-plugin\\[verl]'[/red]")
-        raise typer.Exit(2) from None
-    try:
+
         found = probing.run(context.args, out)
-    except (RuntimeError, ValueError) as error:
-        console.print(str(error), style="red", markup=False)
-        raise typer.Exit(1) from None
     console.print(probing.table(found))
     console.print(found.verdict(), markup=False)
     if json_file:
@@ -98,18 +100,13 @@ def demo(
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    try:
+    with _one_line():
         from fst_envs.house import policy
 
         from .experiments import comparison
         from .experiments import demo as runs
-    except ImportError as error:
-        console.print(f"[red]the demo needs verl on CPU ({error}): run it with make demo[/red]")
-        raise typer.Exit(2) from None
-    try:
+
         chosen = comparison.parse_arms(arms)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
     setup = replace(runs.Setup(), seeds=tuple(range(seeds)), extra=tuple(extra or ()))
     setup = replace(setup, steps=steps or setup.steps)
     out, began = out.absolute(), time.monotonic()
@@ -123,12 +120,8 @@ def demo(
         TextColumn("steps"),
         TimeElapsedColumn(),
     )
-    try:
-        with Progress(*columns, console=console) as progress:
-            results = runs.run(setup, model, out, chosen, jobs, progress)
-    except (RuntimeError, ValueError) as error:
-        console.print(str(error), style="red", markup=False)
-        raise typer.Exit(1) from None
+    with _one_line(), Progress(*columns, console=console) as progress:
+        results = runs.run(setup, model, out, chosen, jobs, progress)
     runs.show(console, results)
     runs.write_report(console, out, results)
     figures = json_file or out / "demo.json"

@@ -1,4 +1,4 @@
-"""The charts, drawn with matplotlib: as SVG inside the page, as PNG beside it.
+"""The charts, drawn with matplotlib: as SVG inside the page, as PNG next to it.
 
 Names of runs are drawn as they are, never as formulas; SVG keeps text as text, so that it scales and can be searched.
 """
@@ -36,7 +36,7 @@ def color(arms: Sequence[str], arm: str) -> str:
 
 
 def reward_by_steps(runs: Sequence[Run], source: str | None) -> Any:
-    """Dashed: the same weights under the seed prompt, where the run validated so."""
+    """Dashed: the same weights under the seed prompt, if the run validated so."""
     figure = _reward(runs, source, "RL steps", lambda run, step: step)
     arms, (axes,) = list(by_arm(runs)), figure.axes
     for run in runs:
@@ -46,7 +46,7 @@ def reward_by_steps(runs: Sequence[Run], source: str | None) -> Any:
 
 
 def reward_by_rollouts(runs: Sequence[Run], source: str | None) -> Any | None:
-    """None where some run's rollouts are not known."""
+    """None if some run's rollouts are not known."""
     costs = {id(run): run.rollouts() for run in runs}
     if not all(costs.values()):
         return None
@@ -54,7 +54,7 @@ def reward_by_rollouts(runs: Sequence[Run], source: str | None) -> Any | None:
 
 
 def reward_by_kl(runs: Sequence[Run], source: str | None) -> Any | None:
-    """None where no run logged its KL."""
+    """None if no run logged its KL."""
     drifts = {id(run): run.kl() for run in runs}
     if not any(drifts.values()):
         return None

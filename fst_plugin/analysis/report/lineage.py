@@ -17,7 +17,7 @@ MAX_WORDS = 4000
 
 @dataclass(frozen=True)
 class Node:
-    """One prompt in the tree. column, row: its place, in units. prompt: None where only its digest was recorded.
+    """One prompt in the tree. column, row: its place, in units. prompt: None if only its digest was recorded.
 
     verdict: what became of it, in the words of `Run.verdicts`; empty if that was not recorded.
     """
@@ -81,7 +81,7 @@ def tree(run: Run) -> Tree:
 
 
 def _parents_first(parents: Mapping[str, Sequence[str]]) -> list[str]:
-    """Digests so that parents precede children; raises ValueError where that cannot be."""
+    """Digests so that parents precede children; raises ValueError if that cannot be."""
     order: list[str] = []
     left = dict(parents)
     done: set[str] = set()
@@ -134,7 +134,7 @@ def _words(old: str, new: str) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Frontier:
-    """Who is best on which problem. rows: one a prompt, by rank; a score each problem, None where it has none.
+    """Who is best on which problem. rows: one a prompt, by rank; a score each problem, None if it has none.
     problems: ids, from the one that most prompts fail to the one that most pass. held: per prompt, how many problems it
     is (among) the best on."""
 

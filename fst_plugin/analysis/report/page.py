@@ -40,9 +40,9 @@ def write(
     title: str = "Fast-Slow Training: report",
     pictures: Path | None = None,
 ) -> list[Path]:
-    """Writes the page, and its charts as PNG files where a folder is given; returns what was written.
+    """Writes the page, and its charts as PNG files if a folder is given; returns what was written.
 
-    Raises RunError where a run has nothing to show, or its record was edited.
+    Raises RunError if a run has nothing to show, or its record was edited.
     """
     found = compare.compare(runs, baseline, source)
     drawn = _charts(runs, source)
@@ -200,7 +200,7 @@ def _id(index: int, digest: str) -> str:
 
 
 def _fill(score: float) -> str:
-    """From pale to dark blue as a score goes from 0 to 1; dark enough to tell, light enough for dark text beside it."""
+    """From pale to dark blue as a score goes from 0 to 1; dark enough to see, light enough for dark text on it."""
     share = min(1.0, max(0.0, score))
     start, end = (232, 238, 247), (18, 78, 150)
     return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(start, end, strict=True))
