@@ -1,4 +1,4 @@
-"""What every adapter must keep, on the real library."""
+"""The contract that every adapter keeps, checked on the real library."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def play(env, texts, index=0, split="train"):
 
 
 def passes_gymnasiums_check(env_id, **kwargs):
-    """check_env with its warnings as errors, on the environment itself; and importing fst_envs imports no library."""
+    """Gymnasium's check_env passes on the environment itself, with warnings as errors."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warnings.filterwarnings("ignore", category=DeprecationWarning)  # of the libraries' own
+        warnings.filterwarnings("ignore", category=DeprecationWarning)  # of the libraries themselves
         check_env(gym.make(env_id, disable_env_checker=True, **kwargs).unwrapped)
 
 
@@ -82,7 +82,7 @@ def keeps_to_the_contract(env_id, kwargs, texts):
 
 
 def survives(env, texts=("", "banana", "\\boxed{}", "π\x00\ud800" * 50, "[" * 5000, "{}", "__import__('os')._exit(1)")):
-    """No text of a model raises; each gets feedback."""
+    """No text of a model raises; each gets feedback, and none a reward."""
     for text in texts:
         env.reset(options={"index": 1})
         _, reward, _, _, info = env.step(text)

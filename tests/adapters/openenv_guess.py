@@ -1,4 +1,4 @@
-"""An OpenEnv environment for the tests: guess a digit, three tries; it can be told to sleep."""
+"""An OpenEnv environment for the tests: guess a digit, three tries; "sleep" makes it sleep."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class GuessEnvironment(Environment):
     def step(self, action, timeout_s=None, **kwargs):
         if action.message == "sleep":
             time.sleep(5)
-        guess = int(action.message)  # ValueError: the model's doing
+        guess = int(action.message)  # ValueError: the model's fault
         self.turn += 1
         done = guess == self.digit or self.turn == self.tries
         metadata = {"feedback": f"It was {self.digit}."} if done else {}

@@ -1,10 +1,10 @@
 """Runs each adapter's tests against the real library, in a virtual environment of its own.
 
-    python tests/adapters/run.py FOLDER [NAME ...]      # names as in LIBRARIES; none: all
+    python tests/adapters/run.py FOLDER [NAME ...]      # names as in LIBRARIES; default: all
 
-The libraries' pins clash with each other's and with verl's, so each gets a virtual environment FOLDER/NAME with the
-library, gymnasium, pytest and this project without its other dependencies: fst_envs needs no more. It is kept, and
-made anew when what it holds changes here. Exit status 0: every test that should run ran and passed.
+The libraries' pins clash with each other and with verl's, so each gets a virtual environment FOLDER/NAME with the
+library, gymnasium, pytest and this project, without the project's other dependencies, which fst_envs does not need. It
+is kept, and made again if its requirements change. Exit status 0: every adapter's tests passed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TESTS["math"] = ("tests/envs/files/test_math_answers.py", "tests/envs/files/test
 
 
 def python_of(folder: Path, name: str) -> Path:
-    """The interpreter of a library's virtual environment, which is made where it is missing or out of date."""
+    """The interpreter of a library's virtual environment, which is made if it is missing or out of date."""
     requirements, module = LIBRARIES[name]
     home, python = folder / name, folder / name / "bin" / "python"
     wanted = hashlib.sha256(repr((BASE, requirements, sys.version_info[:2], str(ROOT))).encode()).hexdigest()

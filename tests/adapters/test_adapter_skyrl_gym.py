@@ -41,7 +41,7 @@ def test_contract(task, file):
     contract.is_the_same_in_every_process(SKY, {"task": task, "file": {"val": file, "train": file}}, ["#### 6"])
 
 
-def test_rows_pay_for_their_own_answers(file):
+def test_a_row_rewards_its_own_answer(file):
     env = fst_envs.make(SKY, task="gsm8k", file={"train": file})
     question, info = env.reset(options={"index": 3})
     assert question.startswith("3 + 1?") and info["source"] == "skyrl_gym/gsm8k"
@@ -85,7 +85,7 @@ def test_what_cannot_be_played_is_refused(task, message, file):
         fst_envs.make(SKY, task=task, file=file)
 
 
-def test_an_environment_of_ones_own_by_its_class(file):
+def test_a_users_own_environment_is_named_by_its_class(file):
     env = fst_envs.make(SKY, task="skyrl_gym.envs.gsm8k.env:GSM8kEnv", file={"train": file})
     assert contract.play(env, ["#### 1"])[-1][1] == 1.0
 

@@ -1,4 +1,4 @@
-"""The TextArena adapter on the real library; the word games need word lists that a machine offline lacks."""
+"""The TextArena adapter on the real library; word games need word lists from the network, so they are not played."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_instances_of_different_indices_and_splits_differ():
     assert len(set(asked["train"])) > 10 and asked["train"] != asked["val"]
 
 
-def test_games_that_swap_arguments_still_speak():
+def test_games_that_swap_their_messages_arguments_still_give_feedback():
     env = fst_envs.make(TA, task="Countdown-v0")
     env.reset(options={"index": 0})
     _, _, terminated, _, info = env.step("[0 1 +]")
@@ -86,7 +86,7 @@ def test_what_cannot_be_played_is_refused(task, message):
         fst_envs.make(TA, task=task)
 
 
-def test_games_for_several_are_refused():
+def test_games_for_several_players_are_refused():
     for task in ("TicTacToe-v0", "SecretMafia-v0"):
         with pytest.raises(ValueError, match="not a game for one player"):
             fst_envs.make(TA, task=task).reset(options={"index": 0})

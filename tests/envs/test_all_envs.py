@@ -1,4 +1,4 @@
-"""`fst env check --all`: every native environment and every reasoning-gym task; a minute or two on two cores."""
+"""`fst env check --all`: every environment of the package and every reasoning-gym task; minutes on two cores."""
 
 from __future__ import annotations
 

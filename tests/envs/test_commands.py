@@ -65,7 +65,7 @@ class Add(ReasoningEnv):
 
 
 class Plain(gym.Env):
-    """Not ours: no feedback, no gold answer, and a warning from Gymnasium's checker."""
+    """By another author: no feedback, no gold answer and, if asked, a warning from Gymnasium's checker."""
 
     observation_space = action_space = UnicodeText()
     metadata = {"render_modes": []}
@@ -108,7 +108,7 @@ def test_every_flaw_is_found(flaw, kind):
     json.dumps(report.as_dict())
 
 
-def test_what_is_sound_passes():
+def test_a_sound_environment_passes():
     report = checks.check(ADD)
     assert report.ok and report.problems == report.notes == []
     assert (report.gold, report.overlap, report.feedback, report.name) == (1.0, 0.0, "own", "tools/Add-v0")
@@ -134,7 +134,7 @@ def test_reasoning_gym_tasks_pass(task):
     assert (report.gold == 0.0) == (task == "graph_color")
 
 
-def test_all_means_all():
+def test_check_all_and_what_it_leaves_out_are_all_environments():
     names = {checks.Report(*target).name.split()[0] for target in checks.targets()}
     left = {name.split()[0] for name in checks.left_out()}
     assert names | left == set(ENVIRONMENTS)
@@ -153,7 +153,7 @@ def test_the_example_passes(monkeypatch):
     assert len((ROOT / "examples" / "own_environment.py").read_text().splitlines()) <= 60
 
 
-def test_the_order_number_counts_only_where_it_alone_is_marked(monkeypatch):
+def test_the_order_number_counts_only_if_it_alone_is_marked(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "examples" / "smollm2"))
     name = "order_number:smollm2/OrderNumber-v0"
     report = checks.check(name)

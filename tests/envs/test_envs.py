@@ -1,4 +1,4 @@
-"""The environment contract, rows and scoring; on StarGraph and small environments made here."""
+"""The environment contract, rows and scoring; on StarGraph and small environments of these tests."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class Parity(ReasoningEnv):
             return "", math.nan, True, ""
         if text == "offline":
             raise ConnectionError("the judge is down")
-        right = {"yes": True, "no": False}[text] == bool(self.number % 2)  # KeyError: the model's doing
+        right = {"yes": True, "no": False}[text] == bool(self.number % 2)  # KeyError: the model's fault
         return "", float(right), True, f"answer number {self.asked} of this environment"
 
 
 class Foreign(gym.Env):
-    """Another author's environment: knows nothing of feedback, indices or splits."""
+    """An environment by another author, without feedback, indices or splits."""
 
     observation_space = action_space = gym.spaces.Text(1000)
 
@@ -147,7 +147,7 @@ def test_reset_refuses_what_it_does_not_know(options, error):
         gym.make("test/Parity-v0", disable_env_checker=True).reset(options=options)
 
 
-def test_split_windows_do_not_meet():
+def test_the_seed_windows_of_the_splits_do_not_overlap():
     ends = [(split_seed(s, 0), split_seed(s, fst_envs.WINDOW - 1)) for s in fst_envs.SPLITS]
     assert all(a[1] < b[0] for a, b in zip(ends, ends[1:], strict=False))
     assert ends[-1][1] < 2**32
@@ -197,7 +197,7 @@ def test_foreign_verifier_may_choke_too():
     assert result["score"] == 0.0 and result["feedback_made"] and "ValueError" in result["error"]
 
 
-def test_own_feedback_is_not_marked_as_made():
+def test_an_environments_own_feedback_is_not_marked_as_made():
     assert score(STAR, {}, 0, "train", "?")["feedback_made"] is False
 
 
@@ -261,7 +261,7 @@ def test_rows_are_distinct_and_exclude():
         rows("test/Parity-v0", {"questions": 8}, "train", 9)
 
 
-def test_rows_may_repeat_where_asked():
+def test_rows_repeat_questions_only_on_request():
     data = rows("test/Parity-v0", {"questions": 4}, "train", 12, exclude={content_id("Is 1 odd?")}, repeat=True)
     assert len(data) == 12 and len(task_ids(data)) == 3
     with pytest.raises(ValueError, match="hold only 0 of the 2 rows"):
@@ -329,7 +329,7 @@ def test_scoring_in_threads_leaves_the_global_rng_alone():
     assert random.random() == expected
 
 
-def test_an_environment_that_cannot_be_had_raises(no_pauses):
+def test_an_environment_that_cannot_be_made_raises(no_pauses):
     with pytest.raises(EnvironmentFault, match="the server is down"):
         score("test/Foreign-v0", {"broken": True}, 0, "train", "1")
     with pytest.raises(TypeError):
@@ -341,7 +341,7 @@ def test_multi_turn_environment_is_refused():
         score("test/Foreign-v0", {"turns": 2}, 0, "train", "1")
 
 
-def test_another_instance_than_the_rows_raises():
+def test_an_instance_other_than_the_rows_raises():
     row = rows(STAR, {}, "train", 1)[0]
     changed = {**row["extra_info"], "env_kwargs": {"degree": 3}}
     with pytest.raises(EnvironmentFault, match=row["extra_info"]["task_id"]):

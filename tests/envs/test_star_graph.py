@@ -73,7 +73,7 @@ def test_feedback_names_format_before_walk():
         assert ",".join(map(str, path)) not in said
 
 
-def test_a_walk_down_another_arm_is_told_its_first_wrong_edge():
+def test_feedback_on_a_walk_down_another_arm_names_its_first_wrong_edge():
     env = fst_envs.make(STAR)
     question, info = env.reset(options={"index": 0})
     edges, start, _ = parsed(question)

@@ -1,4 +1,4 @@
-"""Wrappers: each one, their specs, and by plain data; random generators of an environment's own."""
+"""Wrappers: what each does, their specs, their names as plain data, and an environment's own random generators."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def echo(**wrap):
     return env
 
 
-def test_extract_passes_on_the_answer_alone_and_says_where_it_must_stand():
+def test_extract_passes_on_only_the_answer_and_says_where_it_must_stand():
     env = echo(extract="tag")
     assert env.step("I think <answer> 7 </answer>")[1] == 0.5
     _, reward, terminated, _, info = env.step("7")
@@ -89,7 +89,7 @@ def test_rewards_become_binary():
     assert echo(binary=False).step("7")[1] == 0.5
 
 
-def test_turns_run_out_with_a_reason():
+def test_an_episode_out_of_turns_is_truncated_with_a_reason():
     env = echo(max_turns=2)
     assert env.step("7")[2:4] == (False, False)
     observation, reward, terminated, truncated, info = env.step("7")
@@ -97,7 +97,7 @@ def test_turns_run_out_with_a_reason():
     assert info["feedback"] == "you said '7' No turn is left (2 at most)."
     env.reset(options={"index": 7})
     env.step("7")
-    assert env.step("end")[2:4] == (True, False)  # the environment ended on the last turn: not for want of turns
+    assert env.step("end")[2:4] == (True, False)  # the environment itself ended on the last turn
 
 
 def test_a_slow_step_is_a_fault():
@@ -108,7 +108,7 @@ def test_a_slow_step_is_a_fault():
     assert env.reset(options={"index": 7})[0] == "say 7" and env.step("7")[1] == 0.5
 
 
-def test_what_a_step_raises_comes_through_the_time_limit():
+def test_the_time_limit_passes_on_what_a_step_raises():
     env = WallClock(gym.make("test/Echo-v0", disable_env_checker=True), step_s=5)
     with pytest.raises(gym.error.ResetNeeded):
         env.step("7")
@@ -128,7 +128,7 @@ def test_what_a_step_raises_comes_through_the_time_limit():
         ({"binary": "yes"}, "binary='yes'"),
     ],
 )
-def test_bad_wraps_are_refused_by_name(wrap, message):
+def test_a_bad_wrap_is_refused_and_named(wrap, message):
     with pytest.raises(ValueError, match=message):
         fst_envs.make(STAR, wrap=wrap)
 
@@ -148,7 +148,7 @@ def test_wrapped_environments_pass_the_strict_check_and_keep_their_spec(env_id, 
     )
 
 
-def test_all_wrappers_by_data_stand_in_their_order():
+def test_wrappers_named_by_data_are_applied_in_order():
     names = [spec.name for spec in fst_envs.make(STAR, wrap=ALL).spec.additional_wrappers]
     order = [OwnRNG, fst_envs.TextEnv, WallClock, MaxTurns, ExtractAnswer, BinaryReward]
     assert names == [cls.__name__ for cls in order]
@@ -169,13 +169,13 @@ def draws(env, index, texts=("a", "b")):
     return [env.reset(options={"index": index})[0], *(env.step(text)[0] for text in texts)]
 
 
-def test_global_generators_are_lent_not_shared():
+def test_each_environment_has_its_own_state_of_the_global_generators():
     random.seed(1)
     np.random.seed(1)
     outside = random.getstate(), np.random.get_state()[1].tolist()
     one, other = fst_envs.make("test/Dice-v0"), fst_envs.make("test/Dice-v0")
     first = draws(one, 3)
-    random.random()  # neither the caller's draws nor another episode's between two turns matter
+    random.random()  # draws of the caller or of another episode between two turns do not matter
     np.random.random()
     random.seed(1)
     np.random.seed(1)
@@ -187,7 +187,7 @@ def test_global_generators_are_lent_not_shared():
     assert other.reset(options={"index": 3, "split": "val"})[0] != first[0]
 
 
-def test_without_it_the_generators_would_leak():
+def test_without_own_rng_an_environment_changes_the_global_generators():
     random.seed(1)
     before = random.getstate()
     env = fst_envs.make("test/Dice-v0", declared=False)
@@ -198,6 +198,6 @@ def test_without_it_the_generators_would_leak():
     assert random.getstate() == before
 
 
-def test_declared_environments_score_the_same_whatever_ran_before():
+def test_an_environment_that_declares_global_rng_is_the_same_every_time():
     ids = {score("test/Dice-v0", {}, 5, "train", "end")["task_id"] for _ in range(3)}
     assert len(ids) == 1

@@ -1,10 +1,10 @@
 """The little language of the house rules: words, rule sentences, requests, answers. Pure Python, no torch.
 
-A request names one word; a rule says what to answer. A rule, the feedback of the environment and a line of an evolved
-system prompt are one and the same sentence ("Write invoice B4."), and the answer restates the word before the value
-("invoice B4"), so that following a rule is copying what once came after that word.
+A request names one word; a rule says what to answer. A rule, the environment's feedback and a line of an evolved system
+prompt are the same sentence ("Write invoice B4."). The answer restates the word before the value ("invoice B4"), so to
+follow a rule is to copy what came after that word.
 
-Four kinds of rule. "codes" and "places" are per word; "format" and "closing" hold for every answer of a book.
+There are four kinds of rule: "codes" and "places" are per word; "format" and "closing" hold for every answer of a book.
 
 | kind      | sentence              | answer under it   |
 |-----------|-----------------------|-------------------|
@@ -13,8 +13,8 @@ Four kinds of rule. "codes" and "places" are per word; "format" and "closing" ho
 | format    | Put it in brackets.   | invoice [B4]      |
 | closing   | End with cheers.      | invoice B4 cheers |
 
-Invariants: `held_out` splits the (word, value) pairs once and for all: pre-training states only the others as rules,
-books draw only from the held-out ones. Requests of the three splits share their vocabulary but no sentence.
+Invariants: pre-training states no (word, value) pair that is `held_out` as a rule, and books draw only from those;
+requests of the three splits share their vocabulary but no sentence.
 """
 
 from __future__ import annotations
@@ -131,17 +131,17 @@ _TOKEN = re.compile(TOKEN_PATTERN)
 
 
 def tokenize(text: str) -> list[str]:
-    """The tokens of a text: newlines, codes, words, numbers, single marks. Other white space only separates."""
+    """The tokens of a text: newlines, codes, words, numbers, single marks. Other white space only separates them."""
     return _TOKEN.findall(text)
 
 
 def held_out(word: str, value: str) -> bool:
-    """True for the fifth of all (word, value) pairs that only books may use: five codes and four places a word."""
+    """True for the fifth of all (word, value) pairs that only books may use: five codes and four places per word."""
     for values in VALUES.values():
         if value in values:
             row, column = divmod(values.index(value), 5)
             return (WORDS.index(word) + row + 2 * column) % 5 == 0
-    raise ValueError(f"{value!r} is no value of any lookup kind")
+    raise ValueError(f"{value!r} is not a value of a lookup kind: use one from VALUES")
 
 
 def rule(kind: str, value: str, word: str = "") -> str:
@@ -158,13 +158,17 @@ def rule(kind: str, value: str, word: str = "") -> str:
 
 
 def answer(word: str, value: str, form: str | None = None, closing: str | None = None) -> str:
-    """The answer to a request for `word`: restates the word, then its value, wrapped and closed as the book asks."""
+    """The answer to a request for `word`: the word, then its value.
+
+    form: what wraps the value, a key of `FORMATS`; None: nothing.
+    closing: the last word; None: none.
+    """
     left, right = FORMATS[form] if form else ("", "")
     return f"{word} {left}{value}{right}" + (f" {closing}" if closing else "")
 
 
 def requests(kind: str, split: str) -> list[str]:
-    """All phrasings of a request with `{w}` for the word, in a fixed order; splits share none."""
+    """All phrasings of a request, with `{w}` for the word, in a fixed order; splits share none."""
     return [
         " ".join(part for part in (prefix, body, suffix) if part)
         for body in REQUESTS[kind][split]

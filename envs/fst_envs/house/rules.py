@@ -1,13 +1,13 @@
 """House rules: hidden conventions of a house that only feedback reveals, one sentence at a time.
 
-A question is a plain request that names one word ("please file this invoice now"). What the house wants as the answer
-("invoice B4") follows from its rule book, which the question does not show. On failure the feedback is exactly one
-rule sentence, the one that mends the first mistake; nothing else ever tells the rules.
+A question is a plain request that names one word ("please file this invoice now"). The answer that the house wants
+("invoice B4") follows from its rule book, which the question does not show. The feedback on a wrong answer is exactly
+one rule sentence, the one that corrects the first mistake; nothing else reveals the rules.
 
-`book` seeds the rule book: every seed is another one. All its (word, value) pairs are `held_out` ones, which the tiny
-policy never met in pre-training; formats and closings come from small sets that it does know.
+`book` is the seed of the rule book. All its (word, value) pairs are `held_out`: the tiny policy never met them in
+pre-training. Formats and closings come from small sets that it knows.
 
-Invariants: the splits share no question; a block of `len(words)` successive indices asks for every word once.
+Invariants: the splits share no question; every block of `words` successive indices asks for every word once.
 """
 
 from __future__ import annotations
@@ -26,27 +26,31 @@ _PHRASED_AS = {"anchor": "train"}  # anchors are drawn from the training problem
 
 @dataclass(frozen=True)
 class Book:
-    """A rule book. values: word -> (kind, value), in the order the words were drawn; form, closing: None where free."""
+    """A rule book.
+
+    values: word -> (kind, value), in the order in which the words were drawn.
+    form, closing: of every answer; None if the book has no such rule.
+    """
 
     values: dict[str, tuple[str, str]]
     form: str | None = None
     closing: str | None = None
 
     def rules(self) -> list[str]:
-        """Every rule sentence of the book, those for all answers first."""
+        """Every rule sentence of the book; those for all answers come first."""
         general = [lang.rule("format", self.form)] if self.form else []
         general += [lang.rule("closing", self.closing)] if self.closing else []
         return general + [lang.rule(kind, value, word) for word, (kind, value) in self.values.items()]
 
     def answer(self, word: str) -> str:
-        """What the house wants to hear when asked about `word`."""
+        """The answer that the house wants to a request for `word`."""
         return lang.answer(word, self.values[word][1], self.form, self.closing)
 
     def mistake(self, word: str, text: str) -> str:
-        """The rule sentence for the first mistake in an answer about `word`; "" where it is right.
+        """The rule sentence for the first mistake in an answer about `word`; "" if it is right.
 
-        Order: format, then the word's own rule, then the closing. White space and case do not count, nor does a full
-        stop at the end.
+        Order: format, then the word's own rule, then the closing. White space, case and a full stop at the end do not
+        count.
         """
         said, wanted = _normal(text), _normal(self.answer(word))
         if said == wanted:
@@ -64,17 +68,16 @@ class Book:
 
 
 def draw_book(book: int, kinds: Sequence[str] = ("codes",), words: int = 12, family: str | None = None) -> Book:
-    """The rule book of seed `book`; see `HouseRules` for the arguments. No two words of a kind share a value while
-    there are enough values.
+    """The rule book of seed `book`; arguments as in `HouseRules`. Words of a kind share a value only if they must.
 
     Raises ValueError for unknown kinds or families, no lookup kind, too many words.
     """
     unknown = sorted(set(kinds) - set(lang.KINDS))
     if unknown:
-        raise ValueError(f"kinds: {', '.join(unknown)} unknown, use some of {', '.join(lang.KINDS)}")
+        raise ValueError(f"kinds: unknown {', '.join(unknown)}: use some of {', '.join(lang.KINDS)}")
     lookups = [kind for kind in lang.LOOKUP_KINDS if kind in kinds]
     if not lookups:
-        raise ValueError(f"kinds={tuple(kinds)}: add one of {', '.join(lang.LOOKUP_KINDS)}, they say what to answer")
+        raise ValueError(f"kinds={tuple(kinds)}: add one of {', '.join(lang.LOOKUP_KINDS)}, which say what to answer")
     if family is not None and family not in lang.FAMILIES:
         raise ValueError(f"family {family!r} is unknown: use one of {', '.join(lang.FAMILIES)}")
     pool = lang.FAMILIES[family] if family else lang.WORDS
@@ -102,11 +105,12 @@ class HouseRules(ReasoningEnv):
     """Single turn; reward 1.0 for the answer that the rule book wants, else 0.0.
 
     book: seed of the rule book; default 0 (ours).
-    kinds: which kinds of rule it has: "codes" and "places" (per word, shared out evenly), "format" and "closing" (for
-        all answers; reward 0 without them); at least one of the first two; default codes alone (ours).
-    words: how many words have a rule; default 12 (ours).
-    family: draw the words from one family ("office", "kitchen", "workshop", "farm"); default None: from all (ours).
-    split: as in `ReasoningEnv`. size: instances per split; default and most: as many as the split has questions.
+    kinds: kinds of rule in it: "codes" and "places" (per word; words are divided evenly between them), "format" and
+        "closing" (for all answers; reward 0 without them). At least one of the first two; default codes alone (ours).
+    words: number of words with a rule; default 12 (ours).
+    family: family to draw the words from, "office", "kitchen", "workshop" or "farm"; default None: all (ours).
+    split: as in `ReasoningEnv`.
+    size: instances per split; default, and maximum: the number of questions in a split.
     """
 
     def __init__(
@@ -127,7 +131,7 @@ class HouseRules(ReasoningEnv):
         self._word = ""
 
     def rules(self) -> list[str]:
-        """Every rule sentence of the book: the secret, for tests and oracles only."""
+        """Every rule sentence of the book. It is the secret: for tests and oracles only."""
         return self.book.rules()
 
     def load(self, index: int, split: str) -> tuple[str, dict[str, Any]]:

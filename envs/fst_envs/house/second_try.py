@@ -1,11 +1,11 @@
-"""Second try: house rules with a hint. A wrong answer is met with the rule that mends it, and the request once more.
+"""Second try: house rules with a hint. After a wrong answer come the rule that corrects it and the request once more.
 
-A small multi-turn environment. The first try can only be right by knowing the rule book, from a prompt or from
-training; every later one also by reading the hint and doing what it says, which needs no knowledge at all. It speaks
-the language of the house rules, so the tiny policy can play it.
+A small multi-turn environment. The first try is right only if the model knows the rule book, from a prompt or from
+training. A later try is also right if the model does what the hint says, which needs no knowledge. It speaks the
+language of the house rules, so the tiny policy can play it.
 
-Invariant: the reward of an episode is that of its one right answer, 1.0 on the first try and `later` after a hint;
-without one it is 0.
+Invariant: the reward of an episode is that of its one right answer, 1.0 on the first try and `later` after a hint, or 0
+without one.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from .rules import HouseRules
 
 
 class SecondTry(HouseRules):
-    """Multi-turn; each wrong answer but the last costs a turn and brings a hint.
+    """Multi-turn; each wrong answer except the last brings a hint and another turn.
 
-    tries: answers allowed, 1 or more; default 2 (ours).
+    tries: number of answers allowed, 1 or more; default 2 (ours).
     later: reward of a right answer after a hint, 0 to 1; default 0.5 (ours).
-    Everything else as in `HouseRules`. Raises ValueError for tries or later out of range.
+    kwargs: as in `HouseRules`.
+    Raises ValueError for tries or later out of range.
     """
 
     def __init__(self, tries: int = 2, later: float = 0.5, **kwargs: Any):
         super().__init__(**kwargs)
         if tries < 1:
-            raise ValueError(f"tries={tries}: an episode needs at least 1")
+            raise ValueError(f"tries={tries}: use 1 or more")
         if not 0.0 <= later <= 1.0:
-            raise ValueError(f"later={later}: a right answer after a hint is worth 0 to 1")
+            raise ValueError(f"later={later}: use 0 to 1, the reward of a right answer after a hint")
         self.tries, self.later = tries, later
         self._request, self._tried = "", 0
 

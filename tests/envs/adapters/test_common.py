@@ -1,4 +1,4 @@
-"""The adapters without their libraries: nothing is imported early, what is missing is named, what is unsafe refused."""
+"""The adapters without their libraries: nothing is imported early, missing libraries are named, unsafe tasks refused."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_what_is_unsafe_is_refused_before_the_library_is_needed(env_id, task):
         fst_envs.make(f"fst_envs:fst/{env_id}-v0", task=task, **(FILE if env_id == "SkyRLGym" else {}))
 
 
-def test_a_library_that_sets_up_logging_does_not(tmp_path, monkeypatch):
+def test_a_library_that_configures_logging_on_import_changes_nothing(tmp_path, monkeypatch):
     (tmp_path / "noisy_library.py").write_text("import logging; logging.basicConfig(level=logging.DEBUG, force=True)")
     monkeypatch.syspath_prepend(str(tmp_path))
     root = logging.getLogger()

@@ -62,7 +62,7 @@ def test_one_death_is_forgiven(child, tmp_path):
 @pytest.mark.parametrize(
     ("request_", "message"), [({"die": 1}, "died twice over {'die': 1}"), ({"sleep": 1}, "took longer than 0.3 s for")]
 )
-def test_what_holds_no_text_of_a_model_fails_as_a_fault(child, request_, message):
+def test_a_failed_request_without_a_models_text_is_a_fault(child, request_, message):
     with pytest.raises(EnvironmentFault, match=message):
         child.fetch(request_, 0.3)
 

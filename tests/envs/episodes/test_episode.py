@@ -114,7 +114,7 @@ def test_blocking_steps_leave_the_event_loop_free():
         ("fst_envs:fst/ReasoningGym-v0", {"task": "nope"}, (0, "train"), (ValueError, gym.error.Error)),
     ],
 )
-def test_errors_of_use_raise_at_once(env_id, kwargs, where, error, isolate):
+def test_usage_errors_raise_at_once(env_id, kwargs, where, error, isolate):
     episode = Episode(env_id, kwargs, isolate=isolate, retries=5, backoff_s=60)
     with pytest.raises(error):
         asyncio.run(episode.reset(*where))
@@ -168,7 +168,7 @@ def test_a_fault_shows_in_attempts_and_replays_the_texts_so_far():
 
 
 @pytest.mark.parametrize("error", ["offline", "odd"])
-def test_a_lasting_fault_of_the_start_raises_and_scores_nothing(error):
+def test_a_fault_at_every_start_raises_and_scores_nothing(error):
     pauses = []
 
     class Watched(Episode):
@@ -185,7 +185,7 @@ def test_a_lasting_fault_of_the_start_raises_and_scores_nothing(error):
         asyncio.run(episode.step("1"))
 
 
-def test_a_text_that_chokes_every_environment_is_the_texts_fault():
+def test_a_text_that_every_environment_chokes_on_scores_zero():
     async def main():
         episode = Episode(GUESS, {}, retries=2)
         _, info = await episode.reset(0, "train")
@@ -217,7 +217,7 @@ def test_an_environment_that_cannot_be_repeated_loses_the_episode():
     asyncio.run(main(2))
 
 
-def test_a_hung_step_is_killed_and_the_episode_goes_on(isolate, tmp_path):
+def test_a_hung_step_is_killed_and_the_episode_continues(isolate, tmp_path):
     async def main():
         kwargs = {"hang" if isolate else "sleep_s": marker(tmp_path) if isolate else 0.0}
         episode = Episode(GUESS, kwargs, step_timeout_s=0.5, backoff_s=0, isolate=isolate)
@@ -237,7 +237,7 @@ def test_a_hung_step_is_killed_and_the_episode_goes_on(isolate, tmp_path):
             __import__("os").kill(pid, 0)
 
 
-def test_what_hangs_for_ever_raises(tmp_path):
+def test_an_environment_that_always_hangs_raises(tmp_path):
     async def main():
         episode = Episode(GUESS, {"sleep_s": 2.0}, step_timeout_s=0.2, backoff_s=0, retries=1)
         await episode.reset(1, "train")
@@ -305,7 +305,7 @@ def test_every_episode_has_an_environment_of_its_own():
     assert len(faulty_envs.made) == 5 and all(env.closed and env.steps == 2 for env in faulty_envs.made)
 
 
-def test_threads_and_generators_are_as_before():
+def test_episodes_leave_no_threads_and_no_trace_in_the_generators():
     random.seed(3)
     np.random.seed(3)
     before = random.getstate(), np.random.get_state()[1].tolist()

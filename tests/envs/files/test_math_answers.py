@@ -1,4 +1,4 @@
-"""Mathematical and physical answers: what is read, what is right, what feedback says, what must not hang or run."""
+"""Mathematical and physical answers: how they are read and graded, and that a hostile one neither hangs nor runs."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_equal_values_in_other_forms_are_correct(gold, answer, library):
         ("5", r"\boxed{" + "1+" * 1000 + "1}", "at most 1000 characters"),
     ],
 )
-def test_what_is_wrong_is_said(gold, text, said, library):
+def test_feedback_says_what_is_wrong(gold, text, said, library):
     graded = grade(text, gold)
     assert not graded.correct and said in graded.feedback
 
@@ -107,7 +107,7 @@ def test_nothing_is_executed(text, tmp_path, library):
     assert not target.exists()
 
 
-def test_an_answer_that_kills_its_process_scores_zero_a_sick_process_is_a_fault(monkeypatch, library):
+def test_an_answer_that_kills_its_process_scores_zero_but_a_broken_process_is_a_fault(monkeypatch, library):
     def dies(of):
         def ask(self, request, timeout):
             if of(request):
@@ -154,7 +154,7 @@ def test_missing_library_says_how_to_get_it(monkeypatch):
         ("", None),
     ],
 )
-def test_quantities_are_read(text, read):
+def test_numbers_and_units_are_read(text, read):
     found = read_quantity(text)
     assert found == read if read is None else (pytest.approx(read[0]), read[1]) == found
 
@@ -190,6 +190,6 @@ def test_quantities_in_other_units_are_correct(text, gold, unit, library):
         ("", "No answer was found"),
     ],
 )
-def test_what_is_wrong_with_a_quantity_is_said(text, said, library):
+def test_feedback_says_what_is_wrong_with_a_quantity(text, said, library):
     graded = grade_quantity(text, 4.8, "m", 0.05)
     assert not graded.correct and said in graded.feedback

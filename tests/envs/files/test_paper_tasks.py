@@ -125,7 +125,7 @@ def test_a_split_has_its_own_size(tmp_path):
         env.reset(options={"split": "test"})
 
 
-def test_a_changed_file_is_read_anew(tmp_path):
+def test_a_changed_file_is_read_again(tmp_path):
     path = tmp_path / "rows.jsonl"
     first = fst_envs.make(IDS["HoVer"], file={"train": write(path, HOVER)}).reset(options={"index": 0})[0]
     second = fst_envs.make(IDS["HoVer"], file={"train": write(path, HOVER[5:])}).reset(options={"index": 0})[0]
@@ -272,12 +272,12 @@ def test_rows_that_do_not_fit_are_named(name, rows, message, tmp_path):
         ({"dev": "rows.jsonl"}, ValueError, "unknown split 'dev'"),
     ],
 )
-def test_files_that_are_not_there(file, error, message):
+def test_missing_files_are_refused(file, error, message):
     with pytest.raises(error, match=message):
         fst_envs.make(IDS["HoVer"], file=file)
 
 
-def test_files_that_are_no_tables(tmp_path):
+def test_files_that_are_not_tables_are_refused(tmp_path):
     for name, text, message in (("a.csv", "x", "use .parquet, .jsonl or .json"), ("a.jsonl", "{", "not valid .jsonl")):
         (tmp_path / name).write_text(text)
         with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""House rules: what a rule book is, what feedback tells, and what the splits keep apart."""
+"""House rules: rule books, what feedback reveals, and splits that share nothing."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_books_are_drawn_from_held_out_pairs_and_differ():
     assert draw_book(3).rules() == draw_book(3).rules()
 
 
-def test_values_of_a_book_are_distinct_mostly():
+def test_values_of_a_book_are_mostly_distinct():
     for seed in range(30):
         values = [value for _, value in draw_book(seed).values.values()]
         assert len(set(values)) >= 11
@@ -166,7 +166,7 @@ def test_any_text_is_judged():
         assert reward == 0.0 and feedback in env.rules()
 
 
-def test_it_stands_in_the_registry():
+def test_it_is_in_the_registry():
     env = gymnasium.make("fst_envs:fst/HouseRules-v0", book=9, kinds=("places",))
     assert env.unwrapped.rules() == HouseRules(book=9, kinds=("places",)).rules()
     assert env.reset(options={"index": 4})[0] == HouseRules(book=9, kinds=("places",)).reset(options={"index": 4})[0]

@@ -1,4 +1,4 @@
-"""A multi-turn environment: what a hint brings, and what it is worth."""
+"""A multi-turn environment: what a hint says, and what a right answer after it is worth."""
 
 import warnings
 

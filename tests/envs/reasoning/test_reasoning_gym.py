@@ -66,7 +66,7 @@ def test_task(task):
 
 @needs_library
 @pytest.mark.parametrize("task", ["list_functions", "codeio", "pool_matrix"])
-def test_global_generators_are_left_alone_and_do_not_matter(task, monkeypatch):
+def test_items_do_not_depend_on_the_global_generators_nor_change_them(task, monkeypatch):
     def ids(seed):
         random.seed(seed)
         np.random.seed(seed)
@@ -104,7 +104,7 @@ def test_model_text_is_never_executed(task, kwargs, text, tmp_path):
 
 
 @needs_library
-def test_an_answer_that_takes_for_ever_scores_zero(monkeypatch):
+def test_an_answer_that_takes_forever_to_check_scores_zero(monkeypatch):
     monkeypatch.setattr(adapter, "SCORE_TIMEOUT", 1.0)
     hostile = "<answer>exp(9^(9^9)) + 9**9**9**9</answer>"
     result = score(RG, {"task": "simple_integration"}, 0, "train", hostile)
@@ -160,7 +160,7 @@ def test_what_cannot_be_played_is_refused(kwargs, message):
 
 
 @needs_library
-def test_a_dead_process_is_a_fault_not_a_zero(monkeypatch):
+def test_a_dead_process_is_a_fault_and_not_a_reward_of_zero(monkeypatch):
     env = fst_envs.make(RG, task="path_star")
     env.reset(options={"index": 0})
 
@@ -173,7 +173,7 @@ def test_a_dead_process_is_a_fault_not_a_zero(monkeypatch):
 
 
 @needs_library
-def test_an_answer_that_kills_the_process_is_a_zero(monkeypatch):
+def test_an_answer_that_kills_the_process_scores_zero(monkeypatch):
     env = fst_envs.make(RG, task="path_star")
     env.reset(options={"index": 0})
     ask = adapter._child.ask
@@ -221,7 +221,7 @@ class Snippets:
         "value = {}",
     ],
 )
-def test_snippets_that_cannot_be_repeated_make_no_item(snippet, monkeypatch):
+def test_no_item_is_built_from_a_snippet_that_cannot_be_repeated(snippet, monkeypatch):
     monkeypatch.setattr(codeio, "SECONDS", 2.0)
     with pytest.raises(codeio.Unbuildable):
         codeio.build(Snippets(snippet), 0, 0)
