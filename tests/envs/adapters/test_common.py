@@ -1,4 +1,4 @@
-"""The adapters without their libraries: nothing is imported early, missing libraries are named, unsafe tasks refused."""
+"""What all adapters share, and what they do if their library is missing. Real libraries: tests/adapters."""
 
 from __future__ import annotations
 
