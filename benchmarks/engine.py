@@ -2,7 +2,7 @@
 
 One replica decodes a token for each of its running requests per step; a step takes `base_s + per_request_s * running`
 seconds. Requests beyond `max_num_seqs` wait. Lengths are drawn per request (log-normal, cut at `max_tokens`). The
-defaults are of the size that an 8B model in bfloat16 has on a current accelerator: ours, an assumption, not measured.
+defaults are about right for an 8B model in bfloat16 on a current accelerator: ours, an assumption, not measured.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Engine:
-    """clock: simulated seconds gone by. busy: seconds in which at least one request ran. served: requests finished."""
+    """The simulated engine.
+
+    replicas: copies of the model, which share the requests.
+    max_num_seqs: requests that one replica runs at a time.
+    base_s, per_request_s: seconds of a step, and of each running request in it.
+    mean_tokens, sigma, max_tokens: distribution of an answer's length.
+    clock: simulated seconds so far.
+    busy: seconds in which at least one request ran.
+    served: finished requests.
+    """
 
     replicas: int = 1
     max_num_seqs: int = 256
@@ -29,7 +38,7 @@ class Engine:
     _rng: random.Random = field(default_factory=lambda: random.Random(0))
 
     def run(self, requests: int) -> float:
-        """Serves a batch that arrives at once; returns, and adds to the clock, the seconds until its last answer."""
+        """Serves a batch that arrives at once. Returns the seconds to its last answer, and adds them to the clock."""
         shares = [requests // self.replicas + (i < requests % self.replicas) for i in range(self.replicas)]
         took = max((self._replica([self._length() for _ in range(share)]) for share in shares), default=0.0)
         self.clock += took

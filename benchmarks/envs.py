@@ -2,9 +2,9 @@
 
 What environments cost: (1) a reset and a step of every environment and adapter whose library is installed, called
 directly, through `Episode` (a thread) and through `Episode(isolate=True)` (a child process); (2) CPU time per episode
-when 1,000 episodes of a native environment are under way at once. Exit status 1 where an episode of (2) takes 5% of a
-core-second or more. To measure an adapter, run this with the Python of a virtual environment that has its library.
-CPU time is of this process and its children, all threads, so other load on the machine hardly shows in it.
+with 1,000 episodes of one environment under way at once. Exit status 1 if an episode of (2) takes 5% of a core-second
+or more. To measure an adapter, run this with the Python of a virtual environment that has its library. CPU time counts
+all threads of this process and its children, so other load on the machine hardly affects it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from fst_envs.episodes.episode import BlockingEpisode, Episode, play, run  # noq
 EPISODES = 60  # ours, per environment; a slow one stops after SECONDS
 SECONDS = 5.0  # ours, per environment and way of calling
 LIMIT_S = 0.05  # 5% of a core-second per episode
-NATIVE = ("fst/HouseRules-v0", "fst/SecondTry-v0", "fst/StarGraph-v0")
+OWN = ("fst/HouseRules-v0", "fst/SecondTry-v0", "fst/StarGraph-v0")
 REASONING_GYM = ("path_star", "chain_sum", "countdown", "sudoku", "codeio")
 
 SUMS = [
@@ -46,14 +46,14 @@ PROBLEMS = [{"problem": f"What is {i}/2?", "answer": rf"\frac{{{i}}}{{2}}"} for 
 
 
 def targets(folder: Path) -> list[tuple[str, dict[str, Any], str]]:
-    """(id, kwargs, a text to answer with) of what is measured, installed or not."""
+    """(id, kwargs, a text to answer with) of all that is to be measured, installed or not."""
     files = {}
     for name, rows in (("sums", SUMS), ("claims", CLAIMS), ("problems", PROBLEMS)):
         files[name] = str(folder / f"{name}.jsonl")
         Path(files[name]).write_text("".join(json.dumps(row) + "\n" for row in rows))
     guess = {"target": "openenv_guess:GuessEnvironment", "action_type": "openenv_guess:Guess"}
     return [
-        *((name, {}, "<path>1,2</path>") for name in NATIVE),
+        *((name, {}, "<path>1,2</path>") for name in OWN),
         *(("fst/ReasoningGym-v0", {"task": task}, "<answer>12</answer>") for task in REASONING_GYM),
         ("fst/HoVer-v0", {"file": files["claims"]}, "<answer>SUPPORTED</answer>"),
         ("fst/Polaris-v0", {"file": files["problems"]}, r"\boxed{\frac{1}{2}}"),
@@ -65,7 +65,7 @@ def targets(folder: Path) -> list[tuple[str, dict[str, Any], str]]:
 
 
 def cpu_s() -> float:
-    """CPU seconds of this process so far, and of its child processes, running ones included where psutil is there."""
+    """CPU seconds of this process and its ended children so far; with psutil, of its running children too."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     total = own.ru_utime + own.ru_stime + ended.ru_utime + ended.ru_stime
@@ -83,9 +83,9 @@ def cpu_s() -> float:
 
 
 def medians(start: Callable[[int], Any], step: Callable[[], Any], first: int = 0) -> tuple[float, float]:
-    """Milliseconds of wall clock of a reset and of a step, medians over episodes of one step, from index `first`."""
+    """Medians of a reset and of a step, in milliseconds of wall clock, over episodes of one step from index `first`."""
     resets, steps = [], []
-    start(first)  # what happens once is not counted: imports, a child's start
+    start(first)  # not counted, for what happens once: imports, a child's start
     step()
     deadline = time.monotonic() + SECONDS
     for index in range(first + 1, first + EPISODES):
@@ -101,7 +101,7 @@ def medians(start: Callable[[int], Any], step: Callable[[], Any], first: int = 0
 
 
 def measure(name: str, kwargs: dict[str, Any], text: str) -> dict[str, Any]:
-    """One row of the table. Raises DependencyNotInstalled where the library is missing."""
+    """One row of the table. Raises DependencyNotInstalled if the library is missing."""
     env_id = f"fst_envs:{name}"
     env = make(env_id, **kwargs)
     row: dict[str, Any] = {"env": f"{name} {kwargs['task']}" if "task" in kwargs else name}
@@ -111,7 +111,7 @@ def measure(name: str, kwargs: dict[str, Any], text: str) -> dict[str, Any]:
     env.close()
     for way, isolate in (("thread", False), ("process", True)):
         episode = BlockingEpisode(env_id, kwargs, isolate=isolate, retries=0)
-        first = EPISODES if name == "fst/ReasoningGym-v0" else 0  # items that its process has not built before
+        first = EPISODES if name == "fst/ReasoningGym-v0" else 0  # so that its process has not built these items yet
         resets, steps = medians(lambda i, e=episode: run(e.reset(i)), lambda e=episode: run(e.step(text)), first)
         run(episode.close())
         row[f"reset_{way}_ms"], row[f"step_{way}_ms"] = resets, steps
@@ -119,7 +119,7 @@ def measure(name: str, kwargs: dict[str, Any], text: str) -> dict[str, Any]:
 
 
 def concurrent(name: str, episodes: int) -> dict[str, Any]:
-    """Plays `episodes` at once: no answer is given before every episode has asked its question."""
+    """Plays `episodes` at once: no text is sent before every episode has asked its question."""
 
     async def main() -> int:
         asked, all_asked = 0, asyncio.Event()
@@ -155,7 +155,7 @@ def concurrent(name: str, episodes: int) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]], columns: list[str]) -> str:
-    """The rows as text, columns aligned."""
+    """The rows as text with aligned columns."""
     lines = [[f"{row[c]:.3g}" if isinstance(row[c], float) else str(row[c]) for c in columns] for row in rows]
     cells = [columns, *lines]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
@@ -177,7 +177,7 @@ def main() -> int:
     print(table(costs, [c for c in costs[0]]))
     for name, reason in absent.items():
         print(f"not measured: {name}: {reason}")
-    many = [concurrent(name, arguments.concurrent) for name in NATIVE]
+    many = [concurrent(name, arguments.concurrent) for name in OWN]
     print(f"\n{arguments.concurrent} episodes at once:")
     print(table(many, ["env", "episodes", "threads_at_once", "wall_s", "cpu_s_per_episode", "ok"]))
     worst = max(row["cpu_s_per_episode"] for row in many)

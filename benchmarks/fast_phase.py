@@ -1,8 +1,8 @@
 """python benchmarks/fast_phase.py --json FILE [--vllm]
 
-How well a fast phase uses its engine, what it costs per call, how much of a cycle it takes, and how good a prompt it
-finds for its rollouts, against stock gepa.optimize and dspy.GEPA. All in one run, on a scripted world (rule_world.py)
-and a simulated engine (engine.py); with --vllm the engine's part also on real vLLM through verl on CPU (minutes).
+How well a fast phase uses its engine, what it costs per call, its share of a cycle, and how good a prompt it finds with
+its rollouts, compared with stock gepa.optimize and dspy.GEPA. All in one run, on a scripted world (rule_world.py) and a
+simulated engine (engine.py). With --vllm, the engine is also measured on real vLLM through verl on CPU (minutes).
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from fst_plugin.rollouts import Cell, Rollout
 SEEDS = range(12)
 BUDGETS = (240, 480, 960)
 ENGINES = {"64 slots": (1, 64), "128 slots": (1, 128), "256 slots": (1, 256), "8 x 256 slots": (8, 256)}
-REFLECTION_S = 20.0  # one round of reflection calls, side by side (ours, an assumption)
+REFLECTION_S = 20.0  # one round of parallel reflection calls (ours, an assumption)
 
 console = Console()
 
 
 class Timed:
-    """`evaluate` of a world on a simulated engine; remembers the batches."""
+    """`evaluate` of a world on a simulated engine; records the batches."""
 
     def __init__(self, world: World, engine: Engine):
         self.world, self.engine = world, engine
@@ -48,7 +48,7 @@ class Timed:
 
 
 class Waiting(OfflineReflection):
-    """The offline reflection, taking as long as an LM would."""
+    """The offline reflection, which takes as long as an LM would."""
 
     def __init__(self, engine: Engine):
         super().__init__()
@@ -72,7 +72,7 @@ def warm_phase(seed: int, engine: Engine, width: int, **settings: Any) -> tuple[
 
 
 def utilization(replicas: int, slots: int) -> dict[str, Any]:
-    """Rollouts per engine-second of the phase ÷ those of the bare engine, given the same requests at once."""
+    """Rollouts per engine-second of the phase ÷ those of an engine that gets the same requests at once."""
     ratios, with_waits, batches = [], [], []
     for seed in SEEDS:
         engine = Engine(replicas, slots)
@@ -91,8 +91,11 @@ def utilization(replicas: int, slots: int) -> dict[str, Any]:
 
 
 def wall_share(**settings: Any) -> dict[str, float]:
-    """Share of a cycle that the fast phase takes at the paper's settings on 8 replicas of 256 slots: T=6 steps of 256
-    rollouts, each followed by an update that takes as long as the rollouts (ours, an assumption)."""
+    """The fast phase's share of a cycle at the paper's settings, on 8 replicas of 256 slots.
+
+    The cycle has T=6 steps of 256 rollouts, each followed by an update that takes as long as the rollouts (ours, an
+    assumption).
+    """
     shares = []
     for seed in SEEDS:
         engine = Engine(8, 256)
@@ -110,7 +113,7 @@ def _rng(seed: int, step: int) -> Any:
 
 
 def overhead() -> float:
-    """Milliseconds of our own per metric call: a phase's time less what `evaluate` and the reflection took."""
+    """Our own milliseconds per metric call: a phase's time minus that of `evaluate` and the reflection."""
     spent = []
     for seed in SEEDS:
         world = World(seed)
@@ -140,7 +143,7 @@ def overhead() -> float:
 
 
 def scores() -> dict[str, dict[str, dict[str, Any]]]:
-    """Expected reward of the prompt handed back, by budget: first cycle (from one seed) and second (four carried)."""
+    """Expected reward of the returned prompt by budget: in the first cycle (one seed) and the second (four carried)."""
 
     def cold(find: Callable[..., str]) -> Callable[[World, int, int], str]:
         def start(world: World, budget: int, seed: int) -> str:
@@ -192,7 +195,7 @@ def scores() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def new_candidates() -> float:
-    """New prompts scored on all anchors in a phase of 960 rollouts with four carried prompts, measured."""
+    """Measured number of new prompts scored on all anchors in a phase of 960 rollouts with four carried prompts."""
     counts = [warm_phase(seed, Engine(), 256)[1].metrics["candidates_new"] for seed in SEEDS]
     return statistics.fmean(counts)
 

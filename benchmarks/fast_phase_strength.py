@@ -1,8 +1,8 @@
-"""How good a prompt a fast phase finds for its rollouts: ours, stock gepa.optimize, and dspy.GEPA.
+"""How good a prompt a fast phase finds with its rollouts: ours, stock gepa.optimize, and dspy.GEPA.
 
-All get the same task, the same problems, the same number of rollouts and the same reflection (the offline one, which
-composes prompts from feedback sentences). What counts is the expected reward, over all problems of the task, of the
-prompt that each hands back as its best.
+All get the same task, problems, number of rollouts and reflection (the offline one, which composes prompts from
+feedback sentences). The measure is the expected reward, over all problems of the task, of the prompt that each returns
+as its best.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def ours(world: World, budget: int, seed: int, **settings: Any) -> str:
 
 
 def ours_warm(world: World, carried: Population, budget: int, seed: int, free: bool, **settings: Any) -> str:
-    """The second cycle: four carried prompts, their scores free or not."""
+    """The second cycle: four carried prompts, whose scores are free or not."""
     last, problems = world.problems(ANCHORS, f"cycle0-{seed}"), world.problems(ANCHORS, f"cycle1-{seed}")
     traces = slow_traces(world, carried, last)
     optimizer = gepa(OfflineReflection(), budget=budget, max_tokens=MAX_CHARS // 4, **settings)
@@ -41,7 +41,7 @@ def ours_warm(world: World, carried: Population, budget: int, seed: int, free: b
 
 
 def slow_traces(world: World, carried: Population, problems: list[Problem]) -> list[Trace]:
-    """What a slow phase leaves behind: G/K = 2 rollouts of every carried prompt on every problem."""
+    """The rollouts that a slow phase leaves: G/K = 2 of every carried prompt on every problem."""
     return [
         Trace(p, {c.digest: merged([world.roll(c.text, p, 1), world.roll(c.text, p, 2)]) for c in carried.prompts})
         for p in problems
@@ -62,7 +62,7 @@ def _propose(text: str, records: list[tuple[Problem, Rollout]], seed: int) -> st
 
 
 class _Adapter:
-    """The least that gepa.optimize needs."""
+    """The smallest adapter that gepa.optimize accepts."""
 
     def __init__(self, world: World, seed: int):
         self.world, self.seed, self.calls = world, seed, 0

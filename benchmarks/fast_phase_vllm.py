@@ -1,5 +1,8 @@
-"""The engine's part of the fast-phase benchmark on real vLLM on CPU, inside verl: the rollouts of one fast phase as the
-phase asks for them, and then the very same rollouts as one batch. One launch; run by fast_phase.py --vllm."""
+"""The engine's part of the fast-phase benchmark, on real vLLM on CPU inside verl.
+
+It times the rollouts of one fast phase as the phase asks for them, and then the same rollouts as one batch. One launch;
+run by fast_phase.py --vllm.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,11 @@ WIDTH = 64
 
 
 class Measured:
-    """A prompt optimizer that times the shipped one. out: file for the figures."""
+    """A prompt optimizer that times the shipped one.
+
+    out: file for the figures.
+    budget: rollouts of the phase.
+    """
 
     def __init__(self, out: str, budget: int):
         self.out, self.budget = out, budget
@@ -62,7 +69,10 @@ class Measured:
 
 
 def measure(model: Path | None = None, budget: int = 960) -> dict[str, Any]:
-    """One launch of verl on the demo's task. model: default: the tiny policy."""
+    """One launch of verl on the demo's task.
+
+    model: folder; default: the tiny policy.
+    """
     from fst_envs.house import policy
     from fst_verl.experiments.demo import Setup, arguments
 

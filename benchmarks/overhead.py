@@ -1,12 +1,13 @@
 """python benchmarks/overhead.py --json FILE [--repeat N] [--steps N]
 
-What the adapter costs in a slow step: a step with fast weights ÷ plain verl's, and with fst.enabled=false ÷ plain.
+What the plug-in costs in a slow step: a step with fast weights ÷ a step of plain verl, and a step with
+fst.enabled=false ÷ a step of plain verl.
 
-Runs of verl on CPU with the tiny policy, interleaved, all with the same tokens: the fast weights keep the data's own
-system message as their one prompt, and the fast phase itself is left out. Compared are medians of verl's own timing of
-a step (timing_s/step) over each run's steps but the first two; the ratio is of the medians of the runs. Beside it
-stand, from the same runs, two figures that other work on the machine blurs less: the processor seconds of a step, of
-all processes of the run, and the share of a step that is spent in our own hooks.
+The runs of verl on CPU with the tiny policy are interleaved and have the same tokens: the fast weights keep the data's
+own system message as their only prompt, and there is no fast phase. A run's figure is the median of verl's own timing
+of a step (timing_s/step), without the first two steps; the ratio is that of the medians of the runs. Two more figures
+from the same runs depend less on other work on the machine: the processor seconds of a step, over all processes of the
+run, and the share of a step that our own hooks take.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ console = Console()
 
 
 class Idle:
-    """A prompt optimizer that changes nothing and rolls nothing out."""
+    """A prompt optimizer that changes nothing and makes no rollouts."""
 
     def evolve(self, population: Any, problems: Any, evaluate: Any, **_: Any) -> Evolution:
         return Evolution(population)
@@ -42,8 +43,12 @@ class Idle:
 
 @dataclass(frozen=True)
 class Measured:
-    """Of one run, its first WARM_UP steps left out. seconds: of each step, by verl's own timing. cpu: processor seconds
-    a step, of all processes of the run. hooks: share of each step that is spent in our own hooks."""
+    """What one run took, without its first WARM_UP steps.
+
+    seconds: of each step, by verl's own timing.
+    cpu: processor seconds per step, of all processes of the run.
+    hooks: share of each step that our own hooks take.
+    """
 
     seconds: list[float]
     cpu: float
@@ -80,7 +85,7 @@ def run(arm: str, steps: int, model: Path) -> Measured:
 
 
 def _processor_seconds() -> float:
-    """Of this process's descendants, which are verl and all that Ray started for it."""
+    """Processor seconds of this process's descendants: verl, and all that Ray started for it."""
     total = 0.0
     for process in psutil.Process().children(recursive=True):
         try:
@@ -91,7 +96,7 @@ def _processor_seconds() -> float:
     return total
 
 
-# what +fst=paper sets in verl's own nodes, for the run that knows nothing of it; the advantage is verl's in all arms
+# what +fst=paper sets in verl's own nodes, for the plain run; the advantage is verl's in all arms
 PLAIN_RECIPE = [
     "actor_rollout_ref.actor.ppo_mini_batch_size=${data.train_batch_size}",
     "actor_rollout_ref.actor.optim.betas=[0.9,0.999]",
@@ -126,11 +131,11 @@ def main() -> None:
     model = (given.model or policy.path("rules")).absolute()
     runs: dict[str, list[Measured]] = {arm: [] for arm in ARMS}
     for number in range(given.repeat):
-        for arm in ARMS[number % 3 :] + ARMS[: number % 3]:  # no arm always goes first
+        for arm in ARMS[number % 3 :] + ARMS[: number % 3]:  # so that no arm always goes first
             one = run(arm, given.steps, model)
             runs[arm].append(one)
             wall = statistics.median(one.seconds)
-            console.print(f"{arm}, run {number}: {wall:.3f} s a step, {one.cpu:.3f} of the processor's")
+            console.print(f"{arm}, run {number}: {wall:.3f} s per step, {one.cpu:.3f} s of the processor")
     walls = {arm: [statistics.median(m.seconds) for m in measured] for arm, measured in runs.items()}
     cpus = {arm: [m.cpu for m in measured] for arm, measured in runs.items()}
     hooks = statistics.median(share for m in runs["on"] for share in m.hooks)

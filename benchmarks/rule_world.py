@@ -1,5 +1,8 @@
 """A scripted world to measure fast phases on: hidden rules that only feedback reveals, and a policy that follows the
-rules in its prompt most of the time. Everything in it is a function of (seed, prompt, problem); no model runs."""
+rules in its prompt most of the time.
+
+Invariant: everything in it is a function of (seed, prompt, problem); no model runs.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,14 @@ WORDS = (
 
 
 class World:
-    """words: how many hidden rules. reliability: chance that a rule in the prompt is followed. luck: chance of a right
-    answer without it. holds: a prompt's last so many rules are read, earlier ones are overlooked."""
+    """The world of one rule book.
+
+    seed: of the rule book.
+    words: number of hidden rules.
+    reliability: chance of a right answer with the rule in the prompt.
+    luck: chance of a right answer without it.
+    holds: number of rules that the policy reads: the last ones in its prompt.
+    """
 
     def __init__(self, seed: int, words: int = 24, reliability: float = 0.8, luck: float = 0.05, holds: int = 24):
         self.seed, self.words, self.reliability, self.luck, self.holds = seed, words, reliability, luck, holds
@@ -54,7 +63,7 @@ class World:
         return [self.roll(cell.prompt.text, cell.problem) for cell in cells]
 
     def value(self, prompt: str) -> float:
-        """Expected reward on problems of all rules alike."""
+        """Expected reward over problems of all rules, equally weighted."""
         read = [line for line in prompt.splitlines() if line.startswith("Write ")][-self.holds :]
         known = sum(rule in read for rule in self.rules.values())
         return (known * self.reliability + (self.words - known) * self.luck) / self.words

@@ -1,8 +1,8 @@
-"""An environment of your own in one file: write two hooks, register an id, and train on it.
+"""Your own environment in one file: write two hooks, register an id, and train on it.
 
     PYTHONPATH=examples python examples/own_environment.py
 
-Anything that takes an environment id takes "own_environment:demo/Reverse-v0", as long as this file can be imported.
+Wherever an environment id is expected, "own_environment:demo/Reverse-v0" works if this file can be imported.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from fst_envs import ReasoningEnv, split_seed
 
 
 class Reverse(ReasoningEnv):
-    """Write a word backwards, in capital letters: the question does not say the latter, only feedback does."""
+    """Write a word backwards, in capital letters. Only feedback says that the letters must be capital."""
 
     def __init__(self, length: int = 5, split: str = "train", size: int = 10_000):
         super().__init__(split=split, size=size)
@@ -35,7 +35,7 @@ class Reverse(ReasoningEnv):
         return "", 0.0, True, "The answer must hold nothing but the letters of the word, in reverse order."
 
 
-if "demo/Reverse-v0" not in gym.registry:  # the file is both run and imported when it is used as below
+if "demo/Reverse-v0" not in gym.registry:  # when run as a script, this file is also imported by its id
     gym.register("demo/Reverse-v0", entry_point="own_environment:Reverse")
 
 

@@ -1,4 +1,4 @@
-"""The pipeline's own reward function. A `feedback` beside the score is what the reflection reads; it is optional."""
+"""The pipeline's own reward function. Next to the score it may return `feedback`, which the reflection reads."""
 
 import re
 

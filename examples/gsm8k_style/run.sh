@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # usage: examples/gsm8k_style/run.sh MODEL_DIR [more verl arguments]
-# An ordinary verl pipeline: parquet files, a reward function of its own. Fast weights are the one line "+fst=default".
+# An ordinary verl pipeline with parquet files and its own reward function. Fast weights are the one line "+fst=default".
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 model=$1; shift

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # usage: examples/multi_turn/run.sh MODEL_DIR [more verl arguments]
-# Episodes of two turns, played by the agent loop fst_episode: data.env.multi_turn=true is what makes them.
-# MODEL_DIR: the tiny policy, `$(fst env policy rules)`. RUN names the folder under runs/.
+# Episodes of two turns, which data.env.multi_turn=true hands to the agent loop fst_episode.
+# MODEL_DIR: the tiny policy, `$(fst env policy rules)`. RUN: name of the folder under runs/.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 model=$1; shift

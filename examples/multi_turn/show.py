@@ -1,4 +1,4 @@
-"""usage: python examples/multi_turn/show.py runs/NAME ...: what a run measured, one line per validation."""
+"""usage: python examples/multi_turn/show.py runs/NAME ...: what each run measured, one line per validation."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def mean(metrics, name, arm=""):
-    """verl's mean of a validation metric over all samples; None where the step validated nothing under this arm."""
+    """verl's mean of a validation metric over all samples; None if the step did not validate under this arm."""
     return next((v for k, v in metrics.items() if f"/SecondTry-v0{arm}/{name}/mean@" in k), None)
 
 

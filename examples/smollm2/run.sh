@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # RL alone and FST on SmolLM2-135M, through verl: bash examples/smollm2/run.sh [MODEL] [further arguments of fst compare]
-# On a machine with a GPU leave out +fst_cpu=default, param_dtype and dtype.
+# On a machine with a GPU, leave out +fst_cpu=default, param_dtype and dtype.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 model=${1:-runs/smollm2}

@@ -1,6 +1,6 @@
-# The settings that the tasks share; sourced by <task>/run.sh, which sets task, takes and the function task_settings.
-# takes: names of the positional arguments; each becomes a variable of that name in lower case.
-# [P], [S]: the paper's, from its text or its appendix (arXiv 2605.12484); the rest are ours, since it names none.
+# Settings that the tasks share. <task>/run.sh sources this file and sets task, takes and the function task_settings.
+# takes: names of the positional arguments; each becomes a variable with its name in lower case.
+# [P], [S]: from the paper's text or its appendix (arXiv 2605.12484). The others are ours, since the paper gives none.
 if [ $# -lt ${#takes[@]} ]; then
   echo "usage: $0 ${takes[*]} [more verl arguments]" >&2
   exit 2
@@ -13,7 +13,7 @@ out=${OUT:-runs/qwen3_8b_8gpu/$task}
 
 shared=(
   +fst=paper        # CISPO cut at 4.0 [S], per-problem loss [P], KL 0.001 [S], AdamW 0.9/0.999, 10 warm-up steps [S],
-                    # batch 32 [S], G=8 [S], one optimizer step a batch [S]
+                    # batch 32 [S], G=8 [S], one optimizer step per batch [S]
   +fst_env=default  # problems from a file, graded with feedback
   fst.population=4 fst.slow_steps=6          # K and T [S]
   fst.fast.budget=960 fst.fast.anchors=192   # five passes over 6 batches of 32 [S]

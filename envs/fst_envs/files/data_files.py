@@ -41,7 +41,7 @@ def read_records(source: str) -> list[Record]:
     try:
         stat = path.stat()
     except FileNotFoundError:
-        raise FileNotFoundError(f"file={source!r}: no such file, seen from {os.getcwd()!r}") from None
+        raise FileNotFoundError(f"file={source!r}: there is no such file (from {os.getcwd()!r})") from None
     return _disk(path.absolute(), stat.st_mtime_ns, stat.st_size)
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # usage: recipes/qwen3_8b_8gpu/continual/run.sh MODEL HOVER_TRAIN HOVER_VAL CODEIO_TRAIN CODEIO_VAL PHYSICS_TRAIN \
 #        PHYSICS_VAL [more verl arguments]
-# One run through three tasks, 200 steps each [P], the seed prompt told of none of them. Columns of the HoVer and CodeIO
+# One run through three tasks, 200 steps each [P]; the seed prompt mentions none of them. Columns of the HoVer and CodeIO
 # files as in those recipes; physics: problem_text, answer_number, unit. Needs the extra "math".
-# HOVER_SIZE, CODEIO_SIZE, PHYSICS_SIZE: problems to draw from a file, met again where they are fewer than 6400.
+# HOVER_SIZE, CODEIO_SIZE, PHYSICS_SIZE: number of problems to draw from a file; they repeat if fewer than 6400.
 set -euo pipefail
 task=continual takes=(MODEL HOVER_TRAIN HOVER_VAL CODEIO_TRAIN CODEIO_VAL PHYSICS_TRAIN PHYSICS_VAL)
 task_settings() {
