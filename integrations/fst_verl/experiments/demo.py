@@ -150,12 +150,15 @@ def show(console: Console, runs: Sequence[Run]) -> None:
 
 def time_table(runs: Sequence[Run]) -> Table:
     """Wall seconds of every run by part: what verl's log times, and the rest: start-up, first validation, shutdown."""
-    parts = [(one, costs(one).seconds(), _seconds(one)) for one in runs]
-    logged = list(dict.fromkeys(name for _, seconds, _ in parts for name in seconds))
-    table = Table("run", *logged, "start-up and the rest", "total", title="wall seconds")
-    for one, seconds, total in parts:
-        cells = [*(seconds.get(name, 0.0) for name in logged), total - sum(seconds.values()), total]
-        table.add_row(f"{ARMS[one.arm]}, seed {one.seed}", *(f"{cell:.0f}" for cell in cells))
+    timed, totals = [costs(one).seconds() for one in runs], [_seconds(one) for one in runs]
+    parts = {
+        name: [run.get(name, 0.0) for run in timed] for name in dict.fromkeys(name for run in timed for name in run)
+    }
+    parts["start-up and the rest"] = [total - sum(run.values()) for total, run in zip(totals, timed, strict=True)]
+    parts["total"] = totals
+    table = Table("part", *(f"{ARMS[one.arm]}, seed {one.seed}" for one in runs), title="wall seconds")
+    for name, seconds in parts.items():
+        table.add_row(name, *(f"{second:.0f}" for second in seconds))
     return table
 
 

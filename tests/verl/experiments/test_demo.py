@@ -115,11 +115,6 @@ def test_the_seconds_of_a_run_add_up_by_part(launched, tmp_path):
     marker = tmp_path / "rl_0" / runner.DONE_FILE
     marker.write_text(json.dumps(json.loads(marker.read_text()) | {"seconds": 100.0}))
     table = demo.time_table(runs)
-    cells = {column.header: next(iter(column.cells)) for column in table.columns}
-    assert cells == {
-        "run": "RL alone, seed 0",
-        "rollouts": "12",
-        "update": "12",
-        "start-up and the rest": "76",
-        "total": "100",
-    }
+    parts, seconds = (list(column.cells) for column in table.columns)
+    expected = {"rollouts": "12", "update": "12", "start-up and the rest": "76", "total": "100"}
+    assert dict(zip(parts, seconds, strict=True)) == expected
