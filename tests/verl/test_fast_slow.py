@@ -181,3 +181,14 @@ def test_datasets_are_built_with_room_for_a_prompt(made):
 def test_it_needs_no_verl():
     code = "import sys; sys.modules['verl'] = sys.modules['ray'] = None; import fst_verl.fast_slow"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("loop", ["fst_context", "fst_reflect"])
+def test_rows_of_the_data_cannot_ask_for_our_agent_loops(made, loop):
+    fst, trainer, _ = made
+    fst.begin()
+    batch = fst.look_ahead.next()
+    batch.columns["agent_name"] = ["own"] * (BATCH - 1) + [loop]
+    with pytest.raises(ValueError, match=f"name agent loop {loop}"):
+        fst.assign(batch)
+    assert fst.weights.state.counters.rollouts_slow == 0  # nothing was dealt
