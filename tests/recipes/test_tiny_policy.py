@@ -349,26 +349,9 @@ def test_the_shipped_card_tells_what_the_shipped_weights_do(reads, torch):
     assert measured and measured.items() <= {task: near(known[task]) for task in measured}.items()
 
 
-def near(cells, tolerance=0.005):
+def near(cells):
     """Equal up to rounding and another library's arithmetic."""
-    return {count: pytest.approx(cell, abs=tolerance) for count, cell in cells.items()}
-
-
-@pytest.mark.recipe
-def test_the_recipe_gives_a_policy_as_reliable_as_the_shipped_one(tmp_path):
-    """Training is chaotic: to the last bit the weights are the same only on one type of processor. On another one with
-    equal library versions accuracies at temperature 1 moved by 0.015 at most; 0.04 is asserted."""
-    pytest.importorskip("torch")
-    from tiny_policy import build
-
-    card, shipped = build(tmp_path / "policy"), policy.card(policy.path("rules"))
-    for task, by_count in shipped["accuracy"].items():
-        assert card["accuracy"][task] == near(by_count, 0.04), task
-    for size in ("parameters", "vocabulary"):
-        assert card[size] == shipped[size]
-    if card["made"]["versions"] == shipped["made"]["versions"]:
-        weights = {"model.safetensors": card["sha256"]["model.safetensors"]}
-        assert card["sha256"] == shipped["sha256"] | weights, "what arithmetic does not touch is the same file"
+    return {count: pytest.approx(cell, abs=0.005) for count, cell in cells.items()}
 
 
 def test_training_lowers_the_loss(torch):
