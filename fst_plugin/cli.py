@@ -66,7 +66,7 @@ def _fields(model: Any, prefix: str) -> list[tuple[str, Any, str]]:
 
 @app.command()
 def prompts(
-    run: Annotated[Path, typer.Argument(help="checkpoint folder of a run, or one of its global_step_N")],
+    run: Annotated[Path, typer.Argument(help="checkpoint folder of a run, or one checkpoint in it")],
     best: Annotated[bool, typer.Option("--best", help="only the text of the prompt that leads")] = False,
     diff: Annotated[
         tuple[str, str] | None, typer.Option(help="a text diff of two prompts, named by digest prefix")

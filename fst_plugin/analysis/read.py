@@ -42,8 +42,8 @@ def read(spec: str, rollouts_per_step: int | None = None) -> Run:
     live = next((found for path in paths if (found := live_folder(path)) is not None), None)
     if not logs:
         raise RunError(
-            f"{rest} holds no log of verl's file logger: add trainer.logger=[console,file] to the run, or name the log"
-            " next to the folder, as LOG.jsonl,FOLDER"
+            f"{rest} holds no log of verl's file logger: add trainer.logger=[console,file] to the run (TRL: train with"
+            " fst_trl's trainer), or name the log next to the folder, as LOG.jsonl,FOLDER"
         )
     name = name or (paths[0].stem if paths[0].is_file() else paths[0].resolve().name)
     arm, seed = parse_name(name)

@@ -180,11 +180,13 @@ def _candidate_to_json(candidate: Candidate, texts: Mapping[str, str]) -> dict[s
 def live_folder(run: Path) -> Path | None:
     """The folder `fst/` of a run, None if there is none.
 
-    run: that folder itself, the run's checkpoint folder, one of its global_step_N, or a folder around the former.
+    run: that folder itself, the run's checkpoint folder, one of its global_step_N or checkpoint-N, or a folder around
+        the checkpoint folder.
     """
     if not run.is_dir():
         return None
-    inside = sorted(path / "fst" for path in run.iterdir() if not path.name.startswith("global_step_"))
+    others = [path for path in run.iterdir() if not path.name.startswith(("global_step_", "checkpoint-"))]
+    inside = sorted(path / "fst" for path in others)
     for folder in (run, run / "fst", *inside):
         if (folder / durable.STATE_FILE).exists() or any(folder.glob(f"cycle_*/{IDENTITY_FILE}")):
             return folder
@@ -198,7 +200,8 @@ def read_record(run: Path, journals: bool = False) -> Record:
     """
     live = live_folder(run)
     if live is None:
-        raise FileNotFoundError(f"{run} has no fst/{durable.STATE_FILE}: name the folder of trainer.default_local_dir")
+        where = "trainer.default_local_dir (verl) or output_dir (TRL)"
+        raise FileNotFoundError(f"{run} has no fst/{durable.STATE_FILE}: name the folder of {where}")
     state = None
     if (live / durable.STATE_FILE).exists():
         with _named(live / durable.STATE_FILE):

@@ -19,13 +19,14 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {
     "fst_plugin": ROOT / "fst_plugin",
     "fst_verl": ROOT / "integrations" / "fst_verl",
+    "fst_trl": ROOT / "integrations" / "fst_trl",
     "fst_envs": ROOT / "envs" / "fst_envs",
 }
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in PAGES}
 EVERY = pytest.mark.parametrize("page", TEXTS)
 
-CODE = re.compile(r"`(fst_(?:plugin|verl|envs)(?:\.\w+)+)`")
+CODE = re.compile(r"`(fst_(?:plugin|verl|trl|envs)(?:\.\w+)+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 COMMAND = re.compile(r"(?<![\w./+-])fst ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?")
 KEY = re.compile(r"(?<![\w./-])\+?fst\.([a-z_]+(?:\.[a-z_]+)*)")

@@ -1,0 +1,59 @@
+"""An environment id as what a GRPOTrainer takes: data and a reward function; for several turns, a tool as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fst_envs.episodes.tool import AnswerTool
+from fst_envs.export import file_row
+from fst_envs.instances import load_splits
+from fst_envs.score import compute_score
+
+from . import rows
+from .compat import names
+
+
+def from_env(
+    env_id: str,
+    env_kwargs: Mapping[str, Any] | None = None,
+    *,
+    train_size: int = 512,
+    val_size: int = 64,
+    multi_turn: bool = False,
+) -> dict[str, Any]:
+    """Arguments for a trainer: `FSTGRPOTrainer(model, args=args, **from_env("fst_envs:fst/HouseRules-v0"))`.
+
+    env_id, env_kwargs: as in `fst_envs.make`.
+    train_size, val_size: rows of the datasets; 512 and 64 (ours).
+    multi_turn: episodes of several answers, each a call of the tool `answer`; the chat template must know tools.
+    Returns train_dataset, eval_dataset (if val_size > 0) and reward_funcs; with multi_turn environment_factory too.
+    Raises ValueError if the environment does not have this many distinct questions.
+    """
+    made = load_splits(env_id, env_kwargs, {"train": train_size, **({"val": val_size} if val_size else {})})
+    found = {f"{'train' if split == 'train' else 'eval'}_dataset": _dataset(data) for split, data in made.items()}
+    if multi_turn:
+        return {**found, "reward_funcs": episode_reward, "environment_factory": AnswerTool}
+    return {**found, "reward_funcs": environment_reward}
+
+
+def _dataset(data: Sequence[dict[str, Any]]) -> Any:
+    made = map(file_row, data)
+    truth = ((row, row["reward_model"]["ground_truth"]) for row in made)
+    return names.Dataset.from_list(
+        [{"prompt": row["prompt"], "ground_truth": answer, "extra_info": row["extra_info"]} for row, answer in truth]
+    )
+
+
+def environment_reward(completions: Sequence[Any], extra_info: Sequence[Any], log_extra: Any, **_: Any) -> list[float]:
+    """The environment's reward for single answers; its feedback goes into TRL's column "feedback"."""
+    answers = zip(completions, extra_info, strict=True)
+    results = [compute_score("", rows.text(completion), None, info) for completion, info in answers]
+    log_extra("feedback", [result["feedback"] for result in results])
+    return [result["score"] for result in results]
+
+
+def episode_reward(environments: Sequence[AnswerTool], log_extra: Any, **_: Any) -> list[float | None]:
+    """The reward of whole episodes; None, which TRL leaves out of the loss, for one that the environment broke."""
+    log_extra("feedback", [environment.feedback for environment in environments])
+    return [None if environment.broken else environment.reward for environment in environments]

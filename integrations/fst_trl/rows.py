@@ -1,0 +1,56 @@
+"""Rows of a TRL dataset, and what became of them, as the method's problems and rollouts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fst_envs.make import made_feedback
+
+from fst_plugin.rollouts import Problem, Rollout, content_text, problem_id
+
+ANSWERS = ("ground_truth", "solution", "answer")
+"""Columns that hold the reference answer, the first of them that a dataset has (ours)."""
+
+
+def problem(row: Mapping[str, Any]) -> Problem:
+    """A row as a Problem. Its answer is private if the row, or its `extra_info`, says `private_answer`."""
+    answer = next((row[name] for name in ANSWERS if name in row), None)
+    messages = tuple(dict(message) for message in row["prompt"])
+    private = bool(row.get("private_answer") or (row.get("extra_info") or {}).get("private_answer"))
+    return Problem(problem_id(messages, answer), messages, answer, private)
+
+
+def text(completion: Any) -> str:
+    """A completion as text; of several messages, the contents in order."""
+    return completion if isinstance(completion, str) else "\n".join(content_text(m.get("content")) for m in completion)
+
+
+def rollouts(
+    scores: Sequence[float],
+    completions: Sequence[Any],
+    said: Sequence[str | None],
+    tokens: Sequence[int | None],
+    references: Sequence[Any],
+) -> list[Rollout]:
+    """Completions as Rollouts.
+
+    scores: weighted sums of their rewards; NaN for one that no reward function could score.
+    said: the feedback of one reward function after the other, each on all completions; none: it is made from the score.
+    tokens: how many the model generated.
+    references: answers that made feedback may quote; None: none.
+    Raises ValueError if feedback was given on some completions only.
+    """
+    size = len(completions)
+    if len(said) % size:
+        raise ValueError(f"log_extra('feedback', ...): {len(said)} texts for {size} completions; give one for each")
+    feedback = [" ".join(one for one in said[i::size] if one) for i in range(size)]
+    return [_rollout(*one) for one in zip(scores, map(text, completions), feedback, tokens, references, strict=True)]
+
+
+def _rollout(score: float, response: str, feedback: str, tokens: int | None, reference: Any) -> Rollout:
+    if not math.isfinite(score):
+        return Rollout(0.0, error=f"the reward is {score}, not a finite number")
+    quoted = "" if reference in (None, "") else f" The reference answer is: {reference}"
+    return Rollout(score, response, feedback or made_feedback("", score, done=True) + quoted, tokens=tokens)

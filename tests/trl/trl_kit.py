@@ -1,0 +1,157 @@
+"""Short trainings of the tiny policy on house rules through TRL, each in a process of its own that has TRL loaded."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import socket
+import traceback
+from pathlib import Path
+
+K, G, BATCH, T = 2, 4, 4, 2  # prompts, group, problems a generation batch, slow steps a cycle
+FST = {"population": K, "slow_steps": T, "max_prompt_tokens": 96, "reflection": {"kind": "offline"}}
+
+
+def arguments(out, fst=FST, **more):
+    """FSTGRPOConfig for the tiny policy on CPU."""
+    from fst_trl import FSTGRPOConfig
+
+    quiet = {"report_to": [], "disable_tqdm": True, "save_strategy": "no", "use_cpu": True, "bf16": False}
+    settings = {
+        "output_dir": str(out),
+        "per_device_train_batch_size": BATCH * G,
+        "num_generations": G,
+        "max_completion_length": 12,
+        "learning_rate": 3e-3,
+        "lr_scheduler_type": "constant",
+        "logging_steps": 1,
+        "gradient_checkpointing": False,
+        "model_init_kwargs": {"dtype": "float32"},
+        **quiet,
+        **more,
+    }
+    return FSTGRPOConfig(fst=fst, **settings)
+
+
+def policy():
+    from fst_envs.house import policy as shipped
+
+    return str(shipped.path("rules"))
+
+
+def house(train=24, val=0):
+    from fst_trl import from_env
+
+    return from_env("fst_envs:fst/HouseRules-v0", {"book": 0}, train_size=train, val_size=val)
+
+
+def trainer(out, kind="FSTGRPOTrainer", data=None, args=None, **more):
+    """A trainer on the tiny policy. kind: the name of one in fst_trl, or in trl, or a class."""
+    import fst_trl
+    import torch
+    import trl
+
+    torch.set_num_threads(1)
+    cls = getattr(fst_trl if kind in fst_trl.__all__ else trl, kind) if isinstance(kind, str) else kind
+    return cls(model=policy(), args=args or arguments(out), **(data or house()), **more)
+
+
+def weights_digest(model):
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode() + value.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def traced(cls, file, die_in=None):
+    """The trainer class, with one JSON line a generation batch; die_in: ("phase", cycle, calls) or ("step", batch)."""
+
+    class Traced(cls):
+        def _generate_and_score_completions(self, inputs):
+            fst = getattr(self, "fst", None)
+            if fst and fst.rollouts.asking:
+                self.calls = getattr(self, "calls", 0) + 1
+                if die_in and die_in[0] == "phase" and (fst.weights.state.cycle + 1, self.calls) >= tuple(die_in[1:]):
+                    os._exit(9)
+                return super()._generate_and_score_completions(inputs)
+            self.calls = 0
+            before, output = weights_digest(self.model), super()._generate_and_score_completions(inputs)
+            if self.model.training:
+                total = len(inputs) * self.accelerator.num_processes
+                line = {
+                    "update": self.state.global_step,
+                    "weights": before,
+                    "problems": [json.dumps(row["prompt"]) for row in inputs],
+                    "rewards": list(self._logs["rewards"][self.reward_func_names[0]])[-total:],
+                    "advantages": list(self._logs["advantages"])[-total:],
+                }
+                if fst:
+                    line["population"] = [p.digest for p in fst.weights.population.prompts]
+                    line["cycle"], line["batch"] = fst.weights.state.cycle, fst.batch
+                    line["prompts"] = [digest for _, digest in fst._marks]
+                with open(f"{file}.{self.accelerator.process_index}", "a") as lines:
+                    print(json.dumps(line), file=lines)
+                if die_in and die_in[0] == "step" and self.state.global_step >= die_in[1]:
+                    os._exit(9)
+            return output
+
+    return Traced
+
+
+def _run(out, trace, kind, fst, steps, rows, resume, die_in, lora, environment, args, pipe):
+    os.environ.update(environment)
+    with open(f"{trace}.log", "a", buffering=1) as log:  # nothing of a training on the tests' own output
+        os.dup2(log.fileno(), 1), os.dup2(log.fileno(), 2)
+        try:
+            import fst_trl
+            import trl
+
+            more = {}
+            if lora:
+                from peft import LoraConfig
+
+                more["peft_config"] = LoraConfig(r=lora, target_modules="all-linear")
+            cls = traced(getattr(fst_trl if kind in fst_trl.__all__ else trl, kind), trace, die_in)
+            one = trainer(out, cls, house(rows), arguments(out, fst, max_steps=steps, **args), **more)
+            one.train(resume_from_checkpoint=resume)
+            found = {"weights": weights_digest(one.model), "history": one.state.log_history}
+            pipe.send(json.loads(json.dumps(found, default=str)))
+        except BaseException:
+            pipe.send({"error": traceback.format_exc()})
+            os._exit(1)
+
+
+def run(
+    out, *, kind="FSTGRPOTrainer", fst=FST, steps=6, rows=24, resume=None, die_in=None, lora=0, processes=1, **args
+):
+    """Trains. Returns {"weights", "history", "trace"} of the first process, "traces" of all of them; with `die_in`,
+    only the traces."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["fst_trl.trainer", "fst_trl.environments", "peft"])
+    out = Path(out)
+    trace = out.with_name(f"{out.name}.{len(list(out.parent.glob(f'{out.name}.*.log')))}")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = []
+    for rank in range(processes):
+        names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+        names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        environment = {k: str(v) for k, v in names.items()} if processes > 1 else {}
+        receive, send = context.Pipe(duplex=False)
+        given = (str(out), str(trace), kind, fst, steps, rows, resume, die_in, lora, environment, args, send)
+        started.append((context.Process(target=_run, args=given), receive))
+        started[-1][0].start()
+        send.close()
+    found = []
+    for process, receive in started:
+        try:
+            found.append(receive.recv())
+        except EOFError:
+            found.append({})
+        process.join(60)
+        wanted = 9 if die_in else 0
+        assert process.exitcode == wanted, f"{found[-1].get('error')}\n{trace}.log"
+    files = [Path(f"{trace}.{rank}") for rank in range(processes)]
+    traces = [[json.loads(line) for line in f.read_text().splitlines()] if f.exists() else [] for f in files]
+    return {**found[0], "trace": traces[0], "traces": traces, "log": Path(f"{trace}.log").read_text()}
