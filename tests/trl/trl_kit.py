@@ -25,7 +25,6 @@ def arguments(out, fst=FST, **more):
         "learning_rate": 3e-3,
         "lr_scheduler_type": "constant",
         "logging_steps": 1,
-        "gradient_checkpointing": False,
         "model_init_kwargs": {"dtype": "float32"},
         **quiet,
         **more,

@@ -1,0 +1,46 @@
+"""Rows and completions as the method's problems and rollouts."""
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def rows():
+    from fst_trl import rows
+
+    return rows
+
+
+def make(rows, scores=(1.0, 0.0), said=(), references=(None, None), tokens=(3, 4)):
+    completions = [[{"role": "assistant", "content": f"answer {i}"}] for i in range(len(scores))]
+    return rows.rollouts(scores, completions, said, tokens, references)
+
+
+def test_feedback_of_several_reward_functions_is_put_together(rows):
+    found = make(rows, said=["Right.", None, "Short.", "Too long."])
+    assert [one.feedback for one in found] == ["Right. Short.", "Too long."]
+
+
+def test_feedback_on_some_completions_only_is_refused(rows):
+    with pytest.raises(ValueError, match="1 texts for 2 completions; give one for each"):
+        make(rows, said=["Right."])
+
+
+def test_without_feedback_it_is_made_from_the_score_and_may_quote_the_answer(rows):
+    first, second = make(rows, references=[None, "B4"])
+    assert first.feedback == "The answer got a reward of 1."
+    assert second.feedback == "The answer got a reward of 0. The reference answer is: B4"
+    assert (first.response, first.tokens, second.tokens) == ("answer 0", 3, 4)
+
+
+def test_a_completion_that_no_reward_function_could_score_is_a_failed_rollout(rows):
+    good, bad = make(rows, scores=(0.5, float("nan")))
+    assert good.error is None and good.score == 0.5
+    assert bad.error == "the reward is nan, not a finite number"
+
+
+def test_an_answer_is_private_if_the_row_or_its_extra_info_says_so(rows):
+    prompt = [{"role": "user", "content": "q"}]
+    assert not rows.problem({"prompt": prompt, "solution": "4"}).private
+    assert rows.problem({"prompt": prompt, "answer": "4", "private_answer": True}).answer == "4"
+    assert rows.problem({"prompt": prompt, "extra_info": {"private_answer": True}}).private
+    assert not rows.problem({"prompt": prompt, "extra_info": None}).private
