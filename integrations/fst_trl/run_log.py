@@ -23,9 +23,10 @@ class RunLog(_TrainerCallback):
     """
 
     def __init__(self, fst: Any):
-        self.fst = fst
+        self.fst, self._logged = fst, 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._logged = state.global_step
         if state.is_world_process_zero:
             moved = run_log.begin(Path(args.output_dir), fresh=state.global_step == 0)
             if moved:
@@ -37,6 +38,9 @@ class RunLog(_TrainerCallback):
         if not state.is_world_process_zero:
             return
         data = {READ_AS.get(name, name): value for name, value in logs.items()} | _validation(args, logs)
+        if "step_time" in logs:  # TRL's mean over the steps since the last one logged
+            data["timing_s/step"] = logs["step_time"] * (state.global_step - self._logged)
+            self._logged = state.global_step
         if self.fst is None:
             done, share = state.global_step * args.gradient_accumulation_steps, args.steps_per_generation
             data["fst/rollouts_slow_total"] = -(-done // (share * args.num_iterations)) * args.generation_batch_size

@@ -38,21 +38,43 @@ def policy():
     return str(shipped.path("rules"))
 
 
-def house(train=24, val=0):
+def house(train=24, val=0, multi_turn=False):
     from fst_trl import from_env
 
-    return from_env("fst_envs:fst/HouseRules-v0", {"book": 0}, train_size=train, val_size=val)
+    name = "SecondTry" if multi_turn else "HouseRules"
+    given = {"train_size": train, "val_size": val, "multi_turn": multi_turn}
+    return from_env(f"fst_envs:fst/{name}-v0", {"book": 0}, **given)
 
 
 def trainer(out, kind="FSTGRPOTrainer", data=None, args=None, **more):
-    """A trainer on the tiny policy. kind: the name of one in fst_trl, or in trl, or a class."""
-    import fst_trl
+    """A trainer on the tiny policy. kind: a class, or as `trainer_class` takes it."""
     import torch
-    import trl
 
     torch.set_num_threads(1)
-    cls = getattr(fst_trl if kind in fst_trl.__all__ else trl, kind) if isinstance(kind, str) else kind
+    cls = trainer_class(kind) if isinstance(kind, str) else kind
     return cls(model=policy(), args=args or arguments(out), **(data or house()), **more)
+
+
+def with_tools():
+    """The policy's tokenizer with a chat template that knows tools."""
+    import trl
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(policy(), padding_side="left")
+    tokenizer.chat_template = (Path(trl.__file__).parent / "chat_templates" / "qwen3.jinja").read_text()
+    return tokenizer
+
+
+def trainer_class(kind):
+    """By its name in fst_trl or in trl; "GMPO": the mixin before one of TRL's own subclasses."""
+    import fst_trl
+    import trl
+
+    if kind == "GMPO":
+        from trl.experimental.gmpo import GMPOTrainer
+
+        return type("Mixed", (fst_trl.FastSlowHooks, GMPOTrainer), {})
+    return getattr(fst_trl if kind in fst_trl.__all__ else trl, kind)
 
 
 def weights_digest(model):
@@ -97,23 +119,23 @@ def traced(cls, file, die_in=None):
     return Traced
 
 
-def _run(out, trace, kind, fst, steps, rows, resume, die_in, lora, environment, args, pipe):
+def _run(out, trace, kind, fst, steps, data, resume, die_in, lora, environment, args, pipe):
     os.environ.update(environment)
     with open(f"{trace}.log", "a", buffering=1) as log:  # nothing of a training on the tests' own output
         os.dup2(log.fileno(), 1), os.dup2(log.fileno(), 2)
         try:
-            import fst_trl
-            import trl
-
-            more = {}
+            more = {"processing_class": with_tools()} if data["multi_turn"] else {}
             if lora:
                 from peft import LoraConfig
 
                 more["peft_config"] = LoraConfig(r=lora, target_modules="all-linear")
-            cls = traced(getattr(fst_trl if kind in fst_trl.__all__ else trl, kind), trace, die_in)
-            one = trainer(out, cls, house(rows), arguments(out, fst, max_steps=steps, **args), **more)
+            cls = traced(trainer_class(kind), trace, die_in)
+            one = trainer(out, cls, house(**data), arguments(out, fst, max_steps=steps, **args), **more)
             one.train(resume_from_checkpoint=resume)
             found = {"weights": weights_digest(one.model), "history": one.state.log_history}
+            found |= {"best": one.state.best_model_checkpoint}
+            if getattr(one, "fst", None):
+                found["cycle"] = one.fst.weights.state.cycle
             pipe.send(json.loads(json.dumps(found, default=str)))
         except BaseException:
             pipe.send({"error": traceback.format_exc()})
@@ -121,10 +143,23 @@ def _run(out, trace, kind, fst, steps, rows, resume, die_in, lora, environment, 
 
 
 def run(
-    out, *, kind="FSTGRPOTrainer", fst=FST, steps=6, rows=24, resume=None, die_in=None, lora=0, processes=1, **args
+    out,
+    *,
+    kind="FSTGRPOTrainer",
+    fst=FST,
+    steps=6,
+    rows=24,
+    val=0,
+    multi_turn=False,
+    resume=None,
+    die_in=None,
+    lora=0,
+    processes=1,
+    **args,
 ):
     """Trains. Returns {"weights", "history", "trace"} of the first process, "traces" of all of them; with `die_in`,
     only the traces."""
+    data = {"train": rows, "val": val, "multi_turn": multi_turn}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["fst_trl.trainer", "fst_trl.environments", "peft"])
     out = Path(out)
@@ -138,7 +173,7 @@ def run(
         names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         environment = {k: str(v) for k, v in names.items()} if processes > 1 else {}
         receive, send = context.Pipe(duplex=False)
-        given = (str(out), str(trace), kind, fst, steps, rows, resume, die_in, lora, environment, args, send)
+        given = (str(out), str(trace), kind, fst, steps, data, resume, die_in, lora, environment, args, send)
         started.append((context.Process(target=_run, args=given), receive))
         started[-1][0].start()
         send.close()

@@ -1,6 +1,8 @@
 """Real TRL trainings of the tiny policy, on CPU."""
 
+import json
 from collections import Counter
+from pathlib import Path
 from statistics import stdev
 
 import pytest
@@ -119,3 +121,105 @@ def test_lora_runs_and_resumes(tmp_path):
 def test_every_loss_goes_with_fast_weights(loss, tmp_path):
     found = run(tmp_path / "run", steps=1, loss_type=loss, epsilon_high=4.0)
     assert found["trace"][0]["cycle"] == 0 and any("loss" in h for h in found["history"])
+
+
+@pytest.fixture(scope="module")
+def arms(tmp_path_factory):
+    """RL alone and FST with evaluations, as a comparison reads them."""
+    folder = tmp_path_factory.mktemp("arms")
+    settings = {"steps": 4, "val": 8, "eval_strategy": "steps", "eval_steps": 2, "eval_on_start": True}
+    settings |= {"per_device_eval_batch_size": 8, "num_generations_eval": 2, "beta": 0.01}
+    found = {arm: run(folder / f"{arm}_0", fst={**FST, "enabled": arm == "fst"}, **settings) for arm in ("rl", "fst")}
+    return folder, found["fst"]["history"]
+
+
+def test_the_run_log_is_read_as_a_run(arms):
+    from fst_plugin.analysis.costs import costs
+    from fst_plugin.analysis.read import read
+
+    folder, history = arms
+    rl, fst = (read(str(folder / name)) for name in ("rl_0", "fst_0"))
+    assert list(rl.reward()) == list(fst.reward()) == [0, 2, 4] and fst.samples == 2
+    assert list(fst.reward(seed_prompt=True)) == [0, 2, 4] and rl.reward(seed_prompt=True) == {}
+    assert rl.slow_rollouts() == fst.slow_rollouts() == {step: step * BATCH * G for step in range(5)}
+    assert fst.rollouts()[4] > rl.rollouts()[4]
+    assert len(fst.population) == K and [cycle.finished for cycle in fst.cycles] == [True, True]
+    assert len(fst.kl()) == len(rl.kl()) == 5 and rl.kl()[4] > 0.0
+    taken = sum(h["step_time"] for h in history if "step_time" in h)
+    assert sum(costs(fst).seconds().values()) == pytest.approx(taken)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["compare", "{0}/rl_0", "{0}/fst_0"], "fst"),
+        (["report", "{0}/rl_0", "{0}/fst_0", "--out", "{0}/report.html"], "report.html"),
+        (["prompts", "{0}/fst_0", "--best"], ""),
+    ],
+)
+def test_the_commands_read_trl_runs(arms, command, said):
+    from typer.testing import CliRunner
+
+    from fst_plugin.cli import app
+
+    done = CliRunner().invoke(app, [word.format(arms[0]) for word in command])
+    assert done.exit_code == 0 and said in done.output, done.output
+
+
+def test_fst_figures_are_in_trls_log(whole):
+    steps = [h for h in whole["history"] if "loss" in h]
+    assert [h["fst/cycle"] for h in steps] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert [h["fst/rollouts_slow_total"] for h in steps] == [BATCH * G * i for i in range(1, 9)]
+    assert all(f"fst/reward_prompt_{rank}" in h for h in steps for rank in range(K))
+
+
+def test_the_best_checkpoint_comes_back_with_its_own_prompts(tmp_path):
+    """The worst reward counts as the best here, so that it is not the last checkpoint's."""
+    out, settings = tmp_path / "run", {"eval_strategy": "steps", "eval_steps": 1, "save_strategy": "steps"}
+    settings |= {"save_steps": 1, "load_best_model_at_end": True, "metric_for_best_model": "eval_reward"}
+    settings |= {"greater_is_better": False, "per_device_eval_batch_size": 8, "num_generations_eval": 2}
+    found = run(out, fst={**FST, "slow_steps": 1}, steps=3, val=8, **settings)
+    states = {path.name: json.loads((path / "fst" / "state.json").read_text()) for path in out.glob("checkpoint-*")}
+    best = states[Path(found["best"]).name]
+    assert best["cycle"] == found["cycle"] and found["cycle"] != max(state["cycle"] for state in states.values())
+
+
+def test_a_checkpoint_without_fast_weights_is_refused(tmp_path):
+    out, settings = tmp_path / "run", {"save_strategy": "steps", "save_steps": 1}
+    run(out, fst=None, steps=1, **settings)
+    with pytest.raises(AssertionError, match="holds no fast weights.*start over with a new output_dir"):
+        run(out, steps=2, resume=str(out / "checkpoint-1"), **settings)
+
+
+def test_another_seed_is_refused_on_resume(tmp_path):
+    out, settings = tmp_path / "run", {"save_strategy": "steps", "save_steps": 1}
+    run(out, steps=1, **settings)
+    with pytest.raises(AssertionError, match="the coming problems are not those that it was saved with"):
+        run(out, steps=2, seed=7, resume=str(out / "checkpoint-1"), **settings)
+
+
+def test_resume_true_takes_the_newest_checkpoint(tmp_path):
+    out, settings = tmp_path / "run", {"save_strategy": "steps", "save_steps": 1}
+    run(out, steps=2, **settings)
+    resumed = run(out, steps=3, resume=True, **settings)
+    assert [line["update"] for line in resumed["trace"]] == [2] and resumed["trace"][0]["cycle"] == 1
+
+
+def test_an_episode_of_several_turns_is_played_with_a_tool(tmp_path):
+    """The tiny policy calls no tools: every episode ends without an answer, and says so."""
+    found = run(tmp_path / "run", multi_turn=True, steps=1, fst={**FST, "fast": {"passes": 1}})
+    assert found["trace"][0]["rewards"] == [0.0] * BATCH * G and found["trace"][0]["cycle"] == 0
+    said = [json.loads(line) for line in (tmp_path / "run/fst/cycle_0000/calls.jsonl").read_text().splitlines()]
+    heard = {r["feedback"] for call in said if call["kind"] == "evaluate" for r in call["answer"]}
+    assert heard == {"No answer was given."}
+
+
+def test_a_data_loader_with_workers_serves_the_same(tmp_path):
+    plain = run(tmp_path / "plain", steps=3)
+    workers = run(tmp_path / "workers", steps=3, dataloader_num_workers=1)
+    assert workers["weights"] == plain["weights"]
+
+
+def test_fast_weights_go_with_another_subclass_of_grpo_trainer(tmp_path):
+    found = run(tmp_path / "run", kind="GMPO", steps=3)
+    assert [line["cycle"] for line in found["trace"]] == [0, 0, 1]
