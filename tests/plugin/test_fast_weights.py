@@ -310,6 +310,11 @@ def test_evolution_starts_from_the_config_else_the_data_else_the_default(given, 
     assert choose_seed(parse({"seed_prompt": given}), data).text == expected
 
 
+def test_appended_prompts_start_from_a_line_of_their_own():
+    assert choose_seed(parse({}), ["a", "b"], "append").text == "Follow the instructions carefully."
+    assert choose_seed(parse({"seed_prompt": "Mine."}), ["a", "b"], "append").text == "Mine."
+
+
 def test_several_system_messages_need_a_choice():
     with pytest.raises(ConfigError, match="fst.seed_prompt"):
         choose_seed(parse({}), ["a", "b"])

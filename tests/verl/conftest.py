@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("VERL_PLATFORM", "cpu")  # of what is imported here; runs ask for it by +fst_cpu
+
 RUNS = Path(__file__).parent / "runs"
 PROBES = RUNS / "probes"
 TIMEOUT_S = 900
@@ -123,7 +125,7 @@ class Launch:
         }
         self.metrics_file = out / f"metrics_{time.monotonic_ns()}.jsonl"
         self.environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != "VERL_PLATFORM"},
             "PYTHONPATH": os.pathsep.join([str(PROBES), os.environ.get("PYTHONPATH", "")]),
             "VERL_USE_EXTERNAL_MODULES": "probe",
             "VERL_FILE_LOGGER_PATH": str(self.metrics_file),

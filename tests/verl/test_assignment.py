@@ -136,7 +136,7 @@ def test_seed_arm_is_told_apart_only_in_metrics():
     )
     (sent,) = list(loader)
     assert [c["arm"] for c in sent["fst"]] == [BEST, BEST, SEED, SEED]
-    assert {c["problem"] for c in sent["fst"]} == {problem_id(CHAT)}
+    assert {c["problem"] for c in sent["fst"]} == {problem_id(CHAT, source="gsm")}
     assert list(sent["data_source"]) == ["gsm"] * 4  # what reward functions see
     sent["uid"] = np.array(["1", "2", "3", "4"], dtype=object)  # as verl does after it was handed the batch
     sources, counts = relabel(loader.arm_of(), ["gsm"] * 4, ["1", "2", "3", "4"], {("gsm", "3"): 4, ("gsm", "1"): 4})

@@ -1,5 +1,7 @@
 """Parts of fst_verl on verl's own types, without starting anything."""
 
+from types import SimpleNamespace
+
 import pytest
 
 pytest.importorskip("verl")
@@ -46,6 +48,24 @@ def test_rows_are_problems_named_by_content():
     assert [p.answer for p in found] == ["3", "4", "3"]
 
 
+def test_a_rows_place_in_the_data_is_not_part_of_its_id():
+    row = {"raw_prompt": [{"role": "user", "content": "q"}], "extra_info": {"index": 3, "split": "train"}}
+    assert (
+        rows.row_id(row) == rows.row_id({**row, "extra_info": {"index": 4}}) == rows.row_id({**row, "extra_info": {}})
+    )
+    others = [{"extra_info": {"book": 1}}, {"tools_kwargs": {"calc": {"base": 2}}}, {"data_source": "gsm8k"}]
+    assert len({rows.row_id(row), *(rows.row_id({**row, **other}) for other in others)}) == 4
+
+
+def test_every_system_message_of_a_dataset_is_found():
+    datasets = pytest.importorskip("datasets")
+    chats = [[{"role": "user", "content": "q"}] for _ in range(300)]
+    chats[64].insert(0, {"role": "system", "content": "be brief"})
+    table = SimpleNamespace(dataframe=datasets.Dataset.from_dict({"chat": chats}), prompt_key="chat")
+    other = [{"raw_prompt": chat} for chat in chats]
+    assert rows.system_messages(table) == rows.system_messages(other) == {"": [0, 1, 2], "be brief": [64]}
+
+
 def test_the_look_ahead_hands_out_everything_once_in_order():
     ahead = LookAhead(loader())
     assert indices(ahead.next()) == [0, 1]  # nothing fetched ahead
@@ -57,7 +77,7 @@ def test_the_look_ahead_hands_out_everything_once_in_order():
 
 def test_a_problem_is_named_once_and_carries_its_id(monkeypatch):
     made = []
-    monkeypatch.setattr(rows, "row_id", lambda chat, model: made.append(chat) or f"id{len(made)}")
+    monkeypatch.setattr(rows, "row_id", lambda row: made.append(row) or f"id{len(made)}")
     ahead = LookAhead(loader())
     ahead.fill(4)
     assert [p.id for p in ahead.pending()] == ["id1", "id2", "id3", "id4"] == [p.id for p in ahead.pending()]

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from fst_plugin.config import ConfigError, ConfigProblem
 
-from ..compat import MODES
 from . import runner
 from .runner import VerlRun
 
@@ -36,8 +35,6 @@ def arguments(given: Sequence[str], arm: str, seed: int, folder: Path) -> list[s
     """verl's arguments of one run. given: those of every arm; `{seed}` in them stands for the seed."""
     given = [a.replace("{seed}", str(seed)) for a in given]
     named = any(a.lstrip("+").startswith("fst=") for a in given)
-    mode = dict(a.lstrip("+").split("=", 1) for a in given if "=" in a).get("trainer.v1.trainer_mode", "sync")
-    drift = arm == "rl" and any(a.lstrip("+").lower() == "fst.drift=true" for a in given)
     return [
         *([] if named else ["+fst=default"]),
         "trainer.logger=[console,file]",
@@ -45,7 +42,6 @@ def arguments(given: Sequence[str], arm: str, seed: int, folder: Path) -> list[s
         f"fst.seed={seed}",
         *given,
         *ARM_ARGUMENTS[arm],
-        *([f"trainer.v1.trainer_mode={MODES.get(mode, mode)}"] if drift else []),
         "trainer.resume_mode=disable",
         f"trainer.default_local_dir={folder / 'checkpoints'}",
         f"hydra.run.dir={folder / 'hydra'}",
