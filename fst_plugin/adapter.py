@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from .config import ConfigProblem, ContextConfig, FSTConfig
-from .context import SHIPPED, ContextProvider, Off, Request
+from .context import SHIPPED, ContextProvider, Off, choose_placement
+from .fast_weights import choose_seed
 from .imports import load
+from .policy import takes_system_messages
 from .prompts import Prompt
 from .rollouts import Message, content_text
 
@@ -23,7 +25,7 @@ def sampled_places(size: int) -> list[int]:
 
 def system_text(chat: Sequence[Message]) -> str:
     """Text of a chat's system message; "" if it has none."""
-    return next((content_text(m.get("content", "")) for m in chat if m.get("role") == "system"), "")
+    return next((content_text(m.get("content")) for m in chat if m.get("role") == "system"), "")
 
 
 def provider(spec: ContextConfig, prompts: Sequence[str]) -> ContextProvider:
@@ -52,40 +54,17 @@ def part_problems(config: FSTConfig) -> list[ConfigProblem]:
     return found
 
 
-def fit_problems(
-    config: FSTConfig,
-    seed: Prompt,
-    chats: Sequence[Sequence[Message]],
-    *,
-    cap: int,
-    window: int,
-    count_text: Callable[[str], int],
-    count_chat: Callable[[Sequence[Message]], int],
-) -> list[ConfigProblem]:
-    """What keeps evolved prompts from being sent with these chats: a chat template that refuses them or leaves them
-    out, or a prompt length that does not hold both.
+def begin_with(settings: FSTConfig, tokenizer: Any, system_messages: Collection[str]) -> tuple[FSTConfig, Prompt]:
+    """The settings with `fst.context.placement` resolved, and the first prompt.
 
-    cap: longest prompt, in tokens.
-    window: tokens that a chat may have.
-    count_text, count_chat: tokens of a text, and of a chat as the policy sees it.
+    tokenizer: the policy's, with its chat template.
+    system_messages: every different system message of the data, as text; "" for rows without one.
+    Raises ConfigError for what such data and such a template do not allow.
     """
-    key = "fst.context.placement"
-    fix = "set it to 'user'" if config.context.placement == "system" else "use a template that takes user messages"
-
-    def length(chat: Sequence[Message], text: str) -> int:
-        return count_chat(provider(config.context, [text]).assign(Request("", 0, 0, "anchor", chat)).messages)
-
-    try:
-        left_out = length(chats[0], seed.text) == length(chats[0], f"{seed.text} {seed.text}")
-        longest = max(length(chat, seed.text) for chat in chats) - count_text(seed.text)
-    except Exception as error:  # of any chat template
-        return [ConfigProblem(key, f"the chat template refuses the prompt ({error}): {fix}")]
-    if left_out and config.context.name == "population" and not config.context.path:
-        return [ConfigProblem(key, f"the chat template leaves the prompt out: {fix}")]
-    if longest + cap > window:
-        what = f"a prompt of {cap} tokens and a problem of {longest} do not fit the {window} that the policy may read"
-        return [ConfigProblem("fst.max_prompt_tokens", f"{what}: lower this cap, or raise the policy's prompt length")]
-    return []
+    takes_system = takes_system_messages(tokenizer, used=any(system_messages))
+    placement = choose_placement(settings.context.placement, system_messages, takes_system)
+    context = settings.context.model_copy(update={"placement": placement})
+    return settings.model_copy(update={"context": context}), choose_seed(settings, system_messages, placement)
 
 
 def source_of(function: Any) -> str:
@@ -98,7 +77,7 @@ def source_of(function: Any) -> str:
 
 __all__ = [
     "SAMPLED_ROWS",
-    "fit_problems",
+    "begin_with",
     "part_problems",
     "provider",
     "sampled_places",

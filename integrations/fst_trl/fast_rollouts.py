@@ -15,9 +15,6 @@ from typing import Any
 import numpy
 import torch
 
-from fst_plugin import adapter
-from fst_plugin.config import ContextConfig
-from fst_plugin.context import Request
 from fst_plugin.prompts import text_digest
 from fst_plugin.rollouts import Cell, Message, Rollout
 
@@ -36,11 +33,11 @@ class FastRollouts:
     """Runs fast-phase batches on a GRPOTrainer inside `train`.
 
     trainer: the trainer.
-    context: how a prompt gets into the messages.
+    place: the messages of a row under a prompt.
     """
 
-    def __init__(self, trainer: Any, context: ContextConfig):
-        self.trainer, self.context = trainer, context
+    def __init__(self, trainer: Any, place: Callable[[Any, str], list[Message]]):
+        self.trainer, self.place = trainer, place
         self.asking = False  # does the trainer generate for a fast phase?
         self.step = 0
         self.row_of: dict[str, Any] = {}
@@ -93,11 +90,8 @@ class FastRollouts:
     # ----------------------------------------------------------------------------------------------------- rollouts
 
     def _evaluate(self, cells: list[tuple[str, str]]) -> list[Rollout]:
-        asked = []
-        for prompt, problem in cells:
-            row = self.row_of[problem]
-            request = Request(problem, 0, self.step, "anchor", row["prompt"])
-            asked.append({**row, "prompt": adapter.provider(self.context, [prompt]).assign(request).messages})
+        found = [(self.row_of[problem], text) for text, problem in cells]
+        asked = [{**row, "prompt": self.place(row, text)} for row, text in found]
         return self._shared(asked, self._score, repr(cells))
 
     def _score(self, asked: list[dict[str, Any]]) -> list[Rollout]:

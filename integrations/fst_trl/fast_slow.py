@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fst_plugin import adapter
-from fst_plugin.config import ConfigError, FSTConfig
-from fst_plugin.context import Request
-from fst_plugin.fast_weights import FastWeights, choose_seed, dataset_digest
+from fst_plugin.config import ConfigError, ConfigProblem, FSTConfig
+from fst_plugin.context import Assignment, Request
+from fst_plugin.fast_weights import FastWeights, dataset_digest
 from fst_plugin.policy import MAX_TOKENS, Policy
 from fst_plugin.prompts import text_digest
 from fst_plugin.record.slow_scores import SlowScores
@@ -39,7 +39,7 @@ class FastSlow:
 
     def __init__(self, trainer: Any, settings: FSTConfig):
         self.trainer, self.settings = trainer, settings
-        self.rollouts = FastRollouts(trainer, settings.context)
+        self.rollouts = FastRollouts(trainer, lambda row, text: self._place(rows.problem(row), [text]).messages)
         self.weights: FastWeights | None = None  # until `begin`
         self.resumed: Path | None = None  # the checkpoint that this run goes on from
         self.batch = 0  # generation batches done
@@ -92,39 +92,41 @@ class FastSlow:
         self.weights.restore(checkpoint / STATE_FOLDER, step, data_key="train_dataset", start_over="a new output_dir")
 
     def _start(self, fresh: bool) -> FastWeights:
-        trainer, settings, tokenizer = self.trainer, self.settings, self.trainer._tokenizer
-        data = [rows.problem(trainer.train_dataset[i]) for i in adapter.sampled_places(len(trainer.train_dataset))]
-        seed, window = choose_seed(settings, (adapter.system_text(one.messages) for one in data)), self._window()
+        trainer, tokenizer, data = self.trainer, self.trainer._tokenizer, self.trainer.train_dataset
+        found = list({adapter.system_text(data[i]["prompt"]): None for i in range(len(data))})
+        self.settings, seed = adapter.begin_with(self.settings, tokenizer, found)
+        sampled, window = [rows.problem(data[i]) for i in adapter.sampled_places(len(data))], self._window()
         policy = Policy.of_tokenizer(
             tokenizer,
-            settings.max_prompt_tokens or min(MAX_TOKENS, window // 2),
+            self.settings.max_prompt_tokens or min(MAX_TOKENS, window // 2),
             generate=self.rollouts.generate,
             fits=lambda chat: self._tokens(chat) <= window,
             width=trainer.args.generation_batch_size,
         )
-        problems = adapter.fit_problems(
-            settings,
-            seed,
-            [one.messages for one in data],
-            cap=policy.max_tokens,
-            window=window,
-            count_text=policy.count_tokens,
-            count_chat=self._tokens,
+        longest = max(self._tokens(self._place(one, [seed.text]).messages) for one in sampled) - policy.count_tokens(
+            seed.text
         )
-        if problems:
-            raise ConfigError(problems)
+        if longest + policy.max_tokens > window:
+            what = f"a prompt of {policy.max_tokens} tokens and a problem of {longest} do not fit the {window} that"
+            what += " max_completion_length leaves: lower this cap, or max_completion_length"
+            raise ConfigError([ConfigProblem("fst.max_prompt_tokens", what)])
         sources = {"rewards": [adapter.source_of(function) for function in trainer.reward_funcs]}
         return FastWeights.start(
-            settings,
+            self.settings,
             policy,
             Path(trainer.args.output_dir).absolute() / STATE_FOLDER,
             seed=seed,
-            dataset=dataset_digest(len(trainer.train_dataset), (one.id for one in data)),
+            dataset=dataset_digest(len(data), (one.id for one in sampled)),
             weights=f"start:{text_digest(str(trainer.model.config._name_or_path))}",
             setup={name: getattr(trainer.args, name) for name in SAMPLING} | sources,
             fresh=fresh,
             log=print if trainer.accelerator.is_main_process else lambda line: None,
         )
+
+    def _place(self, problem: Problem, prompts: Sequence[str], split: str = "anchor", session: int = 0) -> Assignment:
+        """A problem's messages with the prompt of one session of its group in place."""
+        request = Request(problem.id, session, self.batch + 1, split, problem.messages)
+        return adapter.provider(self.settings.context, prompts).assign(request)
 
     def _window(self) -> int:
         """Tokens that a prompt may have next to the completion."""
@@ -194,7 +196,7 @@ class FastSlow:
             served, offsets, prompts = self._rows(self.batch, 1), fst.deal([size] * groups), fst.population.prompts
         else:
             served, offsets, prompts = [], [0] * groups, (fst.seed if self._seed_arm else fst.population.best,)
-        provider = adapter.provider(self.settings.context, [prompt.text for prompt in prompts])
+        texts, split = [prompt.text for prompt in prompts], "train" if train else "val"
         first, assigned, self._marks = trainer.accelerator.process_index * len(inputs), [], []
         for place, row in enumerate(inputs, first):  # a group may lie across processes
             group, session = divmod(place, size)
@@ -204,9 +206,7 @@ class FastSlow:
                     "TRL serves other problems than its sampler said: leave the sampler and the order"
                     " of train_dataset to TRL while fast weights are on"
                 )
-            split = "train" if train else "val"
-            asked = Request(problem.id, session + offsets[group], self.batch + 1, split, row["prompt"])
-            one = provider.assign(asked)
+            one = self._place(problem, texts, split, session + offsets[group])
             assigned.append({**row, "prompt": one.messages})
             self._marks.append((problem, one.digest))
         return assigned

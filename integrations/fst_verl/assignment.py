@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from fst_plugin import context
-from fst_plugin.imports import load
+from fst_plugin.adapter import provider
+from fst_plugin.config import ContextConfig
 
 COLUMN = "fst"
 """Name of the column that the trainer adds to every row; rows of a run without fast weights have none."""
@@ -55,10 +56,7 @@ class RowColumn:
         return self._provider(spec).assign(request)
 
     def _provider(self, spec: Mapping[str, Any]) -> context.ContextProvider:
-        if not self.prompts:
-            return context.Off()
-        cls = load(spec["path"], "fst.context.path") if spec["path"] else context.SHIPPED[spec["name"]]
-        return cls(self.prompts, spec["placement"], **spec["kwargs"])
+        return provider(ContextConfig.model_validate(spec), self.prompts)
 
 
 def context_of(config: Any) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import Any
 
 from fst_envs.make import made_feedback
 
-from fst_plugin.rollouts import Problem, Rollout, content_text, problem_id
+from fst_plugin.adapter import system_text
+from fst_plugin.rollouts import Problem, Rollout, problem_id
 
 from .compat import names
 
@@ -100,11 +101,6 @@ def rollout(
         if reference:
             feedback += f" The reference answer is: {reference}"
     return Rollout(score, text, str(feedback), tokens=tokens)
-
-
-def system_text(chat: Sequence[Any]) -> str:
-    """Text of a chat's system message; "" if it has none."""
-    return next((content_text(m.get("content")) for m in chat if m.get("role") == "system"), "")
 
 
 def system_messages(dataset: Any) -> dict[str, list[int]]:

@@ -9,8 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fst_plugin import config as core
+from fst_plugin.adapter import part_problems
 from fst_plugin.config import ConfigError, ConfigProblem, FSTConfig
-from fst_plugin.imports import load
 
 from . import room
 from .compat import MODES, names
@@ -73,7 +73,7 @@ def problems(config: DictConfig) -> list[ConfigProblem]:
     fst, found = core.inspect(node)
     if not fst.enabled and not fst.drift:  # plain verl: nothing more to check
         return [*found, *(ConfigProblem(*problem) for problem in config_problems(config))]
-    return [*found, *_framework(config), *_group(config), *_paths(fst), *_drift(fst, config)]
+    return [*found, *_framework(config), *_group(config), *part_problems(fst), *_drift(fst, config)]
 
 
 def environment(config: DictConfig) -> list[ConfigProblem]:
@@ -140,26 +140,6 @@ def _drift(fst: FSTConfig, config: DictConfig) -> list[ConfigProblem]:
                 " kl_loss_coef=0 to measure alone",
             )
         )
-    return found
-
-
-def _paths(fst: FSTConfig) -> list[ConfigProblem]:
-    found = []
-    for key, part in (
-        ("fst.context.path", fst.context),
-        ("fst.fast.path", fst.fast),
-        ("fst.reflection.path", fst.reflection),
-    ):
-        if part.path:
-            try:
-                load(part.path, key)
-            except ValueError as error:
-                found.append(ConfigProblem(key, str(error)))
-    if fst.reflection.kind == "lm" and not fst.reflection.path:
-        try:
-            load("dspy.LM", "fst.reflection.kind")
-        except ValueError as error:
-            found.append(ConfigProblem("fst.reflection.kind", f"lm needs dspy: {error}"))
     return found
 
 

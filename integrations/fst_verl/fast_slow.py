@@ -15,6 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from fst_plugin.adapter import sampled_places
 from fst_plugin.config import ConfigError
 from fst_plugin.context import choose_placement
 from fst_plugin.fast_weights import FastWeights, choose_seed, dataset_digest
@@ -31,10 +32,6 @@ from .validation import BEST, SEED, PairedLoader, relabel
 
 STATE_FOLDER = "fst"
 LOOKAHEAD_FILE = "lookahead.pt"
-SAMPLED_ROWS = 64
-"""Rows, evenly spread, that a dataset's digest is taken over besides its length (ours)."""
-
-
 MOST_SHOWN = 2000
 """Characters of the data's system messages in the log (ours)."""
 
@@ -153,9 +150,7 @@ class FastSlow:
 
     def _sampled_rows(self) -> list[Any]:
         data = self.trainer.train_dataset
-        size = len(data)
-        places = sorted({i * size // SAMPLED_ROWS for i in range(SAMPLED_ROWS)}) if size > SAMPLED_ROWS else range(size)
-        return [data[i] for i in places]
+        return [data[i] for i in sampled_places(len(data))]
 
     # ------------------------------------------------------------------------------------------------------- evolve
 

@@ -6,9 +6,7 @@ from fst_plugin import adapter
 from fst_plugin.config import parse
 from fst_plugin.context import Fixed, Off, PopulationContext
 from fst_plugin.imports import Names
-from fst_plugin.prompts import Prompt
 
-SEED = Prompt("Be good.")
 CHATS = [[{"role": "user", "content": "one two three"}], [{"role": "user", "content": "four"}]]
 
 
@@ -16,9 +14,15 @@ def words(chat):
     return sum(len(str(m["content"]).split()) for m in chat)
 
 
-def fit(count=words, cap=10, window=20, **config):
-    given = {"cap": cap, "window": window, "count_text": lambda text: len(text.split()), "count_chat": count}
-    return [str(p) for p in adapter.fit_problems(parse(config), SEED, CHATS, **given)]
+class Tokenizer:
+    all_special_tokens = ()
+
+    def __init__(self, chat_template):
+        self.chat_template = chat_template
+
+    def apply_chat_template(self, chat, **_):
+        shown = [m for m in chat if m["role"] != "system" or "system" in self.chat_template]
+        return " ".join(m["content"] for m in shown)
 
 
 def test_sampled_places_are_spread_over_the_whole_dataset():
@@ -45,24 +49,18 @@ def test_every_part_that_cannot_be_imported_is_reported():
     assert [p.key for p in adapter.part_problems(config)] == ["fst.context.path", "fst.reflection.path"]
 
 
-def test_a_cap_fits_if_the_longest_problem_has_room_next_to_it():
-    assert fit(cap=17) == []
-    assert "a prompt of 18 tokens and a problem of 3 do not fit the 20" in fit(cap=18)[0]
-
-
-def test_a_template_that_leaves_the_system_message_out_is_found():
-    found = fit(lambda chat: words([m for m in chat if m["role"] != "system"]))
-    assert found == ["fst.context.placement: the chat template leaves the prompt out: set it to 'user'"]
-    assert fit(lambda chat: words([m for m in chat if m["role"] != "system"]), context={"placement": "user"}) == []
-
-
-def test_a_template_that_refuses_the_system_message_is_found():
-    def count(chat):
-        raise ValueError("no system role")
-
-    assert fit(count) == [
-        "fst.context.placement: the chat template refuses the prompt (no system role): set it to 'user'"
-    ]
+@pytest.mark.parametrize(
+    ("template", "found", "placement", "seed"),
+    [
+        ("system", ["Be good."], "system", "Be good."),
+        ("system", ["Be good.", "Be quick."], "append", "Follow the instructions carefully."),
+        ("user only", ["Be good."], "user", "Be good."),
+        ("system", [""], "system", "You are a helpful assistant."),
+    ],
+)
+def test_placement_and_first_prompt_follow_from_data_and_template(template, found, placement, seed):
+    settings, prompt = adapter.begin_with(parse({}), Tokenizer(template), found)
+    assert (settings.context.placement, prompt.text) == (placement, seed)
 
 
 def test_a_reward_function_is_named_by_its_code():

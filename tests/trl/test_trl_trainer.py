@@ -140,20 +140,36 @@ def test_other_problems_than_the_sampler_said_are_refused(tmp_path):
         one.train()
 
 
-@pytest.mark.parametrize(
-    ("template", "reason"),
-    [
-        ("{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}", "refuses"),
-        ("{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}", "leaves the prompt out"),
-    ],
-)
-def test_a_chat_template_without_a_system_role_is_refused_with_the_way_out(template, reason, tmp_path):
+USER_ONLY = "{% for m in messages if m['role'] == 'user' %}{{ m['content'] }}{% endfor %}"
+
+
+def test_under_a_template_without_a_system_role_the_prompt_precedes_the_first_user_message(tmp_path):
+    seen = []
+    one = make(tmp_path, recorded(seen))
+    one.processing_class.chat_template = USER_ONLY
+    one.evaluate()
+    assert all(len(prompt) == 1 and prompt[0]["content"].startswith(f"{SEED}\n\n") for prompt, _ in seen)
+
+
+def test_a_placement_that_the_template_cannot_send_is_refused(tmp_path):
     from fst_plugin.config import ConfigError
 
-    one = make(tmp_path, recorded([]))
-    one.processing_class.chat_template = template
-    with pytest.raises(ConfigError, match=f"fst.context.placement: the chat template {reason}.*set it to 'user'"):
+    one = make(tmp_path, recorded([]), {**FST, "context": {"placement": "system"}})
+    one.processing_class.chat_template = USER_ONLY
+    with pytest.raises(ConfigError, match="fst.context.placement: system: the chat template has no system role"):
         one.train()
+
+
+def test_system_messages_that_differ_stay_and_the_prompt_follows_them(tmp_path):
+    from datasets import Dataset
+
+    chats = [
+        [{"role": "system", "content": f"Be {'quick' if i % 2 else 'calm'}."}, {"role": "user", "content": f"pipe {i}"}]
+        for i in range(2 * BATCH)
+    ]
+    data, seen = Dataset.from_list([{"prompt": chat} for chat in chats]), []
+    make(tmp_path, recorded(seen), data={"train_dataset": data, "eval_dataset": data}).evaluate()
+    assert systems(seen) == {f"Be {how}.\n\nFollow the instructions carefully." for how in ("quick", "calm")}
 
 
 def test_a_cap_that_leaves_no_room_for_the_problems_is_refused(tmp_path):
