@@ -23,7 +23,9 @@ class FSTGRPOConfig(_GRPOConfig):
         "enabled": False: plain GRPO.
     """
 
-    fst: dict[str, Any] | None = field(default=None, metadata={"help": "Fast weights; None: plain GRPO."})
+    _VALID_DICT_FIELDS = [*_GRPOConfig._VALID_DICT_FIELDS, "fst"]  # on a command line: as JSON
+
+    fst: dict[str, Any] | str | None = field(default=None, metadata={"help": "Fast weights; None: plain GRPO."})
 
 
 def settings_of(args: Any) -> FSTConfig | None:

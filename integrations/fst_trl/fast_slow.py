@@ -93,7 +93,7 @@ class FastSlow:
 
     def _start(self, fresh: bool) -> FastWeights:
         trainer, tokenizer, data = self.trainer, self.trainer._tokenizer, self.trainer.train_dataset
-        found = list({adapter.system_text(data[i]["prompt"]): None for i in range(len(data))})
+        found = list(dict.fromkeys(map(adapter.system_text, rows.chats(data))))
         self.settings, seed = adapter.begin_with(self.settings, tokenizer, found)
         sampled, window = [rows.problem(data[i]) for i in adapter.sampled_places(len(data))], self._window()
         policy = Policy.of_tokenizer(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fst_envs.make import made_feedback
@@ -20,6 +20,13 @@ def problem(row: Mapping[str, Any]) -> Problem:
     messages = tuple(dict(message) for message in row["prompt"])
     private = bool(row.get("private_answer") or (row.get("extra_info") or {}).get("private_answer"))
     return Problem(problem_id(messages, answer), messages, answer, private)
+
+
+def chats(data: Any) -> Iterable[Any]:
+    """The prompt of every row of a dataset; the column where it has one, which reads nothing else."""
+    if "prompt" in (getattr(data, "column_names", None) or ()):
+        return data["prompt"]
+    return (data[i]["prompt"] for i in range(len(data)))
 
 
 def text(completion: Any) -> str:

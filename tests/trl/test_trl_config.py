@@ -83,6 +83,15 @@ def test_the_constructor_refuses_before_it_loads_a_model():
         FSTGRPOTrainer("no/such/model", len, arguments("nowhere"), plain())
 
 
+def test_the_settings_can_be_given_on_a_command_line(tmp_path):
+    from fst_trl import FSTGRPOConfig
+    from trl import TrlParser
+
+    command = ["--output_dir", str(tmp_path), "--fst", '{"population": 2}', "--use_cpu", "True", "--bf16", "False"]
+    (args,) = TrlParser((FSTGRPOConfig,)).parse_args_and_config(command)
+    assert args.fst == {"population": 2}
+
+
 def test_args_without_fst_settings_are_named_in_the_log(tmp_path, caplog):
     from fst_trl import FSTGRPOTrainer
 

@@ -44,3 +44,11 @@ def test_an_answer_is_private_if_the_row_or_its_extra_info_says_so(rows):
     assert rows.problem({"prompt": prompt, "answer": "4", "private_answer": True}).answer == "4"
     assert rows.problem({"prompt": prompt, "extra_info": {"private_answer": True}}).private
     assert not rows.problem({"prompt": prompt, "extra_info": None}).private
+
+
+def test_every_prompt_of_a_dataset_is_read_with_or_without_columns(rows):
+    from datasets import Dataset
+
+    made = [{"prompt": [{"role": "user", "content": text}], "answer": text} for text in "abc"]
+    assert [chat[0]["content"] for chat in rows.chats(Dataset.from_list(made))] == ["a", "b", "c"]
+    assert [chat[0]["content"] for chat in rows.chats(made)] == ["a", "b", "c"]

@@ -135,7 +135,9 @@ def _run(out, trace, kind, fst, steps, data, resume, die_in, lora, environment, 
             found = {"weights": weights_digest(one.model), "history": one.state.log_history}
             found |= {"best": one.state.best_model_checkpoint}
             if getattr(one, "fst", None):
-                found["cycle"] = one.fst.weights.state.cycle
+                fast = one.fst.weights
+                found |= {"cycle": fast.state.cycle, "observed": len(fast.state.rewards)}
+                found |= {"scored": [[e.step, e.problem, e.prompt] for e in fast.slow.entries]}
             pipe.send(json.loads(json.dumps(found, default=str)))
         except BaseException:
             pipe.send({"error": traceback.format_exc()})

@@ -103,11 +103,14 @@ def test_a_slow_step_is_a_generation_batch(settings, tmp_path):
 
 def test_a_run_resumed_between_two_updates_of_a_batch_counts_it_once(tmp_path):
     out, settings = tmp_path / "run", {"num_iterations": 2, "save_strategy": "steps", "save_steps": 1, "steps": 6}
+    settings |= {"fst": {**FST, "slow_steps": 4}}
     whole = run(out, **settings)
     resumed = run(out, resume=str(out / "checkpoint-3"), **settings)
     assert [line["batch"] for line in resumed["trace"]] == [2, 3]
     assert [line["problems"] for line in resumed["trace"]] == [line["problems"] for line in whole["trace"][1:]]
     assert resumed["trace"][0]["population"] == whole["trace"][1]["population"]
+    assert resumed["observed"] == whole["observed"] == 3
+    assert resumed["scored"] == whole["scored"] and {step for step, *_ in whole["scored"]} == {1, 2, 3}
 
 
 def test_lora_runs_and_resumes(tmp_path):
