@@ -189,3 +189,27 @@ def test_a_fast_phase_that_fails_names_the_cause_and_leaves_no_trainer_half_aske
     with pytest.raises(FastPhaseFailed, match="the grader is away"):
         one.train()
     assert not one.fst.rollouts.asking
+
+
+def test_a_fast_phase_shows_neither_in_the_steps_figures_nor_in_its_random_numbers(tmp_path):
+    import random
+
+    import numpy
+    import torch
+
+    def drawn():
+        return torch.rand(1).item(), random.random(), numpy.random.random()
+
+    one, seen = make(tmp_path, recorded([])), []
+    one._metrics["train"]["entropy"].append(1.0)
+    before = torch.get_rng_state(), random.getstate(), numpy.random.get_state()
+    for _ in range(2):
+        with one.fst.rollouts._apart(seed=3):
+            one._metrics["train"]["entropy"].append(9.0)
+            one.state.num_input_tokens_seen += 5
+            seen.append(drawn())
+    assert seen[0] == seen[1]
+    assert dict(one._metrics["train"]) == {"entropy": [1.0]} and one.state.num_input_tokens_seen == 0
+    after = drawn()
+    torch.set_rng_state(before[0]), random.setstate(before[1]), numpy.random.set_state(before[2])
+    assert drawn() == after

@@ -67,9 +67,10 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(whole, die_in, last, tmp_pa
     assert ("calls answered from the record" in resumed["log"]) == (die_in[0] == "phase")
 
 
-def test_two_processes_hold_one_population_and_share_its_groups(tmp_path):
-    """Groups lie across the processes, K does not divide G, and the policy itself reflects."""
-    fst = {**FST, "population": 3, "reflection": {"kind": "policy"}, "fast": {"passes": 2}}
+@pytest.mark.parametrize("kind", ["offline", "policy"])
+def test_two_processes_hold_one_population_and_share_its_groups(kind, tmp_path):
+    """Groups lie across the processes, and K does not divide G."""
+    fst = {**FST, "population": 3, "reflection": {"kind": kind}}
     size = {"per_device_train_batch_size": 10, "num_generations": 4, "save_strategy": "steps", "save_steps": 3}
     out = tmp_path / "run"
     found = run(out, fst=fst, processes=2, steps=4, rows=20, **size)
@@ -80,10 +81,12 @@ def test_two_processes_hold_one_population_and_share_its_groups(tmp_path):
         assert [one[k] for k in ("population", "weights", "rewards")] == [
             other[k] for k in ("population", "weights", "rewards")
         ]
-        problems, prompts = one["problems"] + other["problems"], one["prompts"] + other["prompts"]
+        prompts = len(one["population"])
+        assert prompts == 3 or kind == "policy"  # what the tiny policy writes need not be of use
+        problems, under = one["problems"] + other["problems"], one["prompts"] + other["prompts"]
         assert [len(set(problems[g : g + 4])) for g in range(0, 20, 4)] == [1] * 5
-        sizes = Counter(prompts).values()
-        assert max(sizes) - min(sizes) <= 1
+        sizes = Counter(under).values()
+        assert len(sizes) == prompts and max(sizes) - min(sizes) <= 1
     assert resumed["weights"] == found["weights"]
 
 
@@ -131,7 +134,7 @@ def arms(tmp_path_factory):
     """RL alone and FST with evaluations, as a comparison reads them."""
     folder = tmp_path_factory.mktemp("arms")
     settings = {"steps": 4, "val": 8, "eval_strategy": "steps", "eval_steps": 2, "eval_on_start": True}
-    settings |= {"per_device_eval_batch_size": 8, "num_generations_eval": 2, "beta": 0.01}
+    settings |= {"per_device_eval_batch_size": 8, "num_generations_eval": 2, "beta": 0.01, "logging_steps": 2}
     found = {arm: run(folder / f"{arm}_0", fst={**FST, "enabled": arm == "fst"}, **settings) for arm in ("rl", "fst")}
     return folder, found["fst"]["history"]
 
@@ -144,11 +147,11 @@ def test_the_run_log_is_read_as_a_run(arms):
     rl, fst = (read(str(folder / name)) for name in ("rl_0", "fst_0"))
     assert list(rl.reward()) == list(fst.reward()) == [0, 2, 4] and fst.samples == 2
     assert list(fst.reward(seed_prompt=True)) == [0, 2, 4] and rl.reward(seed_prompt=True) == {}
-    assert rl.slow_rollouts() == fst.slow_rollouts() == {step: step * BATCH * G for step in range(5)}
+    assert rl.slow_rollouts() == fst.slow_rollouts() == {step: step * BATCH * G for step in (0, 2, 4)}
     assert fst.rollouts()[4] > rl.rollouts()[4]
     assert len(fst.population) == K and [cycle.finished for cycle in fst.cycles] == [True, True]
-    assert len(fst.kl()) == len(rl.kl()) == 5 and rl.kl()[4] > 0.0
-    taken = sum(h["step_time"] for h in history if "step_time" in h)
+    assert list(fst.kl()) == list(rl.kl()) == [0, 2, 4] and fst.kl()[4] > 0.0
+    taken = sum(2 * h["step_time"] for h in history if "step_time" in h)  # means of two steps
     assert sum(costs(fst).seconds().values()) == pytest.approx(taken)
 
 
