@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from .config import ConfigProblem, ContextConfig, FSTConfig
@@ -54,15 +54,20 @@ def part_problems(config: FSTConfig) -> list[ConfigProblem]:
     return found
 
 
-def begin_with(settings: FSTConfig, tokenizer: Any, system_messages: Collection[str]) -> tuple[FSTConfig, Prompt]:
+def begin_with(
+    settings: FSTConfig, tokenizer: Any, system_messages: Collection[str], log: Callable[[str], None]
+) -> tuple[FSTConfig, Prompt]:
     """The settings with `fst.context.placement` resolved, and the first prompt.
 
     tokenizer: the policy's, with its chat template.
     system_messages: every different system message of the data, as text; "" for rows without one.
+    log: takes a line where placement was left to be resolved.
     Raises ConfigError for what such data and such a template do not allow.
     """
     takes_system = takes_system_messages(tokenizer, used=any(system_messages))
     placement = choose_placement(settings.context.placement, system_messages, takes_system)
+    if placement != settings.context.placement:
+        log(f"fst: fst.context.placement={settings.context.placement}: prompts go by {placement!r}")
     context = settings.context.model_copy(update={"placement": placement})
     return settings.model_copy(update={"context": context}), choose_seed(settings, system_messages, placement)
 

@@ -14,7 +14,7 @@ from fst_plugin.config import ConfigError, ConfigProblem, FSTConfig
 from fst_plugin.context import Assignment, Request
 from fst_plugin.fast_weights import FastWeights, dataset_digest
 from fst_plugin.policy import MAX_TOKENS, Policy
-from fst_plugin.prompts import text_digest
+from fst_plugin.prompts import Prompt, text_digest
 from fst_plugin.record.slow_scores import SlowScores
 from fst_plugin.rollouts import Message, Problem
 
@@ -92,36 +92,41 @@ class FastSlow:
         self.weights.restore(checkpoint / STATE_FOLDER, step, data_key="train_dataset", start_over="a new output_dir")
 
     def _start(self, fresh: bool) -> FastWeights:
-        trainer, tokenizer, data = self.trainer, self.trainer._tokenizer, self.trainer.train_dataset
+        trainer, data = self.trainer, self.trainer.train_dataset
+        log = print if trainer.accelerator.is_main_process else lambda line: None
         found = list(dict.fromkeys(map(adapter.system_text, rows.chats(data))))
-        self.settings, seed = adapter.begin_with(self.settings, tokenizer, found)
-        sampled, window = [rows.problem(data[i]) for i in adapter.sampled_places(len(data))], self._window()
-        policy = Policy.of_tokenizer(
-            tokenizer,
-            self.settings.max_prompt_tokens or min(MAX_TOKENS, window // 2),
-            generate=self.rollouts.generate,
-            fits=lambda chat: self._tokens(chat) <= window,
-            width=trainer.args.generation_batch_size,
-        )
-        longest = max(self._tokens(self._place(one, [seed.text]).messages) for one in sampled) - policy.count_tokens(
-            seed.text
-        )
-        if longest + policy.max_tokens > window:
-            what = f"a prompt of {policy.max_tokens} tokens and a problem of {longest} do not fit the {window} that"
-            what += " max_completion_length leaves: lower this cap, or max_completion_length"
-            raise ConfigError([ConfigProblem("fst.max_prompt_tokens", what)])
+        self.settings, seed = adapter.begin_with(self.settings, trainer._tokenizer, found, log)
+        sampled = [rows.problem(data[i]) for i in adapter.sampled_places(len(data))]
         sources = {"rewards": [adapter.source_of(function) for function in trainer.reward_funcs]}
         return FastWeights.start(
             self.settings,
-            policy,
+            self._policy(seed, sampled),
             Path(trainer.args.output_dir).absolute() / STATE_FOLDER,
             seed=seed,
             dataset=dataset_digest(len(data), (one.id for one in sampled)),
             weights=f"start:{text_digest(str(trainer.model.config._name_or_path))}",
             setup={name: getattr(trainer.args, name) for name in SAMPLING} | sources,
             fresh=fresh,
-            log=print if trainer.accelerator.is_main_process else lambda line: None,
+            log=log,
         )
+
+    def _policy(self, seed: Prompt, sampled: Sequence[Problem]) -> Policy:
+        """Raises ConfigError if the longest prompt does not fit with the longest of these problems."""
+        window = self._window()
+        policy = Policy.of_tokenizer(
+            self.trainer._tokenizer,
+            self.settings.max_prompt_tokens or min(MAX_TOKENS, window // 2),
+            generate=self.rollouts.generate,
+            fits=lambda chat: self._tokens(chat) <= window,
+            width=self.trainer.args.generation_batch_size,
+        )
+        longest = max(self._tokens(self._place(one, [seed.text]).messages) for one in sampled)
+        rest = longest - policy.count_tokens(seed.text)
+        if rest + policy.max_tokens > window:
+            what = f"a prompt of {policy.max_tokens} tokens and a problem of {rest} do not fit the {window} that"
+            what += " max_completion_length leaves: lower this cap, or max_completion_length"
+            raise ConfigError([ConfigProblem("fst.max_prompt_tokens", what)])
+        return policy
 
     def _place(self, problem: Problem, prompts: Sequence[str], split: str = "anchor", session: int = 0) -> Assignment:
         """A problem's messages with the prompt of one session of its group in place."""

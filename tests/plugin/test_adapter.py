@@ -59,7 +59,9 @@ def test_every_part_that_cannot_be_imported_is_reported():
     ],
 )
 def test_placement_and_first_prompt_follow_from_data_and_template(template, found, placement, seed):
-    settings, prompt = adapter.begin_with(parse({}), Tokenizer(template), found)
+    lines = []
+    settings, prompt = adapter.begin_with(parse({}), Tokenizer(template), found, lines.append)
+    assert lines == [f"fst: fst.context.placement=auto: prompts go by {placement!r}"]
     assert (settings.context.placement, prompt.text) == (placement, seed)
 
 

@@ -49,6 +49,11 @@ def test_a_cycle_begins_every_t_generation_batches(whole):
     assert sorted(begun) == [1, 3, 5, 7] and min(begun.values()) > 0
 
 
+def test_the_slow_phases_scores_are_free_in_the_next_fast_phase(whole):
+    free = {h["step"]: h["fst/anchors_free"] for h in whole["history"] if "fst/anchors_free" in h}
+    assert free[1] == 0 and min(free[3], free[5], free[7]) > 0
+
+
 def test_the_order_served_is_trls_own(whole, tmp_path):
     theirs = run(tmp_path / "theirs", kind="GRPOTrainer", steps=8, rows=5 * BATCH)
     assert [line["problems"] for line in whole["trace"]] == [line["problems"] for line in theirs["trace"]]
