@@ -192,9 +192,9 @@ class FastWeights:
             return Schedule(self.config.slow_steps)
         return Schedule(self.config.slow_steps, spec.patience, spec.window, spec.min_steps, spec.max_steps)
 
-    def due(self, step: int) -> bool:
-        """Does a fast phase run before this slow step?"""
-        return self.schedule.due(step, self.state.cycle_start, self.state.rewards)
+    def due(self, step: int, last_step: int | None = None) -> bool:
+        """Does a fast phase run before this slow step? last_step: of the run, if known."""
+        return self.schedule.due(step, self.state.cycle_start, self.state.rewards, last_step)
 
     # ------------------------------------------------------------------------------------------------------- assign
 
@@ -225,6 +225,8 @@ class FastWeights:
             if digest in rank:  # not one that was in flight when the cycle began
                 self._by_rank[rank[digest]].append(score)
         if valid:
+            stale = sum(digest not in rank for _, digest, _ in valid)
+            self._of_step["stale_population_share"] = stale / len(valid)
             mean = sum(score for _, _, score in valid) / len(valid)
             self.state = replace(self.state, rewards=(*self.state.rewards, mean))
         if self.config.fast.free_scores:

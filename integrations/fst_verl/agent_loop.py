@@ -52,10 +52,17 @@ class ContextLoop(_Base):
         return output
 
     def _failed(self, error: str) -> Any:
-        """An output that says what failed, in place of an answer."""
+        """An output that says what failed, in place of an answer; it has the fields that its batch's others have."""
         pad = self._arguments["tokenizer"].pad_token_id or 0
+        log_probs = self._arguments["trainer_config"].config.actor_rollout_ref.rollout.calculate_log_probs
         output = names.AgentLoopOutput(
-            prompt_ids=[pad], response_ids=[pad], response_mask=[0], reward_score=0.0, num_turns=0, metrics={}
+            prompt_ids=[pad],
+            response_ids=[pad],
+            response_mask=[0],
+            response_logprobs=[0.0] if log_probs else None,
+            reward_score=0.0,
+            num_turns=0,
+            metrics={},
         )
         output.extra_fields = {"fst": {"error": error}, "reward_extra_info": {}}
         return output

@@ -13,7 +13,7 @@ from fst_plugin.config import ConfigError, ConfigProblem, FSTConfig
 from fst_plugin.imports import load
 
 from . import room
-from .compat import MODES, names
+from .compat import ESTIMATOR, MODES, names
 from .dataset import config_problems
 
 
@@ -73,7 +73,7 @@ def problems(config: DictConfig) -> list[ConfigProblem]:
     fst, found = core.inspect(node)
     if not fst.enabled and not fst.drift:  # plain verl: nothing more to check
         return [*found, *(ConfigProblem(*problem) for problem in config_problems(config))]
-    return [*found, *_framework(config), *_group(config), *_paths(fst), *_drift(fst, config)]
+    return [*found, *_framework(config), *_group(config), *_loss(config), *_paths(fst), *_drift(fst, config)]
 
 
 def environment(config: DictConfig) -> list[ConfigProblem]:
@@ -127,6 +127,21 @@ def _group(config: DictConfig) -> list[ConfigProblem]:
     group = config.actor_rollout_ref.rollout.n
     if not isinstance(group, int) or group < 1:
         found.append(ConfigProblem("actor_rollout_ref.rollout.n", f"is {group}: set the group size G, 1 or more"))
+    return found
+
+
+def _loss(config: DictConfig) -> list[ConfigProblem]:
+    """What would rescale the weights that `fst_grpo` carries in its advantages."""
+    if config.algorithm.adv_estimator != ESTIMATOR:
+        return []
+    found, mode = [], config.actor_rollout_ref.actor.loss_agg_mode
+    if mode != "token-mean":
+        message = f"{mode}: fst_grpo averages per problem by itself; set it to token-mean"
+        found.append(ConfigProblem("actor_rollout_ref.actor.loss_agg_mode", message))
+    correction = config.algorithm.get("rollout_correction") or {}
+    if correction.get("bypass_mode") and correction.get("rollout_rs"):
+        message = "takes tokens away after fst_grpo has counted them: set bypass_mode=false, or use grpo"
+        found.append(ConfigProblem("algorithm.rollout_correction.rollout_rs", message))
     return found
 
 

@@ -24,7 +24,7 @@ from fst_plugin.rollouts import Rollout
 
 from . import batches, check, room, transfer, wandb_tables
 from .assignment import COLUMN, CONTEXT_LOOP, REFLECT_LOOP, RowColumn
-from .compat import names
+from .compat import ESTIMATOR, names
 from .fast_rollouts import FastRollouts
 from .lookahead import LookAhead
 from .validation import BEST, SEED, PairedLoader, relabel
@@ -162,9 +162,10 @@ class FastSlow:
     def evolve_if_due(self) -> None:
         """Before a batch is submitted: verl's servers are awake there, with the current weights."""
         fst, step = self.weights, self.trainer.global_steps
-        if fst is None or not fst.due(step):
+        if fst is None or not fst.due(step, last := self.trainer.total_training_steps):
             return
-        self.look_ahead.fill(fst.schedule.guaranteed_steps * self.config.data.train_batch_size)
+        coming = min(fst.schedule.guaranteed_steps, max(1, last - step + 1))  # past the end the data would begin anew
+        self.look_ahead.fill(coming * self.config.data.train_batch_size)
         self.rollouts.open(self.look_ahead.chunks())
         coming, recent = self.look_ahead.pending(), self.look_ahead.recent()
         fst.evolve(step, fst.weights_after(step - 1), coming, self.rollouts.evaluate, recent)
@@ -219,9 +220,18 @@ class FastSlow:
         """Once a step's rewards are final, with the weights not yet updated: its rollouts go to the fast weights."""
         if self.weights is None:
             return
+        self._refuse_several_outputs(batch)
         with self._timed():
             step = self.trainer.global_steps
             self.weights.observe(step, self.weights.weights_after(step - 1), self._slow_rollouts(batch))
+
+    def _refuse_several_outputs(self, batch: Any) -> None:
+        keys = transfer.keys_of(batch)
+        if self.config.algorithm.adv_estimator == ESTIMATOR and len(transfer.last_outputs(keys)) < len(keys):
+            raise ValueError(
+                f"algorithm.adv_estimator={ESTIMATOR} takes every output of an agent loop for a rollout, and a session"
+                " of this step has several: use grpo"
+            )
 
     def _slow_rollouts(self, batch: Any) -> list[tuple[str, str, Rollout]]:
         """(problem id, prompt digest, rollout) of the batch's trajectories that ran under a prompt of ours."""
@@ -239,6 +249,8 @@ class FastSlow:
         if self.weights is None:
             return {}
         found = {f"fst/{name}": value for name, value in self.weights.metrics().items()}
+        if "fst/seconds" in found:
+            found["timing_s/fst_phase"] = found["fst/seconds"]  # a part of verl's own timing_s/step
         found["fst/hook_seconds"], self._seconds = self._seconds, 0.0
         return found
 

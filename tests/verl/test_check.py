@@ -30,10 +30,18 @@ def test_a_sound_config_has_no_problems():
         ("trainer.use_v1=false", "trainer.use_v1"),
         ("fst.context.path=nowhere.Provider", "fst.context.path"),
         ("+fst_env=default", "data.env.id"),
+        (
+            "+fst=paper actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-mean",
+            "actor_rollout_ref.actor.loss_agg_mode",
+        ),
+        (
+            "+fst=paper algorithm.rollout_correction.bypass_mode=true algorithm.rollout_correction.rollout_rs=token_k1",
+            "algorithm.rollout_correction.rollout_rs",
+        ),
     ],
 )
 def test_each_problem_is_told_by_its_key(argument, key):
-    assert keys(argument) == {key}
+    assert keys(*([argument] if "'" in argument else argument.split())) == {key}
 
 
 def test_all_problems_at_once():

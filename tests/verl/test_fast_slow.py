@@ -83,6 +83,7 @@ def made(tmp_path, monkeypatch):
             },
             "data": {"train_batch_size": BATCH, "max_prompt_length": 512, "max_response_length": 64},
             "trainer": {"default_local_dir": str(tmp_path), "resume_mode": "auto", "logger": ["console"]},
+            "algorithm": {"adv_estimator": "grpo"},
             "actor_rollout_ref": {
                 "model": {"path": "m"},
                 "rollout": {
@@ -104,6 +105,7 @@ def made(tmp_path, monkeypatch):
         return Batch({name: [row[name] for row in some] for name in ("raw_prompt", "reward_model")})
 
     trainer = SimpleNamespace(config=config, global_steps=0, tokenizer=Tokenizer(), processor=None, train_dataset=rows)
+    trainer.total_training_steps = 40
     monkeypatch.setattr(fast_slow, "context_length", lambda tokenizer, config: None)
     made = fast_slow.FastSlow(trainer, config, fetch)
     made.fit_to_data()
@@ -127,6 +129,7 @@ def play(made, trainer, monkeypatch, steps):
             for mark in [{"problem": column["problem"], "digest": text_digest(column["prompts"][rank])}]
         ]
         monkeypatch.setattr(transfer, "trajectories", lambda batch, tokenizer, done=done: done)
+        monkeypatch.setattr(transfer, "keys_of", lambda batch, done=done: [f"{one.uid}_0_0" for one in done])
         made.observe(batch)
         sent.append(batch)
     return sent
@@ -226,6 +229,34 @@ def test_what_the_template_cannot_send_is_refused_before_any_engine_starts(made)
     fst = fast_slow.FastSlow(trainer, trainer.config, lambda: None)
     with pytest.raises(ValueError, match="fst.context.placement.*2 different system messages"):
         fst.fit_to_data()
+
+
+def test_the_look_ahead_ends_where_the_run_does(made):
+    fst, trainer, _ = made
+    fst.begin()
+    trainer.global_steps, trainer.total_training_steps = 1, 1
+    fst.evolve_if_due()
+    assert len(fst.look_ahead.pending()) == BATCH  # of one step, not of T
+
+
+def test_several_outputs_a_session_are_refused_where_they_would_count_as_rollouts(made, monkeypatch):
+    fst, trainer, _ = made
+    fst.begin()
+    monkeypatch.setattr(transfer, "keys_of", lambda batch: ["u_0_0", "u_0_1", "u_1_0"])
+    monkeypatch.setattr(transfer, "trajectories", lambda batch, tokenizer: [])
+    fst.observe(None)  # verl's grpo takes the last one
+    trainer.config.algorithm.adv_estimator = "fst_grpo"
+    with pytest.raises(ValueError, match="adv_estimator=fst_grpo.*use grpo"):
+        fst.observe(None)
+
+
+def test_the_phases_time_is_a_part_of_the_steps(made, monkeypatch):
+    fst, trainer, _ = made
+    fst.begin()
+    play(fst, trainer, monkeypatch, [1])
+    found = fst.metrics()
+    assert found["timing_s/fst_phase"] == found["fst/seconds"] > 0
+    assert "timing_s/fst_phase" not in fst.metrics()
 
 
 def test_it_needs_no_verl():
