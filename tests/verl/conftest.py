@@ -34,7 +34,8 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     _model(folder / "model")
     _data(folder)
-    loops = "- name: recording\n  _target_: probe.RecordingLoop\n"
+    loops = "- {name: recording, _target_: probe.RecordingLoop}\n"
+    loops += "- {name: recording_tools, _target_: probe.RecordingToolLoop}\n"
     (folder / "loops.yaml").write_text(loops)
     return folder
 
