@@ -99,7 +99,7 @@ def check_parts(folder: Path, parts: Mapping[str, str], required: Iterable[str] 
     for name in sorted({*parts, *required}):
         path = folder / name
         if name not in parts or not path.is_file():
-            raise damaged(path, "it is missing")
+            raise damaged(path, "it is missing, or was when the folder was written")
         if _file_digest(path) != parts[name]:
             raise damaged(path, "its digest is another one: cut off, changed, or of another run")
 
