@@ -20,7 +20,7 @@ from typing import IO, Any
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A file to write bytes to, which takes the place of `path` once the block has ended; makes missing folders.
 
-    If the block raises, or the file can't be written (OSError), `path` is what it was before.
+    If the block raises, or the file can't be written (OSError, which names it), `path` is what it was before.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -32,8 +32,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and not error.filename:  # a full disk names no file by itself
+            error.filename = str(target)
         raise
     sync_folder(target.parent)
 
