@@ -231,17 +231,18 @@ def _evidence(evidence: Evidence | None) -> str:
 
 def _costs(run: Run) -> dict[str, Any]:
     book = costs(run)
-    totals = [
-        ("slow rollouts", book.sum("slow_rollouts")),
-        ("fast rollouts", book.sum("fast_rollouts")),
-        ("tokens generated, slow rollouts", book.sum("tokens_slow")),
-        ("tokens generated, fast rollouts", book.sum("tokens_fast")),
-        ("reflection calls", book.sum("reflection_calls")),
-        *((f"seconds: {phase}", seconds) for phase, seconds in book.seconds().items()),
+    rows = [
+        ("slow rollouts", "slow_rollouts"),
+        ("fast rollouts", "fast_rollouts"),
+        ("tokens generated, slow rollouts", "tokens_slow"),
+        ("tokens generated, fast rollouts", "tokens_fast"),
+        ("reflection calls", "reflection_calls"),
+        ("seconds", "seconds"),
+        *((f"seconds: {phase}", f"seconds: {phase}") for phase in book.seconds()),
     ]
     return {
-        "before": book.before,
-        "totals": [(name, total, *book.per(total).values()) for name, total in totals],
+        "missing": book.missing,
+        "totals": [(label, book.sum(name), *book.rates(name).values()) for label, name in rows],
         "rows": [asdict(row) for row in book.rows],
         "phases": list(book.seconds()),
     }
