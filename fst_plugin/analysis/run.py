@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..prompts import Prompt
-from ..record.cycles import Cycle, prompt_rows
+from ..record.cycles import Cycle, PromptRow, prompt_rows
 
 KL_KEYS = ("fst/kl_to_base", "actor/kl_loss")
 """Metric names of KL(trained || base) per token, the preferred one first. `actor/kl_loss` is verl's own estimate on the
@@ -189,18 +189,17 @@ class Run:
         """Digest -> prompt, for every prompt that the run recorded, oldest first; with its latest scores."""
         found: dict[str, Prompt] = {}
         for cycle in self.cycles:
-            for prompt in (*(c.prompt for c in cycle.candidates), *cycle.population):
+            for prompt in (*(c.prompt for c in cycle.candidates), *cycle.dropped, *cycle.population):
                 if prompt.scores or prompt.digest not in found:
                     found[prompt.digest] = prompt
         for prompt in self.population:
             found.setdefault(prompt.digest, prompt)
         return found
 
-    def verdicts(self) -> dict[str, str]:
-        """Digest -> what became of a prompt, in the last cycle that had it: the words of `record.cycles.PromptRow`."""
-        seed = {self.seed_digest: "seed"} if self.seed_digest else {}
-        rows = (row for cycle in self.cycles for row in prompt_rows(cycle, self.seed_digest))
-        return seed | {row.prompt.digest: row.verdict for row in rows}
+    def outcomes(self) -> dict[str, PromptRow]:
+        """Digest -> what became of a prompt, in the last finished cycle that had it."""
+        finished = (cycle for cycle in self.cycles if cycle.finished)
+        return {row.prompt.digest: row for cycle in finished for row in prompt_rows(cycle)}
 
 
 def _validations(step: Step, seed: bool) -> list[tuple[str, int, float]]:

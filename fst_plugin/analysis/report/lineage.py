@@ -9,6 +9,7 @@ from difflib import SequenceMatcher
 
 from ...evolve.selection import frontier
 from ...prompts import Prompt
+from ...record.cycles import PromptRow
 from ..run import Run
 
 MAX_WORDS = 4000
@@ -19,14 +20,14 @@ MAX_WORDS = 4000
 class Node:
     """One prompt in the tree. column, row: its place, in units. prompt: None if only its digest was recorded.
 
-    verdict: what became of it, in the words of `Run.verdicts`; empty if that was not recorded.
+    outcome: what became of it; None if that was not recorded.
     """
 
     digest: str
     column: int
     row: float
     prompt: Prompt | None
-    verdict: str
+    outcome: PromptRow | None
     parents: tuple[str, ...]
 
 
@@ -74,8 +75,8 @@ def tree(run: Run) -> Tree:
             row[digest], next_row = float(next_row), next_row + 1
         else:
             stack += [(digest, True), *((child, False) for child in reversed(below))]
-    verdicts = run.verdicts()
-    nodes = tuple(Node(d, column[d], row[d], prompts.get(d), verdicts.get(d, ""), parents[d]) for d in order)
+    outcomes = run.outcomes()
+    nodes = tuple(Node(d, column[d], row[d], prompts.get(d), outcomes.get(d), parents[d]) for d in order)
     edges = tuple((p, d, i == 0) for d in order for i, p in enumerate(parents[d]))
     return Tree(nodes, edges)
 

@@ -21,7 +21,7 @@ from ...prompts import text_digest
 from ...record.atomic import write_text
 from ...record.cycles import Cycle
 from ...reflection.text import redact
-from .. import attribution, compare
+from .. import attribution, compare, prompts
 from ..costs import costs
 from ..run import Run, RunError
 from . import charts, lineage
@@ -154,17 +154,14 @@ def _tree(run: Run, index: int) -> dict[str, Any] | None:
         return None
     places = {n.digest: (34 + n.column * COLUMN, 26 + n.row * ROW) for n in found.nodes}
     known = {n.digest: n.prompt for n in found.nodes}
-    margins = {c.prompt.digest: c.margin for cycle in run.cycles for c in cycle.candidates}
     ranks = {p.digest: rank for rank, p in enumerate(run.population)}
     nodes: list[dict[str, Any]] = []
     for node in found.nodes:
         prompt = node.prompt
         parent = next((known[p] for p in node.parents if known.get(p)), None)
-        score, margin = prompt.mean_score if prompt and prompt.scores else None, margins.get(node.digest)
-        facts = [f"score {score:.3f} on {len(prompt.scores)} problems"] if prompt and score is not None else []
-        facts += [f"made in cycle {prompt.cycle} ({prompt.origin})"] if prompt else []
-        facts += [node.verdict] if node.verdict else []
-        facts += [f"{margin:+.2f} against its parent on its test"] if margin is not None else []
+        score = prompt.mean_score if prompt and prompt.scores else None
+        facts = [f"made in cycle {prompt.cycle} ({prompt.origin})"] if prompt else []
+        facts += [node.outcome.verdict, *prompts.facts(node.outcome)] if node.outcome else []
         nodes.append(
             {
                 "id": _id(index, node.digest),
@@ -173,7 +170,7 @@ def _tree(run: Run, index: int) -> dict[str, Any] | None:
                 "y": places[node.digest][1],
                 "rank": ranks.get(node.digest),
                 "cycle": prompt.cycle if prompt else -1,
-                "verdict": node.verdict,
+                "verdict": node.outcome.verdict if node.outcome else "",
                 "facts": facts,
                 "text": prompt.text if prompt else None,
                 "score": score,

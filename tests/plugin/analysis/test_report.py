@@ -215,8 +215,8 @@ def test_the_tree_puts_children_right_of_their_parents():
         (a.digest, c.digest, True),
         (b.digest, c.digest, False),
     }
-    assert {n.prompt.text: n.verdict for n in found.nodes} == {
-        "seed": "seed",
+    assert {n.prompt.text: n.outcome.verdict for n in found.nodes} == {
+        "seed": "rejected",
         "a": "rejected",
         "b": "rejected",
         "c": "leads",
