@@ -1,19 +1,14 @@
-"""Where a run's prompts came from: a tree that can be drawn, what each changed, and which problems it holds."""
+"""Where a run's prompts came from: a tree that can be drawn, and which problems each holds."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 
 from ...evolve.selection import frontier
 from ...prompts import Prompt
 from ...record.cycles import PromptRow
 from ..run import Run
-
-MAX_WORDS = 4000
-"""Beyond this many words on either side, a block is shown as replaced whole: comparing takes their product (ours)."""
 
 
 @dataclass(frozen=True)
@@ -97,42 +92,6 @@ def _parents_first(parents: Mapping[str, Sequence[str]]) -> list[str]:
     return order
 
 
-def difference(old: str, new: str) -> list[tuple[str, str]]:
-    """What was done to a text, as pieces in order: ("same" | "added" | "removed", piece). The pieces of the first and
-    second kind make the new text, those of the first and third the old one. Lines first, then words within lines."""
-    pieces: list[tuple[str, str]] = []
-    a, b = (re.findall(r"\n|[^\n]+", text) for text in (old, new))
-    for tag, i, j, k, m in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
-        before, after = "".join(a[i:j]), "".join(b[k:m])
-        if tag == "equal":
-            pieces.append(("same", after))
-        elif tag == "replace":
-            pieces += _words(before, after)
-        else:
-            pieces.append(("removed", before) if before else ("added", after))
-    whole: list[tuple[str, str]] = []
-    for kind, piece in pieces:
-        if whole and whole[-1][0] == kind:
-            whole[-1] = (kind, whole[-1][1] + piece)
-        elif piece:
-            whole.append((kind, piece))
-    return whole
-
-
-def _words(old: str, new: str) -> list[tuple[str, str]]:
-    a, b = re.findall(r"\s+|\S+", old), re.findall(r"\s+|\S+", new)
-    matcher = SequenceMatcher(None, a, b, autojunk=False)
-    if max(len(a), len(b)) > MAX_WORDS or matcher.ratio() < 0.5:  # another text: words in common are chance
-        return [("removed", old), ("added", new)]
-    pieces = []
-    for tag, i, j, k, m in matcher.get_opcodes():
-        if tag == "equal":
-            pieces.append(("same", "".join(b[k:m])))
-        else:
-            pieces += [("removed", "".join(a[i:j])), ("added", "".join(b[k:m]))]
-    return pieces
-
-
 @dataclass(frozen=True)
 class Frontier:
     """Who is best on which problem. rows: one a prompt, by rank; a score each problem, None if it has none.
@@ -157,4 +116,4 @@ def frontiers(prompts: Sequence[Prompt]) -> Frontier:
     return Frontier(problems, rows, held)
 
 
-__all__ = ["Frontier", "Node", "Tree", "difference", "frontiers", "tree"]
+__all__ = ["Frontier", "Node", "Tree", "frontiers", "tree"]

@@ -24,7 +24,7 @@ from ...reflection.text import redact
 from .. import attribution, compare, prompts
 from ..costs import costs
 from ..run import Run, RunError
-from . import charts, lineage
+from . import changes, charts, lineage
 
 SECRET_WORDS = ("api_key", "apikey", "token", "secret", "password", "credential")
 """Config keys that end in one of these are shown as ***."""
@@ -177,7 +177,9 @@ def _tree(run: Run, index: int) -> dict[str, Any] | None:
                 "fill": "#ffffff" if score is None else _fill(score),
                 "parents": [(p, _id(index, p)) for p in node.parents],
                 "compared_with": parent.digest if parent else None,
-                "difference": lineage.difference(parent.text, prompt.text) if parent and prompt else None,
+                "difference": changes.shortened(changes.difference(parent.text, prompt.text))
+                if parent and prompt
+                else None,
             }
         )
     nodes.sort(key=lambda n: (n["rank"] is None, n["rank"] or 0, -n["cycle"]))

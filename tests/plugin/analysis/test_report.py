@@ -247,33 +247,6 @@ def test_prompts_that_are_each_others_parents_are_refused():
         family.tree(a_run(prompt("a", b), prompt("b", a)))
 
 
-@pytest.mark.parametrize(
-    "old, new",
-    [
-        ("", "a"),
-        ("a", ""),
-        ("a\nb\n", "a\nc\nb\n"),
-        ("one two three", "one 2 three"),
-        ("x" * 50, "y z"),
-        ("a\r\n\tb", "a\n b"),
-    ],
-)
-def test_a_difference_holds_both_texts(old, new):
-    pieces = family.difference(old, new)
-    assert "".join(p for kind, p in pieces if kind != "added") == old
-    assert "".join(p for kind, p in pieces if kind != "removed") == new
-
-
-def test_a_difference_is_small_where_little_changed():
-    assert family.difference("Write cow as E3.\nBe brief.", "Write cow as E4.\nBe brief.") == [
-        ("same", "Write cow as "),
-        ("removed", "E3."),
-        ("added", "E4."),
-        ("same", "\nBe brief."),
-    ]
-    assert family.difference("a b", "a b\nnew") == [("same", "a b"), ("added", "\nnew")]
-
-
 def test_the_frontier_counts_who_holds_what():
     found = family.frontiers([prompt("a", p=1.0, q=0.0, r=0.5), prompt("b", p=0.0, q=0.0)])
     assert found.problems == ("q", "p", "r") and found.held == (3, 1)  # q is held by both
