@@ -10,6 +10,9 @@ from ...prompts import Prompt
 from ...record.cycles import PromptRow
 from ..run import Run
 
+MAX_NODES = 300
+"""Prompts of a run that are drawn, about (ours)."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -28,10 +31,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Tree:
-    """nodes: parents before children. edges: (parent, child, is the child's first parent)."""
+    """nodes: parents before children. edges: (parent, child, is the child's first parent). left_out: prompts beyond
+    MAX_NODES, of which no prompt of the population comes."""
 
     nodes: tuple[Node, ...]
     edges: tuple[tuple[str, str, bool], ...]
+    left_out: int = 0
 
     @property
     def columns(self) -> int:
@@ -51,6 +56,8 @@ def tree(run: Run) -> Tree:
     for known in list(parents.values()):
         for digest in known:
             parents.setdefault(digest, ())
+    every = len(parents)
+    parents = _bounded(parents, [prompt.digest for prompt in run.population], list(reversed(prompts)))
     order = _parents_first(parents)
     column: dict[str, int] = {}
     children: dict[str, list[str]] = {digest: [] for digest in order}
@@ -73,7 +80,23 @@ def tree(run: Run) -> Tree:
     outcomes = run.outcomes()
     nodes = tuple(Node(d, column[d], row[d], prompts.get(d), outcomes.get(d), parents[d]) for d in order)
     edges = tuple((p, d, i == 0) for d in order for i, p in enumerate(parents[d]))
-    return Tree(nodes, edges)
+    return Tree(nodes, edges, every - len(parents))
+
+
+def _bounded(
+    parents: Mapping[str, tuple[str, ...]], population: Sequence[str], newest: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """The population, then about as many of the newest as MAX_NODES allows, each with all that it comes from."""
+    kept: set[str] = set()
+    for i, digest in enumerate((*population, *newest)):
+        if len(kept) >= MAX_NODES and i >= len(population):
+            break
+        above = [digest]
+        while above:
+            if (one := above.pop()) not in kept:
+                kept.add(one)
+                above += parents.get(one, ())
+    return {digest: of for digest, of in parents.items() if digest in kept}
 
 
 def _parents_first(parents: Mapping[str, Sequence[str]]) -> list[str]:

@@ -19,6 +19,7 @@ from fst_plugin.analysis.read import read, read_all  # noqa: E402
 from fst_plugin.analysis.report import charts as figures
 from fst_plugin.analysis.report import lineage as family
 from fst_plugin.analysis.report import page as build  # noqa: E402
+from fst_plugin.analysis.report import tree as drawing  # noqa: E402
 from fst_plugin.analysis.report import write
 from fst_plugin.analysis.run import Run, RunError, Step  # noqa: E402
 from fst_plugin.optimizer import Candidate  # noqa: E402
@@ -109,7 +110,7 @@ def test_every_prompt_is_there_byte_for_byte(root, page):
         page.replace("&lt;", "<").replace("&gt;", ">").replace("&#34;", '"').replace("&#39;", "'").replace("&amp;", "&")
     )
     prompts = read(str(root / "fst_0")).prompts()
-    assert prompts and all(f'<pre class="text">{p.text}</pre>' in text for p in prompts.values())
+    assert prompts and all(f'<pre class="text" dir="auto">{p.text}</pre>' in text for p in prompts.values())
 
 
 def test_the_two_by_two_is_shown_where_it_was_counted(page):
@@ -296,7 +297,7 @@ def test_a_charts_names_are_drawn_as_they_are():
         )
     ]
     assert "$\\frac{$" in figures.svg(figures.reward_by_steps(runs, None), "label")
-    assert build._fill(0.0) != build._fill(1.0)
+    assert drawing.fill(0.0) != drawing.fill(1.0)
 
 
 def test_a_baseline_that_never_rose_is_no_mark_to_reach(tmp_path):
