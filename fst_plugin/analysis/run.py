@@ -13,6 +13,7 @@ from typing import Any
 
 from ..prompts import Prompt
 from ..record.cycles import Cycle, PromptRow, prompt_rows
+from ..record.steps import is_trained
 
 KL_KEYS = ("fst/kl_to_base", "actor/kl_loss")
 """Metric names of KL(trained || base) per token, the preferred one first. `actor/kl_loss` is verl's own estimate on the
@@ -21,7 +22,6 @@ SEED_SUFFIX = "/seed_prompt"
 """Ending of a data source's name if its problems were validated under the seed prompt."""
 PHASE_FIGURES = {"rollouts_fast": "rollouts", "reflection_calls": "reflection_calls", "tokens_fast": "tokens"}
 """Running total `fst/<name>_total` -> `fst/<name>` of the fast phase that ran before the step."""
-_VALIDATION_ONLY = ("val-", "fst/kl_to_base", "timing_s/testing")
 _VALIDATION = re.compile(r"val-core/(?P<source>.+)/(?P<variable>[^/]+)/mean@(?P<n>\d+)")
 
 
@@ -38,8 +38,8 @@ class Step:
 
     @property
     def trained(self) -> bool:
-        """Was the step itself logged, and not only a validation of the weights after it (as a resume begins with)?"""
-        return self.step > 0 and not all(name.startswith(_VALIDATION_ONLY) for name in self.data)
+        """Was the step itself logged, and not only a validation?"""
+        return is_trained(self.step, self.data)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 STEPS_FILE = "steps.jsonl"
+VALIDATION = ("val-", "fst/kl_to_base", "timing_s/testing")
+"""How the metrics begin that a validation logs by itself, as verl names them."""
 
 
 @dataclass
@@ -47,8 +49,8 @@ def append_step(folder: Path, step: int, figures: Mapping[str, Any]) -> None:
 
 
 def read_steps(folder: Path) -> Steps:
-    """Every step that the run logged. A step that comes again after a later one begins a new life: what the old life
-    logged beyond it is dropped, and counted."""
+    """Every step that the run logged. A step that is trained again after a later one begins a new life: what the old
+    life logged beyond it is dropped, and counted. A validation of an old checkpoint drops nothing."""
     found, path, last = Steps(), folder / STEPS_FILE, 0
     for line in path.read_bytes().split(b"\n") if path.exists() else ():
         if not line:
@@ -59,13 +61,18 @@ def read_steps(folder: Path) -> Steps:
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             found.damaged += 1
             continue
-        if step < last:
-            before = len(found.data)
-            found.data = {known: data for known, data in found.data.items() if known <= step}
-            found.undone += before - len(found.data)
-        last = step
+        if is_trained(step, data):
+            if step < last:
+                found.undone += sum(is_trained(known, old) for known, old in found.data.items() if known > step)
+                found.data = {known: old for known, old in found.data.items() if known <= step}
+            last = step
         found.data.setdefault(step, {}).update(data)
     return found
+
+
+def is_trained(step: int, data: Mapping[str, float]) -> bool:
+    """Was the step itself logged, and not only a validation of the weights after it (as a resume begins with)?"""
+    return step > 0 and not all(name.startswith(VALIDATION) for name in data)
 
 
 def _last_byte(file: Any) -> bytes:
@@ -73,4 +80,4 @@ def _last_byte(file: Any) -> bytes:
     return bytes(file.read(1))
 
 
-__all__ = ["STEPS_FILE", "Steps", "append_step", "read_steps"]
+__all__ = ["STEPS_FILE", "Steps", "append_step", "is_trained", "read_steps"]

@@ -108,6 +108,17 @@ def test_a_later_life_replaces_what_it_went_back_behind(tmp_path):
     assert found.data == {0: {"a": 0.0}, 1: {"a": 10.0}, 2: {"a": 20.0}} and found.undone == 2
 
 
+def test_a_validation_of_an_old_checkpoint_drops_no_later_step(tmp_path):
+    for step in (1, 2, 3):
+        append_step(tmp_path, step, {"timing_s/step": 1.0})
+    append_step(tmp_path, 1, {"val-core/a/acc/mean@1": 0.5, "fst/kl_to_base": 0.1})
+    found = read_steps(tmp_path)
+    assert list(found.data) == [1, 2, 3] and found.undone == 0
+    assert found.data[1] == {"timing_s/step": 1.0, "val-core/a/acc/mean@1": 0.5, "fst/kl_to_base": 0.1}
+    append_step(tmp_path, 2, {"timing_s/step": 2.0})
+    assert list(read_steps(tmp_path).data) == [1, 2] and read_steps(tmp_path).undone == 1
+
+
 def test_a_torn_line_and_damage_are_left_out_and_counted(tmp_path):
     append_step(tmp_path, 1, {"a": 1.0, "nan": float("nan"), "text": "x", "none": None})
     with open(tmp_path / STEPS_FILE, "ab") as file:
