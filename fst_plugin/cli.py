@@ -17,7 +17,6 @@ from rich.text import Text
 
 from . import __version__
 from .analysis import commands as analysis
-from .reflection.text import visible
 
 GROUP = "fst.commands"
 """Entry-point group of packages that add commands."""
@@ -74,6 +73,7 @@ def prompts(
     everything: Annotated[bool, typer.Option("--all", help="also the prompts that were not carried on")] = False,
 ) -> None:
     """Lists the prompts of a run with their lineage and scores."""
+    from .analysis.prompts import table as prompt_table
     from .record.cycles import diff as text_diff
     from .record.cycles import read_record
 
@@ -84,21 +84,10 @@ def prompts(
         elif diff:
             typer.echo(text_diff(record.text_of(diff[0]), record.text_of(diff[1]), *diff))
         else:
-            console.print(_prompt_table([r for r in record.rows() if everything or r.rank is not None]))
+            console.print(prompt_table([r for r in record.rows() if everything or r.rank is not None]))
     except (FileNotFoundError, ValueError) as error:
         console.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from None
-
-
-def _prompt_table(rows: list[Any]) -> Table:
-    table = Table("cycle", "rank", "digest", "parent", "verdict", "score", "on", "last line")
-    for row in rows:
-        prompt, rank = row.prompt, "" if row.rank is None else str(row.rank)
-        last = next((visible(line) for line in reversed(prompt.text.splitlines()) if line.strip()), "")
-        score = f"{prompt.mean_score:.3f}" if prompt.scores else "-"
-        cells = [str(row.cycle), rank, prompt.digest, row.parent, row.verdict, score, str(len(prompt.scores))]
-        table.add_row(*cells, Text(last, overflow="ellipsis", no_wrap=True))
-    return table
 
 
 def _compose() -> None:

@@ -3,7 +3,8 @@
 An adapter (one per RL stack) owns the slow weights. Before every slow step it calls `due` and, if that says yes,
 `evolve`; when it submits a batch, `deal`; after the step's rollouts, `observe`; when it logs, `metrics`; with its own
 checkpoints, `save` and `restore`. Everything else - the journal of a running phase, the budget, the checks on what an
-optimizer returns, the slow phase's scores, the durable state - is here, once for all stacks.
+optimizer returns, the slow phase's scores, the durable state - is here, once for all stacks. An adapter whose stack
+begins its log anew on a resume also calls `log_step`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from .record.journal import Journal, open_journal
 from .record.lock import hold
 from .record.slow_scores import SlowScores, traces_digest
 from .record.state import State
+from .record.steps import append_step
 from .reflection.build import build_reflection
 from .rollouts import Evaluate, Problem, Rollout, Trace
 from .schedule import Schedule
@@ -105,6 +107,7 @@ class FastWeights:
         self._lock: Any = None  # held while this lives
         self._loaded = (0, self.state.weights)
         self._of_step: dict[str, float] = {}
+        self._steps_kept = True
         self._by_rank: dict[int, list[float]] = defaultdict(list)
         self._by_problem: dict[str, list[float]] = defaultdict(list)
 
@@ -259,6 +262,19 @@ class FastWeights:
         self._by_rank.clear()
         self._by_problem.clear()
         return {name: float(value) for name, value in found.items()}
+
+    def log_step(self, step: int, figures: Mapping[str, Any]) -> None:
+        """Keeps what is logged of a step in the run's folder, where a resume goes on with it: the figures of `fst
+        compare` and `fst report` then cover all of a run's lives. What cannot be written is said once.
+
+        figures: metric -> value, as the stack's own logger gets them; values that are not finite numbers are left out.
+        """
+        try:
+            append_step(self.folder, step, figures)
+        except OSError as error:
+            if self._steps_kept:
+                self.log(f"fst: step {step} and later ones are missing from the run's own record: {error}")
+            self._steps_kept = False
 
     # ------------------------------------------------------------------------------------------------------- evolve
 

@@ -21,6 +21,7 @@ anchors. Its doors are used as follows.
 from __future__ import annotations
 
 import random
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -158,18 +159,17 @@ class GEPAAdapter:
             before = self.scoreboard.rollouts(parents[self._prompt(text).parents[0]])
             after = self.scoreboard.rollouts(text)
             both = [p.id for p in problems if p.id in before and p.id in after]
-            margin = sum(after[i].score - before[i].score for i in both) / len(both) if both else 0.0
-            self._verdict(text, "outranked" if margin > 0 else "rejected", margin)
+            differences = [after[i].score - before[i].score for i in both]
+            margin = sum(differences) / len(both) if both else 0.0
+            error = statistics.stdev(differences) / len(both) ** 0.5 if len(both) > 1 else None
+            tested = replace(self.candidates[text], margin=margin, tested=len(both), error=error)
+            self.candidates[text] = replace(tested, verdict="outranked" if margin > 0 else "rejected")
             if both and _flat([*before.values(), *(after[i] for i in both)]):
                 equal.append(text)
         better = [t for t in tests if self.candidates[t].verdict == "outranked"]
         better.sort(key=lambda t: -(self.candidates[t].margin or 0.0))
         for text in (better or equal)[: passing(len(tests))]:
-            self._verdict(text, "scored")
-
-    def _verdict(self, text: str, verdict: str, margin: float | None = None) -> None:
-        old = self.candidates[text]
-        self.candidates[text] = replace(old, verdict=verdict, margin=old.margin if margin is None else margin)
+            self.candidates[text] = replace(self.candidates[text], verdict="scored")
 
     def make_reflective_dataset(
         self, candidate: dict[str, str], eval_batch: EvaluationBatch, components_to_update: list[str]

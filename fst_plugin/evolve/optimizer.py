@@ -318,13 +318,17 @@ class _Phase:
         if self.evidence is not None:
             metrics |= {"evidence_margin": self.evidence.margin, "evidence_problems": self.evidence.problems}
             metrics |= {"evidence_error": self.evidence.error} if self.evidence.problems > 1 else {}
+        scored = {prompt.text: prompt for prompt in scoreboard.scored()}
+        new = [replace(c, prompt=scored.get(c.prompt.text, c.prompt)) for c in self.candidates.values()]
         refused = [Candidate(prompt, "refused") for prompt in self.proposer.refused]
+        carried = {prompt.text for prompt in prompts}
         return Evolution(
             Population(tuple(prompts)),
             {k: float(v) for k, v in metrics.items()},
             tuple(warnings),
-            (*self.candidates.values(), *refused),
+            (*new, *refused),
             self.evidence,
+            tuple(scored.get(p.text, replace(p, scores={})) for p in old.prompts if p.text not in carried),
         )
 
 

@@ -16,7 +16,7 @@ import difflib
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,7 +44,8 @@ class Cycle:
     finished: False while the phase runs, or if it was cut off or failed.
     population: the prompts it carried on, best first; empty if it has not finished.
     candidates: every new prompt and what became of it.
-    old: digest -> text of the prompts that it began with.
+    old: digest -> text of the prompts that it began with, best first.
+    dropped: those of them that it did not carry on, with the scores that they were dropped by.
     evidence: the comparison that decided the lead; None if there was none.
     metrics: figures of the phase, name -> number.
     warnings: lines a person should see.
@@ -56,6 +57,7 @@ class Cycle:
     population: tuple[Prompt, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     old: Mapping[str, str] = field(default_factory=dict)
+    dropped: tuple[Prompt, ...] = ()
     evidence: Evidence | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -67,14 +69,20 @@ class Cycle:
 class PromptRow:
     """One prompt in one cycle, as every table shows it.
 
-    verdict: a word of `optimizer.Candidate`, or "seed" for the seed prompt.
+    verdict: a word of `optimizer.Candidate`, or "dropped" if it was carried until this cycle.
     rank: its place in the population; None if it was not carried on.
+    was: its place in the population that the cycle began with; None if it is new.
+    candidate: its accounts, if it is new.
+    evidence: the comparison that decided the lead, if the prompt was a side of it.
     """
 
     cycle: int
     prompt: Prompt
     verdict: str
     rank: int | None = None
+    was: int | None = None
+    candidate: Candidate | None = None
+    evidence: Evidence | None = None
 
     @property
     def parent(self) -> str:
@@ -82,18 +90,25 @@ class PromptRow:
         return self.prompt.parents[0] if self.prompt.parents else ""
 
 
-def prompt_rows(cycle: Cycle, seed_digest: str | None) -> list[PromptRow]:
-    """The prompts of a cycle: its population by rank, then the candidates that it did not carry on."""
-    verdicts = {c.prompt.digest: c.verdict for c in cycle.candidates}
-    if seed_digest is not None:
-        verdicts[seed_digest] = "seed"
-    rows = []
-    for rank, prompt in enumerate(cycle.population):
-        verdict = verdicts.get(prompt.digest, "carried" if rank else "leads")
-        rows.append(PromptRow(cycle.number, prompt, verdict, rank))
+def prompt_rows(cycle: Cycle) -> list[PromptRow]:
+    """Every prompt that a cycle had: its population by rank, those that it dropped, then the other new ones."""
+    candidates = {c.prompt.digest: c for c in cycle.candidates}
+    old = {digest: rank for rank, digest in enumerate(cycle.old)}
+    known = {prompt.digest: prompt for prompt in cycle.dropped}
+    sides = {cycle.evidence.challenger, cycle.evidence.incumbent} if cycle.evidence else set()
+
+    def row(prompt: Prompt, verdict: str, rank: int | None = None) -> PromptRow:
+        digest = prompt.digest
+        evidence = cycle.evidence if digest in sides else None
+        return PromptRow(cycle.number, prompt, verdict, rank, old.get(digest), candidates.get(digest), evidence)
+
     carried = {prompt.digest for prompt in cycle.population}
-    rest = [c.prompt for c in cycle.candidates if c.prompt.digest not in carried]
-    return [*rows, *(PromptRow(cycle.number, prompt, verdicts[prompt.digest]) for prompt in rest)]
+    gone = [d for d in cycle.old if d not in carried and d not in candidates] if cycle.finished else []
+    return [
+        *(row(prompt, "carried" if rank else "leads", rank) for rank, prompt in enumerate(cycle.population)),
+        *(row(known.get(d) or Prompt(cycle.old[d], origin="not recorded"), "dropped") for d in gone),
+        *(row(c.prompt, c.verdict) for digest, c in candidates.items() if digest not in carried),
+    ]
 
 
 @dataclass(frozen=True)
@@ -115,11 +130,10 @@ class Record:
 
     def rows(self) -> list[PromptRow]:
         """The prompts of every finished cycle, oldest cycle first; of a checkpoint, its population."""
-        seed = self.state.seed_digest if self.state else None
         cycles = [cycle for cycle in self.cycles if cycle.finished]
         if self.state and not cycles:
             cycles = [Cycle(self.state.cycle, True, self.population)]
-        return [row for cycle in cycles for row in prompt_rows(cycle, seed)]
+        return [row for cycle in cycles for row in prompt_rows(cycle)]
 
     def best(self) -> Prompt:
         """The prompt that leads. Raises ValueError if there is no state yet."""
@@ -151,6 +165,7 @@ def write_cycle(folder: Path, old: Population, evolution: Evolution) -> dict[str
     if evidence is not None and not math.isfinite(evidence["error"]):
         evidence["error"] = None  # a single pair has no spread
     ledger = {
+        "dropped": [prompt.to_json() for prompt in _dropped(old, evolution)],
         "old_population": [{"digest": p.digest, "text": p.text} for p in old.prompts],
         "new_population": [p.digest for p in evolution.population.prompts],
         "verdicts": dict(Counter(c.verdict for c in evolution.candidates)),
@@ -160,6 +175,13 @@ def write_cycle(folder: Path, old: Population, evolution: Evolution) -> dict[str
     }
     write_json(folder / LEDGER_FILE, ledger)
     return sealed.digests(folder, PARTS)
+
+
+def _dropped(old: Population, evolution: Evolution) -> list[Prompt]:
+    """With the scores that the optimizer gives them; an optimizer that names none leaves them without."""
+    named = {prompt.digest: prompt for prompt in evolution.dropped}
+    kept = {prompt.digest for prompt in evolution.population.prompts}
+    return [named.get(p.digest, replace(p, scores={})) for p in old.prompts if p.digest not in kept]
 
 
 def diff(old: str, new: str, old_name: str, new_name: str) -> str:
@@ -174,6 +196,8 @@ def _candidate_to_json(candidate: Candidate, texts: Mapping[str, str]) -> dict[s
         **prompt.to_json(),
         "verdict": candidate.verdict,
         "margin": candidate.margin,
+        "tested": candidate.tested,
+        "error": candidate.error,
         "records": [{"problem": problem, **asdict(rollout)} for problem, rollout in candidate.records],
         "diff": diff(texts.get(parent, ""), prompt.text, parent, prompt.digest),
     }
@@ -232,6 +256,7 @@ def read_cycle(folder: Path, journal: bool = False) -> Cycle:
         population=outcome.population.prompts,
         candidates=tuple(line.candidate() for line in sealed.read_lines(folder / CANDIDATES_FILE, _CandidateLine)),
         old={prompt.digest: prompt.text for prompt in ledger.old_population},
+        dropped=ledger.dropped,
         evidence=ledger.evidence,
         metrics=outcome.metrics,
         warnings=outcome.warnings,
@@ -250,11 +275,12 @@ class _CandidateLine(Prompt):
     verdict: str = ""
     margin: float | None = None
     records: tuple[_Shown, ...] = ()
+    tested: int = 0
+    error: float | None = None
 
     def candidate(self) -> Candidate:
-        return Candidate(
-            _as(Prompt, self), self.verdict, self.margin, tuple((r.problem, _as(Rollout, r)) for r in self.records)
-        )
+        shown = tuple((r.problem, _as(Rollout, r)) for r in self.records)
+        return Candidate(_as(Prompt, self), self.verdict, self.margin, shown, self.tested, self.error)
 
 
 @dataclass(frozen=True)
@@ -270,6 +296,7 @@ def _with_error(evidence: Any) -> Any:
 @dataclass(frozen=True)
 class _Ledger:
     old_population: tuple[_Old, ...]
+    dropped: tuple[Prompt, ...] = ()
     evidence: Annotated[Evidence | None, BeforeValidator(_with_error)] = None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -260,6 +260,11 @@ class FastSlow:
             found["timing_s/fst_phase"] = found["fst/seconds"]  # a part of verl's own timing_s/step
         found["fst/hook_seconds"], self._seconds = self._seconds, 0.0
         return found
+
+    def keep(self, metrics: Mapping[str, Any]) -> None:
+        """What verl logs of the step, kept across resumes: verl's file logger starts anew."""
+        if self.weights is not None:
+            self.weights.log_step(self.trainer.global_steps, metrics)
 
     @contextmanager
     def _timed(self) -> Iterator[None]:

@@ -90,12 +90,17 @@ class FastSlowHooks:
         super()._compute_metrics(batch, metrics, *args, **kwargs)  # type: ignore[misc]
         if (self.config.data.get("env") or {}).get("multi_turn"):
             metrics.update(episodes.of_batch(batch, self.config.data.train_batch_size))
-        metrics.update(self.fst.metrics() if self.fst else {})
+        if self.fst:
+            metrics.update(self.fst.metrics())
+            self.fst.keep(metrics)
 
     # validate
 
     def _validate(self) -> dict[str, float]:
-        return {**super()._validate(), **drift.measure(self)}  # type: ignore[misc]
+        found = {**super()._validate(), **drift.measure(self)}  # type: ignore[misc]
+        if self.fst:
+            self.fst.keep(found)
+        return found
 
     def _val_metrics_update(self, data_sources: Any, sample_uids: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
         if self.fst:

@@ -16,7 +16,7 @@ def table_rows(fst: FastWeights) -> list[list[Any]]:
     """One row a prompt of the running cycle, in the order of COLUMNS; rank -1 for those that were not carried on."""
     cycle = replace(read_cycle(fst.folder / f"cycle_{fst.state.cycle:04d}"), population=fst.population.prompts)
     found = []
-    for row in prompt_rows(cycle, fst.state.seed_digest):
+    for row in prompt_rows(cycle):
         prompt, rank = row.prompt, -1 if row.rank is None else row.rank
         facts = [row.cycle, prompt.digest, row.parent, prompt.origin, row.verdict, rank, prompt.mean_score]
         found.append([*facts, len(prompt.scores), fst.policy.count_tokens(prompt.text), prompt.text])

@@ -16,6 +16,7 @@ from omegaconf import OmegaConf  # noqa: E402
 from fst_plugin.config import FSTConfig  # noqa: E402
 from fst_plugin.prompts import text_digest  # noqa: E402
 from fst_plugin.record.atomic import write_text  # noqa: E402
+from fst_plugin.record.steps import read_steps  # noqa: E402
 
 BATCH, G, K, T = 4, 8, 2, 2
 
@@ -164,6 +165,17 @@ def test_evolve_assign_step(made, monkeypatch):
     assert found["fst/rollouts_slow_total"] == 3 * BATCH * G and found["fst/rollouts_fast_total"] == world.rollouts
     assert found["fst/reward_prompt_1"] == 1.0 and found["fst/hook_seconds"] > 0
     assert fst.metrics()["fst/hook_seconds"] == 0
+
+
+def test_the_run_keeps_what_verl_logs_of_a_step(made, monkeypatch):
+    fst, trainer, _ = made
+    fst.keep({"timing_s/step": 1.0})  # before it begins there is nowhere to keep it
+    fst.begin()
+    play(fst, trainer, monkeypatch, [1])
+    fst.keep({"timing_s/step": 2.0, **fst.metrics()})
+    found = read_steps(fst.weights.folder).data
+    assert list(found) == [1] and found[1]["timing_s/step"] == 2.0
+    assert found[1]["fst/rollouts_slow_total"] == BATCH * G
 
 
 def test_a_checkpoint_brings_back_the_population(made, monkeypatch, tmp_path):

@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 
 from fst_plugin import optimizer
 from fst_plugin.cli import app
-from fst_plugin.prompts import Prompt
+from fst_plugin.prompts import Population, Prompt, Score
 from fst_plugin.record import cycles
-from fst_plugin.record.cycles import prompt_rows, read_cycle, read_record
+from fst_plugin.record.cycles import prompt_rows, read_cycle, read_record, write_cycle
+from fst_plugin.record.journal import Journal
 from fst_plugin.record.sealed import UnusableFile
 
 
@@ -69,16 +70,42 @@ def test_every_prompt_of_every_cycle_is_listed_with_its_lineage(run):
     assert read_record(folder).best() == weights.population.best
 
 
-def test_the_words_of_a_verdict_are_the_candidates_and_seed():
-    seed, old, new, bad = (Prompt(text) for text in ("seed", "old", "new", "bad"))
+def test_every_prompt_that_was_in_or_out_of_the_population_has_a_row_that_says_what_happened():
+    seed, old, new, bad, gone = (Prompt(text) for text in ("seed", "old", "new", "bad", "gone"))
     tried = (optimizer.Candidate(new, "carried"), optimizer.Candidate(bad, "refused"))
-    rows = prompt_rows(cycles.Cycle(3, True, (old, new, seed), tried), seed.digest)
-    assert [(row.prompt.text, row.verdict, row.rank) for row in rows] == [
-        ("old", "leads", 0),
-        ("new", "carried", 1),
-        ("seed", "seed", 2),
-        ("bad", "refused", None),
+    before = {p.digest: p.text for p in (seed, gone, old)}
+    rows = prompt_rows(cycles.Cycle(3, True, (old, new, seed), tried, before))
+    assert [(row.prompt.text, row.verdict, row.was, row.rank) for row in rows] == [
+        ("old", "leads", 2, 0),
+        ("new", "carried", None, 1),
+        ("seed", "carried", 0, 2),
+        ("gone", "dropped", 1, None),
+        ("bad", "refused", None, None),
     ]
+    assert not any(r.verdict == "dropped" for r in prompt_rows(cycles.Cycle(3, False, (), tried, before))), "it runs"
+
+
+def test_what_a_phase_scored_is_recorded_with_what_it_dropped_and_left_behind(run):
+    """No prompt that was scored is without its score, whether it was carried, left behind or dropped."""
+    folder, weights = run
+    first, second = read_record(folder).cycles
+    seen = {row.verdict: row for row in prompt_rows(first)} | {row.verdict: row for row in prompt_rows(second)}
+    assert {"leads", "carried", "scored", "dropped"} <= seen.keys()
+    for row in (r for cycle in (first, second) for r in prompt_rows(cycle)):
+        assert row.verdict in ("rejected", "outranked", "refused") or row.prompt.scores, row.verdict
+        assert row.candidate is None or row.candidate.margin is None or row.candidate.tested >= 1
+    dropped = [row for row in prompt_rows(second) if row.verdict == "dropped"]
+    assert {row.prompt.digest for row in dropped} == second.old.keys() - {p.digest for p in second.population}
+    texts = {p.digest: p for p in first.population}
+    assert all(row.prompt.parents == texts[row.prompt.digest].parents for row in dropped)
+
+
+def test_an_optimizer_that_names_no_dropped_prompts_leaves_them_without_scores(tmp_path):
+    old, new = Prompt("old", scores={"p": Score(1.0)}), Prompt("new")
+    evolution, folder = optimizer.Evolution(Population((new,))), tmp_path / "cycle_0000"
+    Journal(folder, {}).finish(evolution, write_cycle(folder, Population((old,)), evolution))
+    (found,) = read_cycle(tmp_path / "cycle_0000").dropped
+    assert found == old and found.scores == {}, "they are another phase's scores"
 
 
 def test_a_checkpoint_lists_the_population_that_it_holds(run):
