@@ -365,7 +365,9 @@ def test_importing_the_package_imports_no_environment():
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     loaded = set(json.loads(out.stdout.replace("'", '"')))
-    assert loaded == {f"fst_envs.{name}" for name in ("answers", "base", "make", "spaces", "wrappers")}
+    assert loaded == {
+        f"fst_envs.{name}" for name in ("answers", "base", "contract", "make", "names", "spaces", "wrappers")
+    }
 
 
 def test_own_environment_example_runs():
