@@ -198,8 +198,8 @@ def check(
         ),
     ] = False,
     kwargs: Kwargs = "{}",
-    instances: Annotated[int, typer.Option(help="instances per split")] = 8,
-    jobs: Annotated[int, typer.Option(help="processes, with --all")] = 2,
+    instances: Annotated[int, typer.Option(min=1, help="instances per split")] = 8,
+    jobs: Annotated[int, typer.Option(min=1, help="processes, with --all")] = 2,
     json_file: Annotated[Path | None, typer.Option("--json", help="also write the findings to this file")] = None,
 ) -> None:
     """Checks whether an environment is fit to train on; exit status 1 if one is not."""
@@ -218,10 +218,10 @@ def check(
     left_out = checks.left_out() if all_ else {}
     table = Table("environment", "", "reset ms", "step ms", "MB", "gold", "overlap", "feedback")
     for report in found:
-        memory = "" if report.memory_mb is None else f"{report.memory_mb:.0f}"
-        numbers = (f"{report.reset_ms:.2f}", f"{report.step_ms:.2f}", memory, f"{report.gold:.0%}")
+        numbers = _cell(report.reset_ms, ".2f"), _cell(report.step_ms, ".2f"), _cell(report.memory_mb, ".0f")
+        shares = _cell(report.gold, ".0%"), _cell(report.overlap, ".0%")
         verdict = "[green]ok" if report.ok else "[red]no"
-        table.add_row(escape(report.name), verdict, *numbers, f"{report.overlap:.0%}", report.feedback)
+        table.add_row(escape(report.name), verdict, *numbers, *shares, report.feedback or "")
     console.print(table)
     for report in found:
         if not all_ or not report.ok:
@@ -236,11 +236,15 @@ def check(
     raise typer.Exit(1 if bad else 0)
 
 
+def _cell(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
 def _tell(report: Any) -> None:
     for problem in report.problems:
-        _say(f"{escape(report.name)}:", problem, "red")
+        _say(f"{report.name}:", problem, "red")
     for note in report.notes:
-        _say(f"{escape(report.name)}:", note, "dim")
+        _say(f"{report.name}:", note, "dim")
 
 
 @app.command()

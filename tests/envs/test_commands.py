@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import json
 import random
+import warnings
 from pathlib import Path
 
 import gymnasium as gym
@@ -78,7 +79,9 @@ class Plain(gym.Env):
         return f"say {self.np_random.integers(10**9)}", {}
 
     def step(self, action):
-        return "" if not self.warns else 5, 0.0, True, False, {}
+        if self.warns:
+            warnings.warn("deprecated", stacklevel=2)
+        return "", 0.0, True, False, {}
 
 
 gym.register("tools/Add-v0", entry_point="test_commands:Add")
@@ -119,10 +122,11 @@ def test_a_sound_environment_passes():
     assert mute.ok and mute.feedback == "made" and "feedback is made" in mute.notes[0]
 
 
+@pytest.mark.filterwarnings("ignore:deprecated")
 def test_other_authors_environments_can_be_checked():
     report = checks.check("test_commands:tools/Plain-v0")
     assert report.ok and report.feedback == "made" and len(report.notes) == 2
-    assert any("check_env" in p for p in checks.check("test_commands:tools/Plain-v0", {"warns": True}).problems)
+    assert "check_env: UserWarning" in checks.check("test_commands:tools/Plain-v0", {"warns": True}).problems[0]
     assert checks.check("nowhere_x:a/B-v0").problems[0].startswith("raised: Error: 'nowhere_x:a/B-v0'")
 
 
@@ -286,7 +290,7 @@ def test_play_by_hand():
 def test_check_reports_and_exits(tmp_path):
     file = tmp_path / "found.json"
     result = fst_env("check", ADD, "--kwargs", '{"flaw": "gold"}', "--json", str(file))
-    assert result.exit_code == 1 and "do not score 1" in result.output.replace("\n", " ")
+    assert result.exit_code == 1 and "a gold answer must score best" in result.output.replace("\n", " ")
     assert json.loads(file.read_text())["environments"][0]["problems"][0].startswith("gold: ")
     assert fst_env("check", ADD).exit_code == 0
 
