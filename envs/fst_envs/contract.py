@@ -145,13 +145,13 @@ class Contract(gym.Wrapper[str, str, str, str]):
         every = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         self._takes = {name for name in ("seed", "options") if every or name in parameters}
 
-    @property
+    @property  # type: ignore[override]
     def spec(self) -> Any:
         """That of the environment: `TextEnv` puts this wrapper back, so a spec need not name it."""
         return self.env.spec
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Start:
-        given = {"seed": seed, "options": options}
+        given: dict[str, Any] = {"seed": seed, "options": options}
         if "seed" not in self._takes:
             self._adapt("reset takes no seed")
             gym.Env.reset(self.unwrapped, seed=seed)

@@ -33,6 +33,7 @@ from ..compat import loop_method, names, token_builder
 from . import EPISODE_LOOP
 from .group import Group, finish_together
 from .neutral import EscapeControlTokens
+from .playable import plain, playable
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,8 @@ class Record:
 
 @names.register_agent_loop(EPISODE_LOOP)
 class EpisodeLoop(_Base):
-    """Plays one session. Rows name their instance in extra_info: env_id, env_kwargs, index, split, task_id.
+    """Plays one session. Rows name their instance in extra_info: env_id, env_kwargs, index, split, task_id; only
+    environments of the run's own `data.env` are played (see `playable`).
 
     Limits: `rollout.multi_turn.max_assistant_turns` (null: none), `data.max_response_length` for all turns and
     observations together, `data.env.max_turn_tokens` for one turn. `data.env.episode`: settings of `Episode`.
@@ -109,7 +111,8 @@ class EpisodeLoop(_Base):
         except TemplateError as error:
             raise refused(error) from error
         self.neutral = EscapeControlTokens(self.tokenizer)
-        env = self.data_config.get("env") or {}
+        env = plain(self.data_config.get("env"))
+        self.playable = playable(env)
         self.episode_settings = dict(env.get("episode") or {})
         self.turn_tokens = env.get("max_turn_tokens")
         self.max_turns = self.rollout_config.multi_turn.max_assistant_turns
@@ -120,7 +123,7 @@ class EpisodeLoop(_Base):
         )
 
     async def _session(self, sampling_params: dict[str, Any], row: Mapping[str, Any], group: Group) -> Any:
-        instance = Instance.of(row.get("extra_info"))
+        instance = self.playable(row.get("extra_info"))
         episode = Episode(instance.env_id, instance.env_kwargs, **self.episode_settings)
         lost = 0
         while True:

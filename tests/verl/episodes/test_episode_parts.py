@@ -270,7 +270,7 @@ def session_tasks(engine, rows, **settings):
     async def run():
         tasks = []
         for row in rows:
-            loop = EpisodeLoop(**arguments(engine, "llama", **settings))
+            loop = EpisodeLoop(**arguments(engine, "llama", rows=rows, **settings))
             tasks.append(asyncio.create_task(loop.run({}, **row)))
         return await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -355,7 +355,8 @@ def test_verls_own_worker_marks_the_group_failed_and_keeps_nothing_of_it(monkeyp
     monkeypatch.setattr(agent_loop_tq.tq, "async_kv_put", kv_put)
     monkeypatch.setattr(agent_loop_tq.tq, "async_kv_batch_put", kv_batch_put)
     engine = Engine(make_tokenizer("smollm2"), ["stop"] * 8)
-    given = arguments(engine, "llama", env={"episode": {"retries": 0, "backoff_s": 0}})
+    rows = [make_row(), make_row({"faults": [2]})]
+    given = arguments(engine, "llama", rows=rows, env={"episode": {"retries": 0, "backoff_s": 0}})
     worker = worker_class.__new__(worker_class)
     worker.config = given["trainer_config"].config
     worker.config.actor_rollout_ref.rollout.n = 4
