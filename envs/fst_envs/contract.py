@@ -145,8 +145,8 @@ class Contract(gym.Wrapper[str, str, str, str]):
         every = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         self._takes = {name for name in ("seed", "options") if every or name in parameters}
 
-    @property  # type: ignore[override]
-    def spec(self) -> Any:
+    @property
+    def spec(self) -> Any:  # type: ignore[override]
         """That of the environment: `TextEnv` puts this wrapper back, so a spec need not name it."""
         return self.env.spec
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import gymnasium as gym
 import pytest
-from fst_envs import ReasoningEnv, UnicodeText, split_seed
+from fst_envs import ContractError, ReasoningEnv, UnicodeText, split_seed
 from fst_envs import check as checks
 from fst_envs.commands import app
+from fst_envs.episodes.episode import BlockingEpisode, run
 from typer.testing import CliRunner
 
 HERE = "test_check_strangers"
@@ -126,6 +127,18 @@ class Generator(Sum):
         yield "", 0.0, True, "Wrong."
 
 
+class Dice(Plain):
+    """Draws from the global generators, also when it is made."""
+
+    def __init__(self, declared=True):
+        self.metadata = {"render_modes": [], "global_rng": declared}
+        random.random()
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return f"say {random.random()}", {}
+
+
 class NeedsArguments(Plain):
     def __init__(self, words, limit=3):
         pass
@@ -162,6 +175,15 @@ def test_what_cannot_be_trained_on_is_one_message_that_says_how_to_fix_it(name, 
     assert len(report.problems) == 1 and message in report.problems[0], report.problems
 
 
+def test_a_wrong_shape_crosses_from_an_isolated_process_as_what_it_is():
+    episode = BlockingEpisode(f"{HERE}:strange/FourValues-v0", isolate=True)
+    run(episode.reset(0))
+    with pytest.raises(ContractError, match="strange/FourValues-v0: step returned 4 values"):
+        run(episode.step("yes"))
+    assert episode.faults == 0
+    run(episode.close())
+
+
 def test_a_plain_environment_and_one_of_several_turns_are_fit():
     assert check("Plain").ok and check("Sum", turns=3).ok and check("Sum", gold=False).ok
 
@@ -182,6 +204,13 @@ def test_the_old_api_is_fit_and_noted():
 
 def test_a_text_space_without_blanks_is_answered_with_the_space_that_holds_any_text():
     assert "use fst_envs.UnicodeText(), which holds any text" in check("NaturalText").problems[0]
+
+
+def test_an_environment_that_has_generators_of_its_own_is_fit():
+    assert check("Dice").ok, check("Dice").problems
+    assert check("Dice", declared=False, wrap={"own_rng": True}).ok
+    undeclared = check("Dice", declared=False).problems
+    assert any(problem.startswith("global generators: ") for problem in undeclared)
 
 
 # --- errors

@@ -6,7 +6,7 @@ import random
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from itertools import combinations
 from typing import Any
 
@@ -16,6 +16,7 @@ from gymnasium.utils.env_checker import check_env
 
 from ..base import SPLITS, EnvironmentFault
 from ..contract import contract_of, plain
+from ..wrappers import OwnRNG
 from .report import Report, median_ms, shown
 
 MAX_OVERLAP = 0.5  # ours: with more, most validation questions are training questions
@@ -43,7 +44,25 @@ def first_use(report: Report, env: gym.Env[str, str]) -> None:
             )
             return
     if info["error"] is None:
-        _gymnasium(report, contract)
+        with _generators_restored() if _has_own_rng(env) else nullcontext():
+            _gymnasium(report, OwnRNG(contract) if _has_own_rng(env) else contract)
+
+
+def _has_own_rng(env: gym.Env[str, str]) -> bool:
+    while isinstance(env, gym.Wrapper) and not isinstance(env, OwnRNG):
+        env = env.env
+    return isinstance(env, OwnRNG)
+
+
+@contextmanager
+def _generators_restored() -> Iterator[None]:
+    """Undoes what an environment does outside of its `OwnRNG`: `check_env` makes fresh ones of its own."""
+    before = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
 
 
 def _gymnasium(report: Report, env: gym.Env[str, str]) -> None:

@@ -5,7 +5,7 @@ model says (mask 1) and what the environment says to it (user turns, mask 0). Th
 that is only ever appended to, built by verl's continuous-token builder: what was sampled is what is trained on.
 
 The episode's reward is the sum of its turns' rewards. In `extra_fields`: turn_scores, turn_feedback, stop_reason (one
-of `STOPS`), faults; in its reward_extra_info, the episode's feedback, which the fast phase reads.
+of `STOPS`), faults, unchecked; in its reward_extra_info, the episode's feedback, which the fast phase reads.
 
 A fault of the world is retried by `fst_envs.episodes.episode.Episode`; one that remains fails the session, and with
 it the group (see `group`): it never becomes a reward, and has no stop reason since nothing of it is kept. verl then
@@ -65,12 +65,14 @@ class Stream:
 
 @dataclass
 class Record:
-    """What an episode was besides its tokens. seconds: waited for the engine, and for the environment."""
+    """What an episode was besides its tokens. seconds: waited for the engine, and for the environment. unchecked: texts
+    that the environment could not read."""
 
     rewards: list[float] = field(default_factory=list)
     feedback: list[str] = field(default_factory=list)
     stop: str = ""
     seconds: dict[str, float] = field(default_factory=lambda: {"generate_sequences": 0.0, "tool_calls": 0.0})
+    unchecked: int = 0
     preempted: int = -1
     engine: dict[str, Any] = field(default_factory=dict)
     routed_experts: Any = None
@@ -157,6 +159,7 @@ class EpisodeLoop(_Base):
             record.seconds["tool_calls"] += time.monotonic() - began
             record.rewards.append(float(reward))
             record.feedback.append(str(info.get("feedback") or ""))
+            record.unchecked += bool(info.get("error"))
             if terminated or truncated:
                 record.stop = "done" if terminated else "truncated"
             elif self.max_turns and len(record.rewards) >= self.max_turns:
@@ -268,6 +271,7 @@ class EpisodeLoop(_Base):
                 "turn_feedback": record.feedback,
                 "stop_reason": record.stop,
                 "faults": faults,
+                "unchecked": record.unchecked,
                 "reward_extra_info": reported,
             },
         )
