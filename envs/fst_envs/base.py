@@ -22,7 +22,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium.error import ResetNeeded
 
-from .contract import LOAD, RESPOND, EnvironmentFault, env_title, returned
+from .contract import LOAD, RESPOND, ContractError, EnvironmentFault, env_title, returned
 from .spaces import UnicodeText
 
 logger = logging.getLogger(__name__)
@@ -93,14 +93,16 @@ class ReasoningEnv(gym.Env[str, str]):
         Returns (question, extra): extra is added to the info of `reset` and holds JSON values; its "answer" is the gold
         answer.
         """
-        raise NotImplementedError
+        raise ContractError(f"{env_title(self)}: load(index, split) is not written: it must return (question, extra)")
 
     def respond(self, text: str) -> tuple[str, float, bool, str]:
         """Judges the model's text. Returns (observation, reward, done, feedback); done is True if single-turn.
 
         An exception means that the text could not be checked, reward 0, unless it is one of `FAULTS`.
         """
-        raise NotImplementedError
+        raise ContractError(
+            f"{env_title(self)}: respond(text) is not written: it must return (observation, reward, done, feedback)"
+        )
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Starts an episode. Returns (question, info).
@@ -140,7 +142,7 @@ class ReasoningEnv(gym.Env[str, str]):
         error = None
         try:
             result = self.respond(action)
-        except FAULTS:
+        except (*FAULTS, ContractError):
             raise
         except Exception as e:  # the verifier choked on the model's text
             error, feedback = unchecked(self, e)

@@ -242,7 +242,7 @@ def _cell(value: float | None, form: str) -> str:
 
 def _tell(report: Any) -> None:
     for problem in report.problems:
-        _say(f"{report.name}:", problem, "red")
+        _say("" if report.env_id.rpartition(":")[2] in problem else f"{report.name}:", problem, "red")
     for note in report.notes:
         _say(f"{report.name}:", note, "dim")
 

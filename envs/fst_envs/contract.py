@@ -89,7 +89,7 @@ def returned(call: str, value: Any, parts: Parts) -> tuple[Any, ...]:
     parts: `RESET`, `STEP`, `LOAD` or `RESPOND`.
     Raises ContractError for another shape, EnvironmentFault for a reward that is not finite.
     """
-    must = f"it must return ({', '.join(f'{name}: {kind}' for name, (kind, _) in parts.items())})"
+    must = f"it must return {_shape(parts)}"
     if not isinstance(value, (tuple, list)) or len(value) != len(parts):
         raise ContractError(f"{call} returned {_described(value)}: {must}")
     found = []
@@ -101,6 +101,10 @@ def returned(call: str, value: Any, parts: Parts) -> tuple[Any, ...]:
         if name == "reward" and not math.isfinite(found[-1]):
             raise EnvironmentFault(f"{call} returned the reward {found[-1]}: it must be finite")
     return tuple(found)
+
+
+def _shape(parts: Parts) -> str:
+    return f"({', '.join(f'{name}: {kind}' for name, (kind, _) in parts.items())})"
 
 
 def _described(value: Any) -> str:
@@ -141,6 +145,8 @@ class Contract(gym.Wrapper[str, str, str, str]):
     def __init__(self, env: gym.Env[str, str]):
         super().__init__(env)
         self.adapted: set[str] = set()
+        if not isinstance(env, gym.Wrapper) and type(env).step is gym.Env.step:
+            raise ContractError(f"{env_title(self)}: step(action) is not written: it must return {_shape(STEP)}")
         parameters = inspect.signature(env.reset).parameters
         every = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         self._takes = {name for name in ("seed", "options") if every or name in parameters}

@@ -139,6 +139,22 @@ class Dice(Plain):
         return f"say {random.random()}", {}
 
 
+class NoStep(gym.Env):
+    observation_space = action_space = UnicodeText()
+
+    def reset(self, *, seed=None, options=None):
+        return "say yes", {}
+
+
+class NoLoad(ReasoningEnv):
+    pass
+
+
+class NoRespond(ReasoningEnv):
+    def load(self, index, split):
+        return f"say {split} {index}", {}
+
+
 class NeedsArguments(Plain):
     def __init__(self, words, limit=3):
         pass
@@ -167,6 +183,12 @@ def check(name, **kwargs):
         ("FourValues", "contract: strange/FourValues-v0: step returned 4 values (str, float, bool, bool): it must"),
         ("Async", "contract: strange/Async-v0: reset returned a coroutine (write it as a plain function"),
         ("Generator", "contract: strange/Generator-v0: respond returned a generator (write it as a plain function"),
+        (
+            "NoStep",
+            "contract: strange/NoStep-v0: step(action) is not written: it must return (observation: str, reward",
+        ),
+        ("NoLoad", "contract: strange/NoLoad-v0: load(index, split) is not written"),
+        ("NoRespond", "contract: strange/NoRespond-v0: respond(text) is not written"),
         ("NeedsArguments", "it needs words; its arguments are words, limit (--kwargs"),
     ],
 )
@@ -185,7 +207,10 @@ def test_a_wrong_shape_crosses_from_an_isolated_process_as_what_it_is():
 
 
 def test_a_plain_environment_and_one_of_several_turns_are_fit():
-    assert check("Plain").ok and check("Sum", turns=3).ok and check("Sum", gold=False).ok
+    assert check("Plain").ok and check("Sum", gold=False).ok
+    for turns, said in ((3, "3 turns"), (99, "at least 20 turns")):
+        report = check("Sum", turns=turns)
+        assert report.ok and report.notes == [f"episodes took up to {said}: set data.env.multi_turn=true"]
 
 
 def test_the_plain_environment_of_the_docs_is_fit(tmp_path, monkeypatch):
@@ -278,6 +303,13 @@ def test_what_was_not_measured_is_none_and_an_empty_cell():
     row = next(line for line in result.output.splitlines() if "│ strange/ResetRaises-v0" in line)
     assert [cell.strip() for cell in row.strip("│").split("│")] == ["strange/ResetRaises-v0", "no", *[""] * 6]
     assert result.exit_code == 1
+
+
+@pytest.mark.parametrize("name", ["FourValues", "ResetRaises", "NeedsArguments"])
+def test_a_problem_says_the_environments_id_once(name):
+    result = CliRunner().invoke(app, ["check", f"{HERE}:strange/{name}-v0"], env={"COLUMNS": "200"})
+    said = [line for line in result.output.splitlines() if f"strange/{name}-v0" in line and "│" not in line]
+    assert len(said) == 1 and said[0].count(f"strange/{name}-v0") == 1, result.output
 
 
 @pytest.mark.parametrize("number", ["0", "-3"])

@@ -39,6 +39,7 @@ class Texts:
     errors: text -> what the environment raised on it.
     silent, made: texts that got blank feedback, or feedback made from the reward.
     seconds: of every step.
+    turns: of the longest episode.
     """
 
     env: gym.Env[str, str]
@@ -50,12 +51,14 @@ class Texts:
     silent: set[str] = field(default_factory=set)
     made: set[str] = field(default_factory=set)
     seconds: list[float] = field(default_factory=list)
+    turns: int = 0
 
     def play(self, index: int, text: str) -> float:
         """The reward of an episode in which every turn says `text`."""
         self.env.reset(options={"index": index, "split": "train"})
         total = 0.0
-        for _ in range(MAX_TURNS):
+        for turn in range(1, MAX_TURNS + 1):
+            self.turns = max(self.turns, turn)
             began = time.perf_counter()
             _, reward, terminated, truncated, info = self.env.step(text)
             self.seconds.append(time.perf_counter() - began)
@@ -102,6 +105,9 @@ def texts(report: Report, env: gym.Env[str, str], infos: Infos) -> Mapping[int, 
     report.step_ms = median_ms(played.seconds)
     _errors(report, played)
     _scores(report, played)
+    if played.turns > 1:
+        longest = f"{played.turns} turns" if played.turns < MAX_TURNS else f"at least {MAX_TURNS} turns"
+        report.notes.append(f"episodes took up to {longest}: set data.env.multi_turn=true")
     _feedback(report, played)
     return {index: text for index, (text, _) in played.gold.items()}
 
