@@ -32,8 +32,9 @@ SPLITS: Mapping[str, int] = {"train": 0, "val": 1, "test": 2, "anchor": 3}
 WINDOW = 2**28  # ours: seeds per split; four windows fit into the 32 bits that older generators take as a seed
 
 
-FAULTS: tuple[type[BaseException], ...] = (EnvironmentFault, OSError, ImportError)
-"""What `respond` raises if the world is to blame, not the model's text (OSError covers connections and timeouts)."""
+FAULTS: tuple[type[BaseException], ...] = (EnvironmentFault, ContractError, OSError, ImportError)
+"""What `respond` raises if the world or the environment's code is to blame, not the model's text (OSError covers
+connections and timeouts)."""
 
 
 def split_seed(split: str, index: int) -> int:
@@ -142,7 +143,7 @@ class ReasoningEnv(gym.Env[str, str]):
         error = None
         try:
             result = self.respond(action)
-        except (*FAULTS, ContractError):
+        except FAULTS:
             raise
         except Exception as e:  # the verifier choked on the model's text
             error, feedback = unchecked(self, e)

@@ -20,7 +20,7 @@ from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
 from .base import FAULTS, ReasoningEnv, content_id, split_seed, unchecked
-from .contract import ContractError, with_contract
+from .contract import with_contract
 from .names import wrong_arguments
 from .wrappers import WRAP_KEYS, OwnRNG, wrapped
 
@@ -61,7 +61,7 @@ class TextEnv(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
         except FAULTS:
             raise
         except Exception as e:
-            misused = isinstance(e, (gym.error.Error, ContractError)) or not isinstance(action, str)
+            misused = isinstance(e, gym.error.Error) or not isinstance(action, str)
             if misused or isinstance(self.unwrapped, ReasoningEnv):  # which handles errors on the model's text itself
                 raise
             error, feedback = unchecked(self.unwrapped, e)
