@@ -66,10 +66,12 @@ def compute_score(
     solution_str: what the model wrote.
     extra_info: names the instance, see `Instance.of`.
     The other arguments are verl's and not used.
-    Returns {"score": float, "feedback": str, "acc": float, "faults": float}: acc is the score, faults counts those that
-    a retry recovered from; verl's validation reports means of both.
+    Returns {"score": float, "feedback": str, "acc": float, "faults": float, "unchecked": float}: acc is the score,
+    faults counts those that a retry recovered from, unchecked is 1 if the environment could not read the text; verl's
+    validation reports means of these three.
     """
     named = Instance.of(extra_info)
     result = score(named.env_id, named.env_kwargs, named.index, named.split, solution_str, task_id=named.task_id)
-    reward, faults = result["score"], float(result["faults"])
-    return {"score": reward, "feedback": result["feedback"], "acc": reward, "faults": faults}
+    reward, unchecked = result["score"], float(bool(result["error"]))
+    counted = {"faults": float(result["faults"]), "unchecked": unchecked}
+    return {"score": reward, "feedback": result["feedback"], "acc": reward, **counted}

@@ -159,6 +159,9 @@ def test_text_that_breaks_the_verifier_scores_zero_and_says_so():
     result = score("test/Parity-v0", {}, 3, "train", "perhaps \ud800")
     assert result["score"] == 0.0 and "could not be checked (KeyError)" in result["feedback"]
     assert "perhaps" in result["error"]
+    row = rows("test/Parity-v0", {}, "train", 1)[0]
+    scored = [compute_score("", text, "", row["extra_info"])["unchecked"] for text in ("perhaps", "yes")]
+    assert scored == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(("text", "message"), [("offline", "the judge is down"), ("nan", "the reward nan")])
@@ -224,7 +227,8 @@ def test_rows_have_the_schema_and_score_1_with_their_gold_answer():
         assert row["extra_info"]["task_id"] == content_id(row["prompt"][0]["content"])
         gold = row["reward_model"]["ground_truth"]
         args = (row["data_source"], gold, gold, row["extra_info"])
-        assert compute_score(*args) == {"score": 1.0, "feedback": "Correct.", "acc": 1.0, "faults": 0.0}
+        counted = {"faults": 0.0, "unchecked": 0.0}
+        assert compute_score(*args) == {"score": 1.0, "feedback": "Correct.", "acc": 1.0, **counted}
         wrong = compute_score(row["data_source"], gold.replace(",", " "), gold, row["extra_info"])
         assert wrong["score"] == wrong["acc"] == 0.0 and wrong["feedback"]
     assert json.loads(json.dumps(data)) == data
@@ -365,7 +369,9 @@ def test_importing_the_package_imports_no_environment():
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     loaded = set(json.loads(out.stdout.replace("'", '"')))
-    assert loaded == {f"fst_envs.{name}" for name in ("answers", "base", "make", "spaces", "wrappers")}
+    assert loaded == {
+        f"fst_envs.{name}" for name in ("answers", "base", "contract", "make", "names", "spaces", "wrappers")
+    }
 
 
 def test_own_environment_example_runs():
