@@ -54,7 +54,7 @@ class ContextLoop(_Base):
     def _failed(self, error: str) -> Any:
         """An output that says what failed, in place of an answer; it has the fields that its batch's others have."""
         pad = self._arguments["tokenizer"].pad_token_id or 0
-        log_probs = self._arguments["trainer_config"].config.actor_rollout_ref.rollout.calculate_log_probs
+        log_probs = self._arguments["trainer_config"].config.actor_rollout_ref.rollout.get("calculate_log_probs")
         output = names.AgentLoopOutput(
             prompt_ids=[pad],
             response_ids=[pad],

@@ -379,3 +379,27 @@ def test_own_environment_example_runs():
     script = str(ROOT / "examples" / "own_environment.py")
     out = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, check=True).stdout
     assert "reward 0.0, feedback 'The answer must" in out and "reward 1.0, feedback 'Correct.'" in out
+
+
+@pytest.mark.parametrize(
+    ("env_id", "environments", "fine"),
+    [
+        (STAR, None, True),
+        (STAR, {"id": STAR, "kwargs": {"degree": 4}}, True),
+        (STAR, {"tasks": [{"id": "other"}, {"id": STAR, "kwargs": {"degree": 4}}]}, True),
+        (STAR, {"id": STAR, "kwargs": {"degree": 5}}, False),
+        (STAR, {"id": "fst_envs:fst/HouseRules-v0", "kwargs": {"degree": 4}}, False),
+        ("no_such_module:x/Y-v0", None, False),
+        ("fst_envs:fst/OpenEnv-v0", None, False),
+        ("fst_envs:fst/NoSuch-v0", None, False),
+    ],
+)
+def test_a_rows_environment_is_made_only_if_the_config_names_it(env_id, environments, fine):
+    (row,) = rows(STAR, {"degree": 4}, "train", 1)
+    extra = {**row["extra_info"], "env_id": env_id}
+    score_it = lambda: compute_score("", row["reward_model"]["ground_truth"], "", extra, environments=environments)  # noqa: E731
+    if fine:
+        assert score_it()["score"] == 1.0
+    else:
+        with pytest.raises(ValueError, match="a row of the data names the environment"):
+            score_it()

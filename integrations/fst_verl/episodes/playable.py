@@ -6,11 +6,11 @@ A row is data, and making an environment imports what its id and its arguments n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from fst_envs.instances import Instance
+from fst_envs.named import refuse_unnamed
 
 from . import EPISODE_LOOP
 
@@ -30,8 +30,6 @@ def playable(env: Mapping[str, Any]) -> Callable[[Mapping[str, Any] | None], Ins
     The function raises ValueError for a row without an instance, for one that `data.env` does not name, and for any row
     if `data.env.multi_turn` is not set.
     """
-    named = env.get("tasks") or [env]
-    known = [(task.get("id"), _digest(task.get("kwargs"))) for task in named]
 
     def instance_of(extra_info: Mapping[str, Any] | None) -> Instance:
         if not env.get("multi_turn"):
@@ -40,16 +38,7 @@ def playable(env: Mapping[str, Any]) -> Callable[[Mapping[str, Any] | None], Ins
                 " agent_name out of the data, or set +fst_env=default data.env.id=... data.env.multi_turn=true"
             )
         row = Instance.of(extra_info)
-        if (row.env_id, _digest(row.env_kwargs)) not in known:
-            raise ValueError(
-                f"a row of the data names the environment {row.env_id!r} with the arguments {dict(row.env_kwargs)},"
-                " which the config does not, so it is not imported: name both in data.env.id and data.env.kwargs, or in"
-                " data.env.tasks, or take the row out"
-            )
+        refuse_unnamed(row, env)
         return row
 
     return instance_of
-
-
-def _digest(kwargs: Mapping[str, Any] | None) -> str:
-    return json.dumps(kwargs or {}, sort_keys=True, default=str)
