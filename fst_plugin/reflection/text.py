@@ -1,13 +1,11 @@
-"""Text that came from a model or an environment is data: it must neither act nor leak.
+"""Text that came from a model or an environment is data: it must not act.
 
 `clean` makes a proposed prompt safe to send: no control characters, nothing that a chat template or tokenizer would
-read as a control token. `redact` makes an error message safe to log. Both are pure functions of their arguments (and,
-for `redact`, of the environment).
+read as a control token.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -22,12 +20,6 @@ _CONTROL_TOKENS = re.compile(
 _MAX_PASSES = 20
 _INVISIBLE = frozenset("\u200b\u2060\ufeff\u00ad")  # zero-width space, word joiner, byte order mark, soft hyphen
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-_SECRET_NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.IGNORECASE)
-_SECRET_SHAPES = re.compile(
-    r"\b(?:sk|pk|rk|hf|gsk|xai|AIza)[-_][\w-]{8,}|\bBearer\s+\S+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
-    r"|(?i:(?<=api_key=)|(?<=api-key: )|(?<=token=))[^\s&,;'\"]+"
-)
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[^\sa-z])|(?<=[。！？])")
 
@@ -65,24 +57,6 @@ def _dropped(char: str) -> bool:
     return char in _INVISIBLE or char in _BIDI or unicodedata.category(char) in ("Cc", "Cs", "Co")
 
 
-def redact(text: str, limit: int = 300) -> str:
-    """`text` on one line, at most `limit` characters, with whatever looks like a secret replaced by ***.
-
-    Replaced: the values of environment variables whose names speak of keys, tokens or passwords; bearer tokens; the
-    usual shapes of API keys; user:password in addresses.
-    """
-    for name, value in os.environ.items():
-        if len(value) >= 6 and _SECRET_NAMES.search(name):
-            text = text.replace(value, "***")
-    text = " ".join(_SECRET_SHAPES.sub("***", text).split())
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def visible(text: str) -> str:
-    """`text` as a terminal may show it: what is not printable, but for line feeds, is written as an escape."""
-    return "".join(c if c == "\n" or c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def split_sentences(text: str) -> list[str]:
     """The sentences of `text`, one line each, in order, white space normalised; splits at line ends and full stops."""
     parts = (part for line in text.splitlines() for part in _SENTENCE_END.split(line))
@@ -99,4 +73,4 @@ def shorten(text: str, limit: int) -> str:
     return text[:head] + mark + (text[-tail:] if tail else "")
 
 
-__all__ = ["clean", "redact", "shorten", "split_sentences", "visible"]
+__all__ = ["clean", "shorten", "split_sentences"]
