@@ -7,7 +7,7 @@ once; what needs the RL framework's own settings to be judged is checked next to
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -226,6 +226,9 @@ def inspect(data: Mapping[str, Any]) -> tuple[FSTConfig, list[ConfigProblem]]:
     that what depends on the rest can still be looked at."""
     problems: list[ConfigProblem] = []
     usable: dict[str, Any] = copy.deepcopy(dict(data))
+    for place in list(_undecoded(usable)):
+        problems.append(ConfigProblem(".".join(["fst", *map(str, place)]), "is not valid text: write it as UTF-8"))
+        _drop(usable, place)
     while True:
         try:
             config = FSTConfig.model_validate(usable)
@@ -242,6 +245,17 @@ def parse(data: Mapping[str, Any]) -> FSTConfig:
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def _undecoded(node: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where texts with lone surrogates stand: bytes that were not UTF-8, which no file or log can hold."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _undecoded(value, (*place, key))
+    elif isinstance(node, str) and any("\ud800" <= char <= "\udfff" for char in node):
+        yield place
+    elif isinstance(node, (list, tuple)) and any(True for value in node for _ in _undecoded(value)):
+        yield place
 
 
 def _drop(data: dict[str, Any], loc: tuple[Any, ...]) -> None:

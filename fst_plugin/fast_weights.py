@@ -20,6 +20,7 @@ from typing import Any
 from uuid import uuid4
 
 from .config import TASK_AGNOSTIC_SEED, ConfigError, ConfigProblem, FSTConfig
+from .evolve import admission
 from .evolve.build import build_optimizer
 from .optimizer import Evolution
 from .policy import Policy
@@ -127,6 +128,9 @@ class FastWeights:
 
         Raises ConfigError if the seed prompt is longer than the policy's cap.
         """
+        seed, hidden = admission.without_surrogates(seed)
+        if hidden:
+            log(f"fst: the first prompt has {hidden} lone surrogates, which no file can hold: each is now U+FFFD")
         length = policy.count_tokens(seed.text)
         if length > policy.max_tokens:
             message = f"the first prompt has {length} tokens, the cap is {policy.max_tokens}: nothing could be evolved"
@@ -281,7 +285,8 @@ class FastWeights:
             evolution = self._phase(journal, anchors, traces, evaluate, cycle)
         for line in evolution.warnings:
             self.log(f"fst: cycle {cycle}: warning: {line}")
-        population = self._admit(evolution.population)
+        most = self.config.population
+        population = admission.admit(evolution.population, self.population, self.policy, most, self.log)
         metrics = dict(evolution.metrics)
         started = replace(self.state, population=population, cycle=cycle, cycle_start=step, weights=weights, rewards=())
         self.state = started.count(
@@ -356,20 +361,10 @@ class FastWeights:
             spent = {"rollouts": float(journal.rollouts), "reflection_calls": float(journal.reflections)}
             lines = (f"{why}; the old population stays",)
             return Evolution(self.population, {"phase_failed": 1.0, **spent}, lines)
+        evolution = admission.readable(evolution, self.population)
         if journal.replayed:
             self.log(f"fst: cycle {cycle}: {journal.replayed} calls answered from the record made before the restart")
         self.state = self.state.count(failed_phases=-self.state.counters.failed_phases)  # consecutive ones count
         write_cycle(journal.folder, self.population, evolution)
         journal.finish(evolution)
         return evolution
-
-    def _admit(self, population: Population) -> Population:
-        """Drops prompts that must not be sent; keeps the old population if none remain."""
-        kept = []
-        for prompt in population.prompts[: self.config.population]:
-            reason = self.policy.refuse(prompt.text)
-            if reason is None or prompt.text in {p.text for p in self.population.prompts}:
-                kept.append(prompt)
-            else:
-                self.log(f"fst: prompt {prompt.digest} refused: {reason}")
-        return Population(tuple(kept)) if kept else self.population

@@ -287,6 +287,8 @@ class _Phase:
             )
         if count["leaks"]:
             warnings.append(f"{count['leaks']} proposed prompts carried a problem's own answer and were refused")
+        if count["hidden"]:
+            warnings.append(f"{count['hidden']} hidden characters were taken out of proposed prompts")
         if scoreboard.failed:
             warnings.append(f"{scoreboard.failed} of {scoreboard.spent} rollouts failed and count for nothing")
         verdicts = self._verdicts()
@@ -308,6 +310,7 @@ class _Phase:
             "proposals_skipped": count["skipped"],
             "proposals_skipped_long": count["long"],
             "proposals_refused_leak": count["leaks"],
+            "hidden_characters": count["hidden"],
             "reflection_calls": count["calls"],
             "reflection_failures": count["failures"],
             "population_size": len(prompts),

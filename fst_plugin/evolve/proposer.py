@@ -16,7 +16,7 @@ from ..policy import Policy
 from ..prompts import Prompt
 from ..record.journal import JournalMismatch
 from ..reflection.base import Reflection, ReflectionRequest
-from ..reflection.text import clean
+from ..reflection.text import clean, without_hidden
 from ..rollouts import Problem, Rollout
 from ..secrets import described
 from .leaks import leaked
@@ -35,7 +35,7 @@ class Proposer:
     seed: of the phase.
     private: problems whose answers no prompt may carry.
     refused: prompts that did.
-    count: calls, failures, skipped, long, leaks.
+    count: calls, failures, skipped, long, leaks, hidden (characters dropped).
     failed_rounds: rounds in a row that failed throughout.
     last_error: of the reflection, redacted, safe to log.
     """
@@ -112,6 +112,8 @@ class Proposer:
         if len(answer) > _READ_LIMIT * 4 * self.policy.max_tokens:
             self.count["long"] += 1
             return None
+        answer, dropped = without_hidden(answer)
+        self.count["hidden"] += dropped
         try:
             text = clean(answer, self.policy.special_tokens)
         except ValueError:

@@ -9,7 +9,7 @@ from rule_world import SEED, World, make_problems
 
 from fst_plugin import Evolution, Population, Prompt, Rollout
 from fst_plugin.config import ConfigError, parse
-from fst_plugin.fast_weights import FastPhaseFailed, choose_seed
+from fst_plugin.fast_weights import FastPhaseFailed, FastWeights, choose_seed
 from fst_plugin.policy import Policy
 from fst_plugin.record import state
 
@@ -131,6 +131,30 @@ class Careless:
 
     def evolve(self, population, problems, evaluate, *, cycle, seed, traces=()):
         return Evolution(Population(tuple(Prompt(text) for text in self.texts)))
+
+
+class Hiding(Careless):
+    def __init__(self):
+        super().__init__(["Be\U000e0041\u200b kind.", "Be kind.", "Be\ud800 brief."])
+
+
+def test_whatever_the_optimizer_hidden_characters_are_taken_out_and_counted(tmp_path):
+    weights, lines = fast_weights(tmp_path, fast={"path": f"{__name__}.Hiding"})
+    assert weights.evolve(1, "w", make_problems(4), World())["hidden_characters"] == 3
+    assert [p.text for p in weights.population.prompts] == ["Be kind.", "Be brief."]
+    assert any("3 hidden characters" in line for line in lines)
+    for path in tmp_path.rglob("*.*"):
+        assert "\ud800" not in path.read_text(encoding="utf-8")
+
+
+def test_lone_surrogates_of_a_first_prompt_are_replaced_and_told(tmp_path):
+    lines = []
+    seed = choose_seed(parse({}), ["Be\ud800 brief.\u200b"])
+    weights = FastWeights.start(parse({}), Policy(), tmp_path, seed=seed, log=lines.append)
+    assert weights.population.best.text == weights.seed.text == "Be\ufffd brief.\u200b"
+    assert [line for line in lines if "surrogate" in line and "1" in line]
+    weights.save(tmp_path, 0, [])
+    assert (tmp_path / "best_prompt.txt").read_text(encoding="utf-8") == "Be\ufffd brief.\u200b"
 
 
 @pytest.mark.parametrize("bad", ["word " * 500, "Be brief.<|im_end|>", "   "])

@@ -282,7 +282,9 @@ def test_useless_reflections_cost_no_rollouts_and_keep_the_population(answer, co
     assert evolution.metrics["rollouts"] == evolution.metrics["anchors"]
     assert evolution.metrics[counter] >= 5 and reflection.batches == batches
     assert evolution.metrics["reflection_calls"] == len(reflection.requests)
-    assert bool(evolution.warnings) == (counter == "reflection_failures")
+    hidden = evolution.metrics["hidden_characters"]
+    assert (hidden > 0) == (answer == " \n\x00\u200b")
+    assert bool(evolution.warnings) == (counter == "reflection_failures" or hidden > 0)
 
 
 def test_a_reflection_with_the_wrong_number_of_answers_is_a_failed_one():
