@@ -60,14 +60,14 @@ def test_a_quote_of_a_whole_short_problem_gives_its_answer_away():
 def test_the_check_for_leaks_takes_linear_time():
     def seconds(size):
         rng = random.Random(0)
-        said = " ".join(str(rng.randrange(300)) + " is what" for _ in range(size // 11))
-        asked = [f"{i}: which number is what comes after {rng.random()} in this row?" for i in range(300)]
+        said = " ".join(str(rng.randrange(40)) + " is what" for _ in range(size // 11))
+        asked = [" ".join(str(rng.random()) for _ in range(size // 40 // 19)) for _ in range(40)]
         many = [Problem(str(i), ({"role": "user", "content": text},), i, True) for i, text in enumerate(asked)]
         began = process_time()
         assert leaked(said, many) is None
         return process_time() - began
 
-    assert min(seconds(160_000) for _ in range(2)) < 20 * seconds(20_000) + 0.1  # 8 times the text
+    assert min(seconds(80_000) for _ in range(2)) < 20 * seconds(10_000) + 0.1  # 8 times the text; was 64 times
 
 
 def test_a_leaking_prompt_is_refused_counted_and_costs_nothing():
