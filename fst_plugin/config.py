@@ -146,7 +146,11 @@ class FastPhaseConfig(Pluggable):
         description="private: a problem's answer is its own, and a prompt that carries one is refused; auto: as the"
         " environment says (extra_info.private_answer), else shared (ours)",
     )
-    perfect_score: float = Field(1.0, description="reward at which a rollout has nothing left to learn from (ours)")
+    perfect_score: float | None = Field(
+        None,
+        description="reward from which on an answer is solved and has nothing left to teach; null: the best reward that"
+        " the run has seen so far (ours)",
+    )
     max_failed_phases: int = Field(
         0,
         ge=0,

@@ -32,6 +32,7 @@ from .record.journal import Journal, JournalMismatch
 from .record.slow_scores import SlowScores, traces_digest
 from .record.state import State
 from .reflection.build import build_reflection
+from .rewards import RewardBar
 from .rollouts import Evaluate, Problem, Rollout, Trace
 from .schedule import Schedule
 from .secrets import described, redact
@@ -229,8 +230,20 @@ class FastWeights:
         if valid:
             mean = sum(score for _, _, score in valid) / len(valid)
             self.state = replace(self.state, rewards=(*self.state.rewards, mean))
+        self._see(score for _, _, score in valid)
         if self.config.fast.free_scores:
             self.slow.add(step, weights, rollouts)
+
+    @property
+    def bar(self) -> RewardBar:
+        """From which reward on an answer is solved, as far as the run knows."""
+        return RewardBar(self.config.fast.perfect_score, self.state.reward_range)
+
+    def _see(self, rewards: Iterable[float]) -> None:
+        before = self.bar
+        self.state = replace(self.state, reward_range=before.after(rewards).seen)
+        if news := self.bar.news(before):
+            self.log(f"fst: {news}")
 
     def metrics(self) -> dict[str, float]:
         """Figures to log with a slow step, as `fst/<name>`: running totals, and what belongs to this step (its groups'
@@ -251,7 +264,13 @@ class FastWeights:
         found |= {f"reward_prompt_{rank}": sum(r) / len(r) for rank, r in sorted(self._by_rank.items())}
         if groups := list(self._by_problem.values()):
             found["group_mean"] = sum(sum(g) / len(g) for g in groups) / len(groups)
-            found["group_solved"] = sum(max(g) >= self.config.fast.perfect_score for g in groups) / len(groups)
+            solved = [[self.bar.solved(score) for score in group] for group in groups]
+            found["group_solved"] = sum(any(group) for group in solved) / len(groups)
+            found["group_solved_mean"] = sum(sum(group) / len(group) for group in solved) / len(groups)
+        if self.bar.value is not None:
+            found["perfect_score"] = self.bar.value
+        if self.bar.configured is not None:
+            found["perfect_score_exceeded"] = self.bar.exceeded
         found |= self._of_step
         self._of_step = {}
         self._by_rank.clear()
@@ -283,6 +302,7 @@ class FastWeights:
             self.state = self.state.count(failed_phases=-self.state.counters.failed_phases)
         else:
             evolution = self._phase(journal, anchors, traces, evaluate, cycle)
+        self._see(journal.rewards())
         for line in evolution.warnings:
             self.log(f"fst: cycle {cycle}: warning: {line}")
         most = self.config.population
@@ -329,6 +349,7 @@ class FastWeights:
             "slow_scores": traces_digest(traces),
             "settings": text_digest(self.config.model_dump_json(exclude=OUTCOME_NEUTRAL)),
             "setup": self.setup,
+            "rewards": repr(self.state.reward_range),
         }
         for later in sorted(folder.parent.glob("cycle_*")):
             if later.name > folder.name:  # of a run that went further from here
@@ -344,7 +365,7 @@ class FastWeights:
     ) -> Evolution:
         try:
             reflection = journal.reflection(build_reflection(self.config, self.policy))
-            optimizer = build_optimizer(self.config, self.policy, reflection, self.log)
+            optimizer = build_optimizer(self.config, self.policy, reflection, self.log, self.bar)
             evolution = optimizer.evolve(
                 self.population, anchors, journal.evaluate(evaluate), cycle=cycle, seed=self._seed(), traces=traces
             )

@@ -87,7 +87,6 @@ class GEPAAdapter:
         learning: Sequence[Problem],
         reserve: int,
         records: int,
-        perfect_score: float,
         max_failed_rounds: int,
         patience: int | None = None,
         on_round: Callable[[], None] = lambda: None,
@@ -98,7 +97,6 @@ class GEPAAdapter:
         self.learning = list(learning)
         self.reserve = reserve
         self.records = records
-        self.perfect_score = perfect_score
         self.max_failed_rounds = max_failed_rounds
         self.patience = patience
         self.on_round = on_round
@@ -210,11 +208,14 @@ class GEPAAdapter:
         others = [
             (problem, known[problem.id])
             for problem in self.learning
-            if problem.id not in have and problem.id in known and known[problem.id].score < self.perfect_score
+            if problem.id not in have and problem.id in known and not self._solved(known[problem.id])
         ]
         random.Random(f"records-{self.proposer.seed}-{self.round}-{slot}").shuffle(others)
-        failed = [pair for pair in first if pair[1].score < self.perfect_score]
+        failed = [pair for pair in first if not self._solved(pair[1])]
         return tuple([*failed, *others, *(pair for pair in first if pair not in failed)][: self.records])
+
+    def _solved(self, rollout: Rollout) -> bool:
+        return self.scoreboard.bar.solved(rollout.score)
 
     # Acceptance and end
 
@@ -313,7 +314,9 @@ class ParentSampling:
         return [(scored[i].text, len(held.get(i, ())) or 1) for i in able]
 
     def _failures(self, prompt: Prompt) -> list[str]:
-        return [problem for problem, score in prompt.scores.items() if score.mean < self._adapter.perfect_score]
+        return [
+            problem for problem, score in prompt.scores.items() if not self._adapter.scoreboard.bar.solved(score.mean)
+        ]
 
     def _test(self, parent: str, rng: random.Random) -> list[int]:
         """Positions of anchors: a failure of the parent first, then any others."""

@@ -25,6 +25,7 @@ from ..optimizer import Candidate, Evidence, Evolution
 from ..policy import Policy
 from ..prompts import Population, Prompt
 from ..reflection.base import Reflection
+from ..rewards import RewardBar
 from ..rollouts import Evaluate, Problem, Rollout, Trace
 from .budget import MIN_ANCHORS, BudgetSplit, split_budget
 from .progress import Status
@@ -42,6 +43,7 @@ class GEPAOptimizer:
     reflection: proposes prompts.
     config: K is `population`; `fast` says how much a phase spends, and on what; see `FSTConfig` for every key.
     policy: whose prompts are evolved: their cap in its tokens, its control tokens, the width of its engine.
+    bar: what the run knows of its rewards so far; None: nothing but `config.fast.perfect_score`.
     log: where lines for people go.
     status: receives where the phase stands, after every round.
     """
@@ -52,12 +54,14 @@ class GEPAOptimizer:
         config: FSTConfig = DEFAULTS,
         policy: Policy = Policy(),  # noqa: B008  frozen
         *,
+        bar: RewardBar | None = None,
         log: Callable[[str], None] = lambda line: None,
         status: Callable[[Status], None] = lambda status: None,
     ):
         self.reflection = reflection
         self.config = config
         self.policy = policy
+        self.bar = bar or RewardBar(config.fast.perfect_score)
         self.log = log
         self.status = status
 
@@ -129,7 +133,7 @@ class _Phase:
             for digest in carried.keys() & trace.rollouts.keys():
                 if trace.problem.id not in never:  # what is held out is rolled out anew, for both sides alike
                     known.setdefault(carried[digest], {})[trace.problem.id] = trace.rollouts[digest]
-        self.scoreboard = Scoreboard(evaluate, anchors, self.budget, known)
+        self.scoreboard = Scoreboard(evaluate, anchors, self.budget, known, settings.bar)
         others = [t.problem for t in traces if t.problem.id not in anchor_ids | never] if free else []
         self.learning = [*anchors, *others]
         self.proposer = Proposer(
@@ -138,6 +142,7 @@ class _Phase:
             cycle,
             seed,
             private=[*self.learning, *self.held_out],
+            bar=lambda: self.scoreboard.bar,
         )
         self.candidates: dict[str, Candidate] = {}
         self.evidence: Evidence | None = None
@@ -186,7 +191,6 @@ class _Phase:
             learning=self.learning,
             reserve=2 * plan.evidence,
             records=self.settings.config.fast.records,
-            perfect_score=self.settings.config.fast.perfect_score,
             max_failed_rounds=self.settings.config.reflection.max_failures,
             patience=self.settings.config.fast.patience,
             on_round=lambda: self._tell("searching"),

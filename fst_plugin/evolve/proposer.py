@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..policy import Policy
@@ -17,6 +17,7 @@ from ..prompts import Prompt
 from ..record.journal import JournalMismatch
 from ..reflection.base import Reflection, ReflectionRequest
 from ..reflection.text import clean, without_hidden
+from ..rewards import RewardBar
 from ..rollouts import Problem, Rollout
 from ..secrets import described
 from .leaks import leaked
@@ -34,6 +35,7 @@ class Proposer:
     policy: whose prompts are made: their cap in its tokens, its control tokens.
     seed: of the phase.
     private: problems whose answers no prompt may carry.
+    bar: tells which rollouts are solved, as far as is known.
     refused: prompts that did.
     count: calls, failures, skipped, long, leaks, hidden (characters dropped).
     failed_rounds: rounds in a row that failed throughout.
@@ -45,6 +47,7 @@ class Proposer:
     cycle: int
     seed: int
     private: Sequence[Problem] = ()
+    bar: Callable[[], RewardBar] = RewardBar
     refused: list[Prompt] = field(default_factory=list)
     count: Counter[str] = field(default_factory=Counter)
     failed_rounds: int = 0
@@ -60,7 +63,7 @@ class Proposer:
         long gets one more, to be shortened."""
         seed = _derive(self.seed, round_number)
         requests = [
-            ReflectionRequest(parent, records, slot, seed, self._max_chars(parent.text, records))
+            ReflectionRequest(parent, records, slot, seed, self._max_chars(parent.text, records), self.bar())
             for slot, (parent, records) in enumerate(parents)
         ]
         answers = self._ask(requests)
@@ -131,7 +134,7 @@ class Proposer:
             fits = int(0.95 * len(text) * self.policy.max_tokens / self.policy.count_tokens(text))
             old = requests[index]
             parent = Prompt(text, (old.parent.digest,), "reflection", self.cycle)
-            again.append(ReflectionRequest(parent, old.records, old.slot, old.seed, max(1, fits)))
+            again.append(ReflectionRequest(parent, old.records, old.slot, old.seed, max(1, fits), old.bar))
         still_long: dict[int, str] = {}
         for index, answer in zip(long, self._ask(again), strict=True):
             texts[index] = self._vet(index, answer, still_long)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -79,6 +80,12 @@ class Journal:
     def reflection(self, reflection: Reflection) -> Reflection:
         """`reflection`, recorded."""
         return _RecordedReflection(self, reflection)
+
+    def rewards(self) -> list[float]:
+        """Of every rollout in the record that did not fail, this run's and those from before a restart."""
+        answers = [call["answer"] for call in read_calls(self.folder) if call["kind"] == "evaluate"]
+        found = [rollout["score"] for answer in answers for rollout in answer if rollout["error"] is None]
+        return [score for score in found if math.isfinite(score)]
 
     def finish(self, evolution: Evolution) -> None:
         """Marks the phase as finished, with this outcome."""
@@ -200,7 +207,7 @@ def _digest(value: Any) -> str:
 
 def _request_to_json(request: ReflectionRequest) -> list[Any]:
     records = [[problem.id, _rollout_to_json(rollout)] for problem, rollout in request.records]
-    return [request.parent.digest, records, request.slot, request.seed, request.max_chars]
+    return [request.parent.digest, records, request.slot, request.seed, request.max_chars, request.bar.value]
 
 
 def _rollout_to_json(rollout: Rollout) -> dict[str, Any]:

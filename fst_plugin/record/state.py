@@ -42,6 +42,7 @@ class State:
     weights: names the slow weights that this state goes with.
     pending: ids of the problems fetched ahead and not yet trained on, in order.
     rewards: mean reward of each slow step of the cycle.
+    reward_range: lowest and highest reward that the run has seen, see `RewardBar`; None before the first.
     """
 
     population: Population
@@ -53,6 +54,7 @@ class State:
     pending: tuple[str, ...] = ()
     rewards: tuple[float, ...] = ()
     counters: Counters = Counters()
+    reward_range: tuple[float, float] | None = None
 
     def count(self, **more: int) -> State:
         """This state with counters raised."""
@@ -77,6 +79,7 @@ def save(state: State, folder: Path) -> None:
         "counters": asdict(state.counters),
         "pending": list(state.pending),
         "rewards": list(state.rewards),
+        "reward_range": None if state.reward_range is None else list(state.reward_range),
         "population": state.population.to_json(),
     }
     write_json(folder / STATE_FILE, data)
@@ -99,6 +102,7 @@ def load(folder: Path) -> State:
         cycle_start=data["cycle_start"],
         pending=tuple(data["pending"]),
         rewards=tuple(data["rewards"]),
+        reward_range=tuple(seen) if (seen := data.get("reward_range")) else None,
         counters=Counters(**{k: v for k, v in data["counters"].items() if k in Counters.__dataclass_fields__}),
     )
 

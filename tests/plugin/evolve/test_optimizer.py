@@ -185,7 +185,7 @@ def test_scores_of_the_outcome_are_those_of_this_phase():
 
 def test_a_new_prompt_leads_only_where_it_is_better():
     world = World(luck=1.0)  # every prompt is perfect: nothing to learn
-    evolution = phase(world)
+    evolution = phase(world, perfect_score=1.0)
     assert evolution.population.digest == seed_population().digest
     assert evolution.metrics["reflection_calls"] == 0
     same = World(luck=0.4)  # the reflection's prompts change nothing: by luck some pass their test

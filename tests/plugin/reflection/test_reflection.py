@@ -25,6 +25,7 @@ from fst_plugin.reflection import (
 from fst_plugin.reflection.lm import run_bounded
 from fst_plugin.reflection.offline import contradicts
 from fst_plugin.reflection.text import shorten, without_hidden
+from fst_plugin.rewards import RewardBar
 from fst_plugin.rollouts import Problem, Rollout
 
 
@@ -38,7 +39,7 @@ def request(parent, *said, slot=0, seed=0, max_chars=2000):
     records = []
     for i, (text, feedback, *score) in enumerate(said):
         records.append((problem(text, i), Rollout(score[0] if score else 0.0, "an answer", feedback)))
-    return ReflectionRequest(Prompt(parent), tuple(records), slot, seed, max_chars)
+    return ReflectionRequest(Prompt(parent), tuple(records), slot, seed, max_chars, RewardBar(1.0))
 
 
 def offline(*args, max_new=8, **kwargs):
