@@ -78,7 +78,9 @@ class ReflectionConfig(Pluggable):
     timeout_s: float = Field(120.0, gt=0, description="ours")
     retries: int = Field(2, ge=0, description="ours")
     concurrency: int = Field(8, gt=0, description="reflection calls in flight (ours)")
-    max_failures: int = Field(3, gt=0, description="rounds of failures in a row that end a fast phase (ours)")
+    max_failures: int = Field(
+        3, gt=0, description="rounds in a row without a usable prompt that end a fast phase, failures or not (ours)"
+    )
     show_answer: bool = Field(
         False,
         description="if neither reward function nor environment gives feedback: may the reflection see the problem's"

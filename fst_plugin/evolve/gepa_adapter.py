@@ -37,8 +37,6 @@ from .scoreboard import Scoreboard
 from .selection import frontier
 
 COMPONENT = "system_prompt"
-MAX_BARREN_ROUNDS = 5
-"""Rounds in a row without any child worth a rollout that end a phase (ours)."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +70,7 @@ class GEPAAdapter:
     learning: problems to learn from: the anchors and others with known rollouts.
     reserve: rollouts to leave for what comes after.
     records: most rollouts shown to a reflection.
+    max_barren_rounds: rounds in a row without any child worth a rollout that end the phase.
     patience: rounds without a new best anchor score that end the phase, None: no such end.
     on_round: called before every round but the first, and after the last.
     """
@@ -87,7 +86,7 @@ class GEPAAdapter:
         learning: Sequence[Problem],
         reserve: int,
         records: int,
-        max_failed_rounds: int,
+        max_barren_rounds: int,
         patience: int | None = None,
         on_round: Callable[[], None] = lambda: None,
     ):
@@ -97,7 +96,7 @@ class GEPAAdapter:
         self.learning = list(learning)
         self.reserve = reserve
         self.records = records
-        self.max_failed_rounds = max_failed_rounds
+        self.max_barren_rounds = max_barren_rounds
         self.patience = patience
         self.on_round = on_round
         self.round = 0
@@ -240,9 +239,9 @@ class GEPAAdapter:
             self._best, self._best_round = best, self.round
         if self.exhausted:
             return "the budget is spent, or nothing is left to learn"
-        if self.proposer.failed_rounds >= self.max_failed_rounds:
+        if self.proposer.failed_rounds >= self.max_barren_rounds:
             return f"{self.proposer.failed_rounds} rounds of reflection in a row failed"
-        if self._barren >= MAX_BARREN_ROUNDS:
+        if self._barren >= self.max_barren_rounds:
             return f"{self._barren} rounds in a row brought no usable prompt"
         if self.patience is not None and self.round - self._best_round >= self.patience:
             return f"the best anchor score has not moved for {self.patience} rounds"

@@ -191,7 +191,7 @@ class _Phase:
             learning=self.learning,
             reserve=2 * plan.evidence,
             records=self.settings.config.fast.records,
-            max_failed_rounds=self.settings.config.reflection.max_failures,
+            max_barren_rounds=self.settings.config.reflection.max_failures,
             patience=self.settings.config.fast.patience,
             on_round=lambda: self._tell("searching"),
         )
@@ -248,14 +248,13 @@ class _Phase:
         differences = [after[i].score - before[i].score for i in pairs]
         margin = statistics.fmean(differences) if differences else 0.0
         error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else float("inf")
-        differ = sum(d != 0 for d in differences)
-        adopted = differ >= MIN_DIFFERENCES and margin > self.settings.config.fast.confidence * error + 1e-9
-        self.evidence = Evidence(challenger.digest, incumbent.digest, len(pairs), margin, error, adopted)
+        why = _short_of(differences, margin, error, self.settings.config.fast.confidence)
+        self.evidence = Evidence(challenger.digest, incumbent.digest, len(pairs), margin, error, not why, why)
         self.settings.log(
             f"fast phase {self.cycle}: {challenger.digest} against {incumbent.digest} on {len(pairs)} problems held"
-            f" out: {margin:+.3f} ± {error:.3f}: {'leads now' if adopted else 'does not lead'}"
+            f" out: {margin:+.3f} ± {error:.3f}: {f'does not lead: {why}' if why else 'leads now'}"
         )
-        return adopted
+        return not why
 
     def _tell(self, stage: str) -> None:
         count = self._verdicts()
@@ -340,6 +339,16 @@ def _sample(problems: Sequence[Problem], size: int, seed: str) -> list[Problem]:
     if size >= len(problems):
         return list(problems)
     return [problems[i] for i in sorted(random.Random(seed).sample(range(len(problems)), size))]
+
+
+def _short_of(differences: Sequence[float], margin: float, error: float, confidence: float) -> str:
+    """The condition for the lead that a challenger does not meet, in words; empty if it meets all."""
+    differ = sum(d != 0 for d in differences)
+    if differ < MIN_DIFFERENCES:
+        return f"the two differ on {differ} problems, a lead needs {MIN_DIFFERENCES}"
+    if margin <= confidence * error + 1e-9:
+        return f"it is not ahead by more than {confidence:g} standard errors (fst.fast.confidence)"
+    return ""
 
 
 def _beats(new: Prompt, old: Prompt) -> bool:

@@ -224,7 +224,8 @@ def _evidence(evidence: Evidence | None) -> str:
         return ""
     spread = f" ± {evidence.error:.3f}" if math.isfinite(evidence.error) else ""
     outcome = "took the lead" if evidence.adopted else "did not take the lead"
-    return f"{evidence.challenger} {outcome}: {evidence.margin:+.3f}{spread} on {evidence.problems} held out"
+    why = f"; {evidence.why}" if evidence.why else ""
+    return f"{evidence.challenger} {outcome}: {evidence.margin:+.3f}{spread} on {evidence.problems} held out{why}"
 
 
 def _costs(run: Run) -> dict[str, Any]:
