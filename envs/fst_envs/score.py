@@ -66,10 +66,12 @@ def compute_score(
     solution_str: what the model wrote.
     extra_info: names the instance, see `Instance.of`.
     The other arguments are verl's and not used.
-    Returns {"score": float, "feedback": str, "acc": float, "faults": float}: acc is the score, faults counts those that
+    Returns {"score": float, "feedback": str, "acc": float, "faults": float}, and "feedback_made": "yes" if the feedback
+    was made here: acc is the score, faults counts those that
     a retry recovered from; verl's validation reports means of both.
     """
     named = Instance.of(extra_info)
     result = score(named.env_id, named.env_kwargs, named.index, named.split, solution_str, task_id=named.task_id)
     reward, faults = result["score"], float(result["faults"])
-    return {"score": reward, "feedback": result["feedback"], "acc": reward, "faults": faults}
+    made = {"feedback_made": "yes"} if result["feedback_made"] else {}  # text: verl averages what is not
+    return {"score": reward, "feedback": result["feedback"], "acc": reward, "faults": faults, **made}

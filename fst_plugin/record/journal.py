@@ -217,6 +217,7 @@ def _rollout_to_json(rollout: Rollout) -> dict[str, Any]:
         "feedback": rollout.feedback,
         "error": rollout.error and described(rollout.error),
         "tokens": rollout.tokens,
+        "feedback_made": rollout.feedback_made,
     }
 
 

@@ -3,7 +3,8 @@
 For demos, tests and machines that reach no model. It adds the distinct feedback sentences of the failures under the
 parent's text, one a line; a newer sentence takes the place of the one it contradicts; when the room is used up, lines
 that the present feedback does not repeat make way, oldest first. It invents nothing: what the environment does not say,
-it cannot propose. Deterministic in (request.seed, request.slot).
+it cannot propose, and what was made from the reward is not taken for said. Deterministic in (request.seed,
+request.slot).
 """
 
 from __future__ import annotations
@@ -68,10 +69,10 @@ class OfflineReflection:
         return text if text and len(text) <= request.max_chars else request.parent.text
 
     def _said(self, request: ReflectionRequest) -> list[_Said]:
-        """Distinct sentences of the failures' feedback, in the order of the records."""
+        """Distinct sentences of the failures' own feedback, in the order of the records."""
         said: dict[str, _Said] = {}
         for problem, rollout in request.records:
-            if rollout.error is not None or request.bar.solved(rollout.score):
+            if rollout.error is not None or rollout.feedback_made or request.bar.solved(rollout.score):
                 continue
             for sentence in split_sentences(rollout.feedback):
                 if len(_WORD.findall(sentence)) >= self.min_words and len(sentence) <= self.max_sentence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,18 @@ def rollout_setup(config: DictConfig) -> dict[str, Any]:
     if path and Path(str(path)).is_file():
         parts["reward_file"] = Path(str(path)).read_text(encoding="utf-8", errors="replace")
     return parts
+
+
+def not_finite(bad: Sequence[float], of: int, config: DictConfig) -> str:
+    """What to say of rewards that are NaN or infinite, with the function or the environment that gave them."""
+    custom = OmegaConf.select(config, "reward.custom_reward_function") or {}
+    source = "verl's own reward function of the data source"
+    if env := config.data.get("env"):
+        named = OmegaConf.select(env, "id", throw_on_missing=False)
+        source = f"the environment {named} (data.env.id)" if named else "an environment of data.env.tasks"
+    if custom.get("path"):
+        source = f"{custom.get('name')} in {custom['path']} (reward.custom_reward_function)"
+    return f"{len(bad)} of {of} rewards are not finite (such as {bad[0]}): fix {source}"
 
 
 def engine_width(config: DictConfig) -> int:

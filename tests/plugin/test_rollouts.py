@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from fst_plugin.reflection import render_record
-from fst_plugin.rollouts import Problem, Rollout, content_text, problem_id
+from fst_plugin.rollouts import Problem, Rollout, content_text, merged, problem_id
 
 
 class Picture:
@@ -58,3 +58,9 @@ def test_a_reflection_sees_what_stands_there_and_no_raw_bytes(content, text):
     assert content_text(content) == text
     problem = Problem("p", ({"role": "user", "content": content},))
     assert render_record(problem, Rollout(0.0))["Inputs"] == f"user: {text}"
+
+
+def test_of_equally_bad_rollouts_the_one_with_feedback_of_its_own_speaks():
+    made, own = Rollout(0.0, "a", "The answer got 0.", feedback_made=True), Rollout(0.0, "b", "Be brief.")
+    assert merged([made, own, Rollout(1.0)]).feedback == "Be brief."
+    assert merged([made, Rollout(1.0)]).feedback_made

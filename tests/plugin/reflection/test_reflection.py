@@ -163,6 +163,14 @@ def test_a_joiner_that_joins_nothing_goes():
     )
 
 
+def test_feedback_that_was_made_from_the_reward_is_no_rule():
+    made = Rollout(0.0, "an answer", "The answer got a reward of 0.", feedback_made=True)
+    own = Rollout(0.0, "an answer", "Answer in one word.")
+    records = ((problem("a"), made), (problem("b", 1), own))
+    asked = ReflectionRequest(Prompt("Be kind."), records, 0, 0, 2000, RewardBar(1.0))
+    assert OfflineReflection().propose([asked]) == ["Be kind.\nAnswer in one word."]
+
+
 def test_split_sentences():
     assert split_sentences("Write a as B7. Use brackets!\nEnd with e.g. cheers") == [
         "Write a as B7.",
