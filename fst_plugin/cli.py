@@ -6,6 +6,7 @@ group `fst.commands`: a function `register(app)` that adds commands to a typer a
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,8 @@ from rich.text import Text
 
 from . import __version__
 from .analysis import commands as analysis
+from .prompts import shown
+from .secrets import described, redact
 
 GROUP = "fst.commands"
 """Entry-point group of packages that add commands."""
@@ -80,14 +83,19 @@ def prompts(
     try:
         record = read_record(run)
         if best:
-            typer.echo(record.best().text)
+            _print(record.best().text)
         elif diff:
-            typer.echo(text_diff(record.text_of(diff[0]), record.text_of(diff[1]), *diff))
+            _print(text_diff(record.text_of(diff[0]), record.text_of(diff[1]), *diff))
         else:
             console.print(prompt_table([r for r in record.rows() if everything or r.rank is not None]))
     except (FileNotFoundError, ValueError) as error:
-        console.print(str(error), style="red", markup=False)
+        console.print(shown(redact(str(error))), style="red", markup=False)
         raise typer.Exit(1) from None
+
+
+def _print(text: str) -> None:
+    """Escaped on a terminal, where an evolved prompt must not act; byte for byte into a file or a pipe."""
+    typer.echo(shown(text) if sys.stdout.isatty() else text.encode("utf-8", "surrogatepass"))
 
 
 def _compose() -> None:
@@ -97,7 +105,7 @@ def _compose() -> None:
         try:
             entry.load()(app)
         except Exception as error:
-            line = f"the commands of {entry.name} are missing: {type(error).__name__}: {error}"
+            line = f"the commands of {entry.name} are missing: {described(error)}"
             Console(stderr=True).print(Text(line, style="yellow"))
 
 

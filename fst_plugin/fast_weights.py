@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from uuid import uuid4
 
 from .config import APPENDED_SEED, TASK_AGNOSTIC_SEED, ConfigError, ConfigProblem, FSTConfig
 from .context import Placement
+from .evolve import admission
 from .evolve.build import build_optimizer
 from .evolve.outcome import checked
 from .optimizer import Evolution
@@ -36,8 +38,10 @@ from .record.slow_scores import SlowScores, traces_digest
 from .record.state import State
 from .record.steps import append_step
 from .reflection.build import build_reflection
+from .rewards import RewardBar
 from .rollouts import Evaluate, Problem, Rollout, Trace
 from .schedule import Schedule
+from .secrets import described, redact
 
 OUTCOME_NEUTRAL: dict[str, Any] = {
     "validate_seed": True,
@@ -137,6 +141,9 @@ class FastWeights:
         Raises ConfigError if the seed prompt is longer than the policy's cap, FolderInUse if another run writes to
         `folder`.
         """
+        seed, hidden = admission.without_surrogates(seed)
+        if hidden:
+            log(f"fst: the first prompt has {hidden} lone surrogates, which no file can hold: each is now U+FFFD")
         length = policy.count_tokens(seed.text)
         if length > policy.max_tokens:
             message = f"the first prompt has {length} tokens, the cap is {policy.max_tokens}: nothing could be evolved"
@@ -234,8 +241,20 @@ class FastWeights:
             self._of_step["stale_population_share"] = stale / len(valid)
             mean = sum(score for _, _, score in valid) / len(valid)
             self.state = replace(self.state, rewards=(*self.state.rewards, mean))
+        self._see(score for _, _, score in valid)
         if self.config.fast.free_scores:
             self.slow.add(step, weights, rollouts)
+
+    @property
+    def bar(self) -> RewardBar:
+        """From which reward on an answer is solved, as far as the run knows."""
+        return RewardBar(self.config.fast.perfect_score, self.state.reward_range)
+
+    def _see(self, rewards: Iterable[float]) -> None:
+        before = self.bar
+        self.state = replace(self.state, reward_range=before.after(rewards).seen)
+        if news := self.bar.news(before):
+            self.log(f"fst: {news}")
 
     def metrics(self) -> dict[str, float]:
         """Figures to log with a slow step, as `fst/<name>`: running totals, and what belongs to this step (its groups'
@@ -256,7 +275,13 @@ class FastWeights:
         found |= {f"reward_prompt_{rank}": sum(r) / len(r) for rank, r in sorted(self._by_rank.items())}
         if groups := list(self._by_problem.values()):
             found["group_mean"] = sum(sum(g) / len(g) for g in groups) / len(groups)
-            found["group_solved"] = sum(max(g) >= self.config.fast.perfect_score for g in groups) / len(groups)
+            solved = [[self.bar.solved(score) for score in group] for group in groups]
+            found["group_solved"] = sum(any(group) for group in solved) / len(groups)
+            found["group_solved_mean"] = sum(sum(group) / len(group) for group in solved) / len(groups)
+        if self.bar.value is not None:
+            found["perfect_score"] = self.bar.value
+        if self.bar.configured is not None:
+            found["perfect_score_exceeded"] = self.bar.exceeded
         found |= self._of_step
         self._of_step = {}
         self._by_rank.clear()
@@ -301,9 +326,11 @@ class FastWeights:
             self.state = self.state.count(failed_phases=-self.state.counters.failed_phases)
         else:
             evolution = self._phase(journal, anchors, traces, evaluate, cycle)
+        self._see(journal.rewards())
         for line in evolution.warnings:
             self.log(f"fst: cycle {cycle}: warning: {line}")
-        population = self._admit(evolution.population)
+        most = self.config.population
+        population = admission.admit(evolution.population, self.population, self.policy, most, self.log)
         metrics = dict(evolution.metrics)
         started = replace(self.state, population=population, cycle=cycle, cycle_start=step, weights=weights, rewards=())
         self.state = started.count(
@@ -347,6 +374,7 @@ class FastWeights:
             "slow_scores": traces_digest(traces),
             "settings": text_digest(self.config.model_dump_json(exclude=OUTCOME_NEUTRAL)),
             "setup": self.setup,
+            "rewards": repr(self.state.reward_range),
         }
         return open_journal(folder, identity, self.log)
 
@@ -355,35 +383,27 @@ class FastWeights:
     ) -> Evolution:
         try:
             reflection = journal.reflection(build_reflection(self.config, self.policy))
-            optimizer = build_optimizer(self.config, self.policy, reflection, self.log)
+            optimizer = build_optimizer(self.config, self.policy, reflection, self.log, self.bar)
             found = optimizer.evolve(
                 self.population, anchors, journal.evaluate(evaluate), cycle=cycle, seed=self._seed(), traces=traces
             )
             evolution = checked(found, self.config.fast.path)
         except Exception as error:
+            self.log(redact("".join(traceback.format_exception(error))))
+            why = f"failed: {described(error, 1000)}"
             failed = self.state.counters.failed_phases + 1
             if failed > self.config.fast.max_failed_phases:
                 raise FastPhaseFailed(
-                    f"fast phase {cycle} failed: {error} (its record: {journal.folder}; to let training go on with the"
+                    f"fast phase {cycle} {why} (its record: {journal.folder}; to let training go on with the"
                     " old population, raise fst.fast.max_failed_phases)"
-                ) from error
+                ) from None  # the cause's own traceback, redacted, is in the log
             self.state = self.state.count(failed_phases=1)
             spent = {"rollouts": float(journal.rollouts), "reflection_calls": float(journal.reflections)}
-            lines = (f"failed: {error}; the old population stays",)
+            lines = (f"{why}; the old population stays",)
             return Evolution(self.population, {"phase_failed": 1.0, **spent}, lines)
+        evolution = admission.readable(evolution, self.population)
         if journal.replayed:
             self.log(f"fst: cycle {cycle}: {journal.replayed} calls answered from the record made before the restart")
         self.state = self.state.count(failed_phases=-self.state.counters.failed_phases)  # consecutive ones count
         journal.finish(evolution, write_cycle(journal.folder, self.population, evolution))
         return evolution
-
-    def _admit(self, population: Population) -> Population:
-        """Drops prompts that must not be sent; keeps the old population if none remain."""
-        kept = []
-        for prompt in population.prompts[: self.config.population]:
-            reason = self.policy.refuse(prompt.text)
-            if reason is None or prompt.text in {p.text for p in self.population.prompts}:
-                kept.append(prompt)
-            else:
-                self.log(f"fst: prompt {prompt.digest} refused: {reason}")
-        return Population(tuple(kept)) if kept else self.population

@@ -18,6 +18,7 @@ class Evidence:
     margin: mean difference of their rewards, new less old.
     error: its standard error (0 if all differences are equal).
     adopted: did the new one take the lead?
+    why: the condition that it did not meet; empty if it took the lead.
     """
 
     challenger: str
@@ -26,6 +27,7 @@ class Evidence:
     margin: float
     error: float
     adopted: bool
+    why: str = ""
 
 
 @dataclass(frozen=True)

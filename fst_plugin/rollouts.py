@@ -88,6 +88,8 @@ class Rollout:
     score: the reward, as training would have seen it.
     response: the model's text; of an episode, the whole conversation after the first message.
     feedback: what the environment or the reward function said of it; "" if nothing was said.
+    feedback_made: the feedback was made from the reward, since neither of them said anything: it teaches nothing that
+        the score does not, and is no rule for a prompt.
     error: set when the rollout itself failed (engine, environment): its score then means nothing.
     of: how many rollouts the score is the mean of (>= 1); the texts are then the worst one's.
     tokens: how many tokens the model generated; None if the adapter does not know.
@@ -99,17 +101,18 @@ class Rollout:
     error: str | None = None
     of: int = 1
     tokens: int | None = None
+    feedback_made: bool = False
 
 
 def merged(rollouts: Sequence[Rollout]) -> Rollout:
-    """Several rollouts of one prompt on one problem as one: their mean score, the worst one's texts. Failed ones count
-    for nothing; if all failed, the first of them."""
+    """Several rollouts of one prompt on one problem as one: their mean score, the worst one's texts (of several, one
+    with feedback of its own). Failed ones count for nothing; if all failed, the first of them."""
     valid = [r for r in rollouts if r.error is None]
     if not valid:
         return rollouts[0]
     total = sum(r.of for r in valid)
     mean = sum(r.score * r.of for r in valid) / total
-    return replace(min(valid, key=lambda r: r.score), score=mean, of=total)
+    return replace(min(valid, key=lambda r: (r.score, r.feedback_made)), score=mean, of=total)
 
 
 @dataclass(frozen=True)

@@ -74,13 +74,14 @@ def compute_score(
     environments: those that rows may name, see `named.refuse_unnamed`; verl passes it on from
         `reward.custom_reward_function.reward_kwargs`.
     The other arguments are verl's and not used.
-    Returns {"score": float, "feedback": str, "acc": float, "faults": float, "unchecked": float}: acc is the score,
-    faults counts those that a retry recovered from, unchecked is 1 if the environment could not read the text; verl's
-    validation reports means of these three.
+    Returns {"score": float, "feedback": str, "acc": float, "faults": float, "unchecked": float}, and "feedback_made":
+    "yes" if the feedback was made here: acc is the score, faults counts those that a retry recovered from, unchecked is
+    1 if the environment could not read the text; verl's validation reports means of these three.
     """
     named = Instance.of(extra_info)
     refuse_unnamed(named, environments)
     result = score(named.env_id, named.env_kwargs, named.index, named.split, solution_str, task_id=named.task_id)
     reward, unchecked = result["score"], float(bool(result["error"]))
     counted = {"faults": float(result["faults"]), "unchecked": unchecked}
-    return {"score": reward, "feedback": result["feedback"], "acc": reward, **counted}
+    made = {"feedback_made": "yes"} if result["feedback_made"] else {}  # text: verl averages what is not
+    return {"score": reward, "feedback": result["feedback"], "acc": reward, **counted, **made}

@@ -8,9 +8,8 @@ from statistics import stdev
 from rich.table import Table
 from rich.text import Text
 
-from ..prompts import Prompt
+from ..prompts import Prompt, shown
 from ..record.cycles import PromptRow
-from ..reflection.text import visible
 
 LINE_CHARS = 200
 """The table shows this much of a prompt's last line; the rest is counted (ours)."""
@@ -76,7 +75,7 @@ def _rank(row: PromptRow) -> str:
 
 
 def _last_line(prompt: Prompt) -> str:
-    line = next((visible(line) for line in reversed(prompt.text.splitlines()) if line.strip()), "")
+    line = next((shown(line) for line in reversed(prompt.text.splitlines()) if line.strip()), "")
     more = len(line) - LINE_CHARS
     return f"{line[:LINE_CHARS]} (and {more} more characters)" if more > 0 else line
 

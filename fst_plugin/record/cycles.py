@@ -15,7 +15,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +32,8 @@ from .calls import read_calls
 from .journal import IDENTITY_FILE, read_outcome
 
 POPULATION_FILE, CANDIDATES_FILE, LEDGER_FILE = "population.json", "candidates.jsonl", "ledger.json"
+MAX_DIFF = 500
+"""Lines up to which two prompts are compared line by line: comparing takes their product (ours)."""
 
 PARTS = (POPULATION_FILE, CANDIDATES_FILE, LEDGER_FILE)
 
@@ -185,8 +187,24 @@ def _dropped(old: Population, evolution: Evolution) -> list[Prompt]:
 
 
 def diff(old: str, new: str, old_name: str, new_name: str) -> str:
-    """A unified diff of two prompts."""
-    return "\n".join(difflib.unified_diff(old.splitlines(), new.splitlines(), old_name, new_name, lineterm=""))
+    """A unified diff of two prompts. Of texts with more than `MAX_DIFF` lines, all between the first and the last
+    difference is shown as replaced whole, and the diff says so."""
+    a, b = old.splitlines(), new.splitlines()
+    if max(len(a), len(b)) <= MAX_DIFF:
+        return "\n".join(difflib.unified_diff(a, b, old_name, new_name, lineterm=""))
+    head = _common(a, b)
+    tail = _common(a[head:][::-1], b[head:][::-1])
+    out, into = a[head : len(a) - tail], b[head : len(b) - tail]
+    if not out and not into:
+        return ""
+    places = f"@@ -{head + bool(out)},{len(out)} +{head + bool(into)},{len(into)} @@"
+    said = f"{places} more than {MAX_DIFF} lines: not compared one by one"
+    return "\n".join([f"--- {old_name}", f"+++ {new_name}", said, *(f"-{x}" for x in out), *(f"+{x}" for x in into)])
+
+
+def _common(a: Sequence[str], b: Sequence[str]) -> int:
+    """How many lines both begin with."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _candidate_to_json(candidate: Candidate, texts: Mapping[str, str]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -29,8 +30,9 @@ from typing import Any, Literal
 from ..optimizer import Evolution
 from ..prompts import Population, text_digest
 from ..reflection.base import RECORD_CHARS, Reflection, ReflectionRequest
-from ..reflection.text import redact, shorten
+from ..reflection.text import shorten
 from ..rollouts import Cell, Evaluate, Rollout
+from ..secrets import described
 from . import sealed
 from .atomic import set_aside
 from .calls import CALLS_FILE, Call, CallsFile
@@ -54,6 +56,7 @@ class Outcome:
     """What a finished phase came to.
 
     rollouts, reflections: how many it asked for.
+    rewards: the lowest and the highest of its rollouts; empty if there were none.
     parts: name -> digest of the cycle's other files.
     """
 
@@ -62,6 +65,7 @@ class Outcome:
     warnings: tuple[str, ...]
     rollouts: int
     reflections: int
+    rewards: tuple[float, ...] = ()
     parts: Mapping[str, str] = field(default_factory=dict)
 
     def evolution(self) -> Evolution:
@@ -96,6 +100,7 @@ class Journal:
         self._old = self._calls.read()
         self.mishaps = {"record_bytes_cut": float(self._calls.cut)} if self._calls.cut else {}
         self._lost: JournalError | None = None
+        self._rewards: list[float] = []
 
     def evaluate(self, evaluate: Evaluate) -> Evaluate:
         """`evaluate`, recorded. Texts come back shortened to what a reflection is shown, and so they are kept."""
@@ -103,13 +108,19 @@ class Journal:
         def recorded(cells: Sequence[Cell]) -> list[Rollout]:
             self.rollouts += len(cells)
             digest = _digest([[c.prompt.digest, c.problem.id] for c in cells])
-            return self._answer("evaluate", digest, lambda: [_shortened(r) for r in evaluate(cells)])
+            answer = self._answer("evaluate", digest, lambda: [_shortened(r) for r in evaluate(cells)])
+            self._rewards += [r.score for r in answer if r.error is None and math.isfinite(r.score)]
+            return answer
 
         return recorded
 
     def reflection(self, reflection: Reflection) -> Reflection:
         """`reflection`, recorded."""
         return _RecordedReflection(self, reflection)
+
+    def rewards(self) -> list[float]:
+        """Of the rollouts answered that did not fail; of a finished phase, the lowest and the highest."""
+        return list(self._outcome.rewards) if self._outcome else self._rewards
 
     def finish(self, evolution: Evolution, parts: Mapping[str, str] | None = None) -> None:
         """Marks the phase as finished, with this outcome; its calls are not needed any more. parts: see `Outcome`."""
@@ -121,6 +132,7 @@ class Journal:
                 "warnings": list(evolution.warnings),
                 "rollouts": self.rollouts,
                 "reflections": self.reflections,
+                "rewards": [min(self._rewards), max(self._rewards)] if self._rewards else [],
                 "parts": dict(parts or {}),
             },
         )
@@ -218,7 +230,7 @@ class _RecordedReflection:
             try:
                 return [_text_or_none(answer) for answer in self._inner.propose(requests)]
             except Exception as error:
-                _log.warning("reflection failed: %s", redact(f"{type(error).__name__}: {error}"))
+                _log.warning("reflection failed: %s", described(error))
                 return [None] * len(requests)
 
         self._journal.reflections += len(requests)
@@ -234,7 +246,7 @@ def _digest(value: Any) -> str:
 
 def _request_to_json(request: ReflectionRequest) -> list[Any]:
     records = [[problem.id, asdict(rollout)] for problem, rollout in request.records]
-    return [request.parent.digest, records, request.slot, request.seed, request.max_chars]
+    return [request.parent.digest, records, request.slot, request.seed, request.max_chars, request.bar.value]
 
 
 def _text_or_none(answer: Any) -> str | None:
@@ -246,7 +258,8 @@ def _text_or_none(answer: Any) -> str | None:
 
 def _shortened(rollout: Rollout) -> Rollout:
     response, feedback = shorten(rollout.response, RECORD_CHARS), shorten(rollout.feedback, RECORD_CHARS)
-    return replace(rollout, score=float(rollout.score), response=response, feedback=feedback)
+    error = rollout.error and described(rollout.error)
+    return replace(rollout, score=float(rollout.score), response=response, feedback=feedback, error=error)
 
 
 __all__ = [

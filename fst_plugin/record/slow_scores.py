@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ..prompts import Population, text_digest
@@ -48,7 +48,7 @@ class SlowScores:
         for (problem, prompt), found in cells.items():
             one = merged(found)
             response, feedback = shorten(one.response, RECORD_CHARS), shorten(one.feedback, RECORD_CHARS)
-            short = Rollout(one.score, response, feedback, None, one.of)
+            short = replace(one, response=response, feedback=feedback, tokens=None)
             self.entries.append(Entry(problem, prompt, step, weights, short))
 
     def traces(

@@ -48,6 +48,7 @@ class State:
     pending: ids of the problems fetched ahead and not yet trained on, in order.
     rewards: mean reward of each slow step of the cycle.
     parts: name -> digest of the other files of its checkpoint, without which it is not whole.
+    reward_range: lowest and highest reward that the run has seen, see `RewardBar`; None before the first.
     """
 
     population: Population
@@ -60,6 +61,7 @@ class State:
     rewards: tuple[float, ...] = ()
     counters: Counters = Counters()
     parts: Mapping[str, str] = field(default_factory=dict)
+    reward_range: tuple[float, float] | None = None
 
     def count(self, **more: int) -> State:
         """This state with counters raised."""

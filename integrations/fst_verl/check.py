@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fst_plugin import config as core
 from fst_plugin.config import ConfigError, ConfigProblem, FSTConfig
 from fst_plugin.imports import load
+from fst_plugin.secrets import described
 
 from . import room
 from .compat import ESTIMATOR, MODES, names
@@ -55,6 +57,18 @@ def rollout_setup(config: DictConfig) -> dict[str, Any]:
     return parts
 
 
+def not_finite(bad: Sequence[float], of: int, config: DictConfig) -> str:
+    """What to say of rewards that are NaN or infinite, with the function or the environment that gave them."""
+    custom = OmegaConf.select(config, "reward.custom_reward_function") or {}
+    source = "verl's own reward function of the data source"
+    if env := config.data.get("env"):
+        named = OmegaConf.select(env, "id", throw_on_missing=False)
+        source = f"the environment {named} (data.env.id)" if named else "an environment of data.env.tasks"
+    if custom.get("path"):
+        source = f"{custom.get('name')} in {custom['path']} (reward.custom_reward_function)"
+    return f"{len(bad)} of {of} rewards are not finite (such as {bad[0]}): fix {source}"
+
+
 def engine_width(config: DictConfig) -> int:
     """Rollouts that the engine runs at a time: max_num_seqs of every replica."""
     rollout = config.actor_rollout_ref.rollout
@@ -93,7 +107,7 @@ def _unmade(key: str, task: dict[str, Any]) -> list[ConfigProblem]:
         made.reset(options={"index": 0, "split": "train"})
         made.close()
     except Exception as error:  # of any author's environment
-        return [ConfigProblem(key, f"{task['id']} cannot be made and reset: {type(error).__name__}: {error}")]
+        return [ConfigProblem(key, f"{task['id']} cannot be made and reset: {described(error)}")]
     return []
 
 

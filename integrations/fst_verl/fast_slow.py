@@ -6,6 +6,7 @@ whole of it runs on fakes.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -244,7 +245,10 @@ class FastSlow:
         """(problem id, prompt digest, rollout) of the batch's trajectories that ran under a prompt of ours."""
         answers = {p.id: p.answer for p in self.look_ahead.recent()} if self.rollouts.show_answer else {}
         found = []
-        for one in transfer.trajectories(batch, self.trainer.tokenizer):
+        done = transfer.trajectories(batch, self.trainer.tokenizer)
+        if bad := [one.score for one in done if not math.isfinite(one.score)]:  # one would spoil its group's advantages
+            raise ValueError(check.not_finite(bad, len(done), self.config))
+        for one in done:
             if mark := one.extra.get("fst"):
                 reference = self.rollouts.reference(answers.get(mark["problem"]))
                 rollout = batches.rollout(one.score, one.text, one.extra, reference, one.tokens)

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
-from . import drift
+from . import batches, drift
 from .compat import MODES, names
 from .episodes import metrics as episodes
 from .fast_slow import FastSlow
@@ -102,10 +102,14 @@ class FastSlowHooks:
             self.fst.keep(found)
         return found
 
-    def _val_metrics_update(self, data_sources: Any, sample_uids: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def _val_metrics_update(
+        self, data_sources: Any, sample_uids: Any, infos: Any, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
         if self.fst:
+            if "feedback" in infos:  # verl averages what is not text
+                infos = {**infos, "feedback": [batches.feedback_text(said) for said in infos["feedback"]]}
             data_sources = self.fst.relabel(data_sources, sample_uids, kwargs)
-        return super()._val_metrics_update(data_sources, sample_uids, *args, **kwargs)  # type: ignore[misc]
+        return super()._val_metrics_update(data_sources, sample_uids, infos, *args, **kwargs)  # type: ignore[misc]
 
 
 _Sync: Any = names.PPOTrainerSync

@@ -204,6 +204,11 @@ def test_an_environments_own_feedback_is_not_marked_as_made():
     assert score(STAR, {}, 0, "train", "?")["feedback_made"] is False
 
 
+def test_verls_reward_function_passes_the_mark_of_made_feedback_on_as_text():
+    row = rows("test/Foreign-v0", {}, "val", 1)[0]
+    assert compute_score("", "1", "", row["extra_info"])["feedback_made"] == "yes"
+
+
 def test_make_refuses_what_is_not_text():
     with pytest.raises(TypeError, match="observation_space is Discrete"):
         fst_envs.make("test/Numbers-v0")

@@ -138,6 +138,16 @@ def play(made, trainer, monkeypatch, steps):
     return sent
 
 
+def test_a_reward_that_is_not_finite_never_reaches_the_advantages(made, monkeypatch):
+    fst, trainer, _ = made
+    fst.begin()
+    play(fst, trainer, monkeypatch, [1])
+    done = [transfer.Trajectory("u", score, "", 1, {}) for score in (1.0, float("nan"), 0.0)]
+    monkeypatch.setattr(transfer, "trajectories", lambda batch, tokenizer: done)
+    with pytest.raises(ValueError, match=r"1 of 3 rewards are not finite \(such as nan\): fix verl's own reward"):
+        fst.observe(None)
+
+
 def test_before_it_begins_nothing_is_changed(made):
     fst, trainer, _ = made
     batch = fst.look_ahead.next()

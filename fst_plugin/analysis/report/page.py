@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,14 +19,12 @@ from ... import __version__
 from ...optimizer import Evidence
 from ...record.atomic import write_text
 from ...record.cycles import Cycle
-from ...reflection.text import redact
+from ...secrets import redact, without_secrets
 from .. import attribution, compare
 from ..costs import Row, costs
 from ..run import Run, RunError
 from . import charts, lineage, tree
 
-SECRET_WORDS = ("api_key", "apikey", "token", "secret", "password", "credential")
-"""Config keys that end in one of these are shown as ***."""
 STEP_ROWS = 200
 """Rows of the table of steps; of a longer run, several steps make a row (ours)."""
 
@@ -143,7 +141,7 @@ def _run(run: Run, index: int, drawn: Sequence[Chart]) -> dict[str, Any]:
         "heat": next((chart for chart in drawn if chart.name == f"frontier_{index}"), None),
         "cycles": [_cycle(cycle) for cycle in run.cycles],
         "costs": _costs(run),
-        "overrides": [_one_secret_less(o) for o in run.overrides],
+        "overrides": [redact(o) for o in run.overrides],
         "config": json.dumps(without_secrets(run.config), indent=1, default=str, ensure_ascii=False)
         if run.config
         else "",
@@ -170,7 +168,8 @@ def _evidence(evidence: Evidence | None) -> str:
         return ""
     spread = f" ± {evidence.error:.3f}" if math.isfinite(evidence.error) else ""
     outcome = "took the lead" if evidence.adopted else "did not take the lead"
-    return f"{evidence.challenger} {outcome}: {evidence.margin:+.3f}{spread} on {evidence.problems} held out"
+    why = f"; {evidence.why}" if evidence.why else ""
+    return f"{evidence.challenger} {outcome}: {evidence.margin:+.3f}{spread} on {evidence.problems} held out{why}"
 
 
 def _costs(run: Run) -> dict[str, Any]:
@@ -221,24 +220,6 @@ def _attribution(run: Run) -> dict[str, Any]:
     }
 
 
-def without_secrets(value: Any) -> Any:
-    """A config with everything that its key or its shape marks as secret replaced by ***."""
-    if isinstance(value, Mapping):
-        return {k: "***" if v is not None and _is_secret(str(k), v) else without_secrets(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_secrets(v) for v in value]
-    return redact(value, limit=2000) if isinstance(value, str) and "\n" not in value else value
-
-
-def _is_secret(key: str, value: Any) -> bool:
-    return isinstance(value, str) and key.lower().endswith(SECRET_WORDS)
-
-
-def _one_secret_less(override: str) -> str:
-    key, mark, value = override.partition("=")
-    return f"{key}=***" if mark and _is_secret(key, value) else redact(override, limit=2000)
-
-
 # -------------------------------------------------------------------------------------------------------------- page
 
 
@@ -262,4 +243,4 @@ def _figure(value: Any, digits: int = 0) -> str:
     return "not recorded" if value is None else f"{round(value, digits) + 0.0:,.{digits}f}"  # + 0.0: no "-0"
 
 
-__all__ = ["without_secrets", "write"]
+__all__ = ["write"]

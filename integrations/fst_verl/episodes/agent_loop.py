@@ -70,6 +70,7 @@ class Record:
 
     rewards: list[float] = field(default_factory=list)
     feedback: list[str] = field(default_factory=list)
+    made: list[bool] = field(default_factory=list)
     stop: str = ""
     seconds: dict[str, float] = field(default_factory=lambda: {"generate_sequences": 0.0, "tool_calls": 0.0})
     unchecked: int = 0
@@ -87,8 +88,10 @@ class Record:
             self.routed_experts = said.routed_experts
 
     def episode_feedback(self) -> str:
-        """What was said to the turns, each text once, in order, and which limit ended the episode."""
-        lines = list(dict.fromkeys(text for text in self.feedback if text))
+        """What was said to the turns, each text once, in order, and which limit ended the episode. Feedback that was
+        made is in it only if there is no other."""
+        said = [text for text, made in zip(self.feedback, self.made, strict=True) if text and not made]
+        lines = list(dict.fromkeys(said or [text for text in self.feedback if text]))
         if self.stop in LIMITS:
             lines.append(LIMITS[self.stop].format(turns=len(self.rewards)))
         return "\n".join(lines)
@@ -160,6 +163,7 @@ class EpisodeLoop(_Base):
             record.rewards.append(float(reward))
             record.feedback.append(str(info.get("feedback") or ""))
             record.unchecked += bool(info.get("error"))
+            record.made.append(bool(info.get("feedback_made")))
             if terminated or truncated:
                 record.stop = "done" if terminated else "truncated"
             elif self.max_turns and len(record.rewards) >= self.max_turns:
@@ -251,6 +255,7 @@ class EpisodeLoop(_Base):
         start, turns = len(stream.ids) - len(stream.mask), len(record.rewards)
         reported = {
             "feedback": record.episode_feedback(),
+            "feedback_made": "yes" if all(record.made) else "",  # text: verl averages what is not
             "turns": turns,
             "turn_rewards": json.dumps(record.rewards),  # text: verl averages lists over the validation's samples
             "stop_reason": record.stop,

@@ -31,7 +31,8 @@ class Found:
 
     seed, best: mean anchor score of the seed prompt and of the best prompt. gain, error: reward that the best new
     prompt adds on `problems` held-out problems, and its standard error; None if no new prompt was compared.
-    mean, solved: of the step's groups, mean reward, and share of groups whose best rollout reaches the perfect score.
+    mean: of the step's groups, mean reward. solved, solved_mean: share of groups with a solved rollout, and mean share
+    of solved rollouts (`fst_plugin.rewards.RewardBar`).
     rollouts: what the fast phase cost. prompt: the best prompt's text.
     """
 
@@ -42,12 +43,13 @@ class Found:
     problems: int
     mean: float
     solved: float
+    solved_mean: float
     rollouts: int
     prompt: str
 
     def verdict(self) -> str:
         helps = self.gain is not None and self.error is not None and self.gain >= SURE * self.error and self.gain > 0
-        room = self.solved - self.mean >= ROOM
+        room = self.solved - self.solved_mean >= ROOM
         if helps and room:
             return "Both: a better prompt lifts the reward, and under it there is still room for RL."
         if helps:
@@ -111,6 +113,7 @@ def measured(run: Run) -> Found:
         problems=evidence.problems if evidence else 0,
         mean=step["fst/group_mean"],
         solved=step["fst/group_solved"],
+        solved_mean=step["fst/group_solved_mean"],
         rollouts=int(phase["rollouts"]),
         prompt=cycle.population[0].text,
     )
@@ -125,6 +128,7 @@ def table(found: Found) -> Any:
     out.add_row("best prompt, mean anchor score", f"{found.best:.3f}")
     out.add_row(f"gain on {found.problems} held-out problems", gain)
     out.add_row("slow rollouts: mean reward", f"{found.mean:.3f}")
+    out.add_row("slow rollouts: share solved", f"{found.solved_mean:.3f}")
     out.add_row("slow rollouts: groups solved at least once", f"{found.solved:.3f}")
     out.add_row("fast rollouts spent", str(found.rollouts))
     return out

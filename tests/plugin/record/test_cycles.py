@@ -11,7 +11,7 @@ from fst_plugin import optimizer
 from fst_plugin.cli import app
 from fst_plugin.prompts import Population, Prompt, Score
 from fst_plugin.record import cycles
-from fst_plugin.record.cycles import prompt_rows, read_cycle, read_record, write_cycle
+from fst_plugin.record.cycles import MAX_DIFF, diff, prompt_rows, read_cycle, read_record, write_cycle
 from fst_plugin.record.journal import Journal
 from fst_plugin.record.sealed import UnusableFile
 
@@ -184,3 +184,18 @@ def test_the_command_lists_shows_the_best_and_diffs(run):
     assert "names 0 prompts" in runner.invoke(app, ["prompts", str(folder), "--diff", "zz", seed]).output
     missing = runner.invoke(app, ["prompts", str(folder / "nowhere")])
     assert missing.exit_code == 1 and "trainer.default_local_dir" in missing.output
+
+
+def test_a_diff_of_long_texts_is_right_bounded_and_says_so(monkeypatch):
+    compared = []
+    monkeypatch.setattr(cycles.difflib, "unified_diff", lambda a, b, *names, **more: compared.append(len(a)) or [])
+    same = ["the same line"] * (4 * MAX_DIFF)
+    old, new = [*same[:1500], "old", "older", *same], [*same[:1500], "new", *same]
+    lines = diff("\n".join(old), "\n".join(new), "a", "b").splitlines()
+    assert lines[:2] == ["--- a", "+++ b"] and lines[3:] == ["-old", "-older", "+new"]
+    assert lines[2].startswith("@@ -1501,2 +1501,1 @@") and "not compared one by one" in lines[2]
+    assert not compared and diff("\n".join(same), "\n".join(same), "a", "b") == ""
+    added = diff("\n".join(same), "\n".join([*same, "more"]), "a", "b").splitlines()
+    assert added[2].startswith("@@ -2000,0 +2001,1 @@") and added[3:] == ["+more"]
+    diff("a\n" * MAX_DIFF, "b\n" * MAX_DIFF, "a", "b")
+    assert compared == [MAX_DIFF]

@@ -87,3 +87,10 @@ def test_a_long_response_is_shortened():
     slow = SlowScores()
     slow.add(1, "w", [("p", A.digest, Rollout(0.0, "x" * 100_000))])
     assert len(slow.entries[0].rollout.response) <= 4000
+
+
+def test_made_feedback_stays_marked_over_a_restart(tmp_path):
+    slow = SlowScores()
+    slow.add(1, "w", [("p", A.digest, Rollout(0.0, "x", "The answer got 0.", feedback_made=True))])
+    slow.save(tmp_path)
+    assert SlowScores.load(tmp_path).entries == slow.entries and slow.entries[0].rollout.feedback_made

@@ -28,7 +28,7 @@ from fst_verl.assignment import RowColumn  # noqa: E402
 from fst_verl.compat import names  # noqa: E402
 from fst_verl.dataset import EnvDataset  # noqa: E402
 from fst_verl.episodes import EPISODE_LOOP
-from fst_verl.episodes.agent_loop import EpisodeLoop  # noqa: E402
+from fst_verl.episodes.agent_loop import EpisodeLoop, Record  # noqa: E402
 from fst_verl.episodes.group import GroupFailed, _groups, finish_together  # noqa: E402
 from fst_verl.episodes.metrics import episode_metrics, of_batch  # noqa: E402
 from fst_verl.episodes.neutral import EscapeControlTokens  # noqa: E402
@@ -134,6 +134,14 @@ def test_rewards_and_feedback_per_turn_and_for_the_episode():
     assert told["turns"] == 3 and extra["faults"] == 0 and "acc" not in told  # verl counts a missing acc as 0
     assert (extra["min_global_steps"], extra["max_global_steps"]) == (1, 3)  # verl's staleness tags
     assert float(output.as_dict()["rm_scores"].sum()) == 6.0
+
+
+def test_made_feedback_of_an_episode_gives_way_to_its_own():
+    record = Record(feedback=["It got 0.", "Heard it.", "It got 1."], made=[True, False, True])
+    assert record.episode_feedback() == "Heard it."
+    assert Record(feedback=["It got 0.", ""], made=[True, True]).episode_feedback() == "It got 0."
+    told = play(Engine(make_tokenizer("smollm2"), ["stop"]), "smollm2").extra_fields["reward_extra_info"]
+    assert told["feedback_made"] == ""  # text, which verl does not average
 
 
 def test_the_turn_limit_ends_an_episode():

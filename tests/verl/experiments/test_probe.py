@@ -33,7 +33,7 @@ def test_the_default_config_can_be_probed(tmp_path):
     ],
 )
 def test_the_verdict_follows_the_figures(gain, error, mean, solved, begins):
-    found = probe.Found(0.1, 0.5, gain, error, 40, mean, solved, 100, "text")
+    found = probe.Found(0.1, 0.5, gain, error, 40, 10 * mean, solved, mean, 100, "text")
     assert found.verdict().startswith(begins)
 
 
@@ -46,7 +46,7 @@ def launched(monkeypatch):
         ran.append(arguments)
         weights, _ = fast_weights(out / "checkpoints" / "fst")
         weights.evolve(1, "w", make_problems(48), World())
-        data = {"fst/group_mean": 0.25, "fst/group_solved": 0.75}
+        data = {"fst/group_mean": 2.5, "fst/group_solved": 0.75, "fst/group_solved_mean": 0.25}
         (out / "metrics.jsonl").write_text(json.dumps({"step": 1, "data": data}) + "\n")
 
     monkeypatch.setattr(runner, "launch", launch)
@@ -60,7 +60,7 @@ def test_the_figures_are_read_from_the_cycle_and_the_step(launched, tmp_path):
     found = probe.run(GIVEN, tmp_path)
     best = read_record(tmp_path / "probe_0" / "checkpoints").best()
     assert found.prompt == best.text and found.gain > 0 and found.problems >= 3
-    assert (found.mean, found.solved) == (0.25, 0.75) and found.seed < found.best
+    assert (found.mean, found.solved, found.solved_mean) == (2.5, 0.75, 0.25) and found.seed < found.best
     json.dumps(found.to_json(), allow_nan=False)
     assert probe.run(GIVEN, tmp_path) == found and len(launched) == 1, "a finished probe is not repeated"
 
