@@ -18,8 +18,16 @@ def problem_id(messages: Sequence[Message], answer: Any = None, **more: Any) -> 
     """16 hex digits that name a problem by content: its messages, its answer, and what else belongs to it, such as its
     tools. `more` without a value counts for nothing."""
     rest = {name: value for name, value in more.items() if value is not None}
-    text = json.dumps([list(messages), answer, rest], sort_keys=True, ensure_ascii=False, default=_by_value)
+    row = _with_text_keys([list(messages), answer, rest])
+    text = json.dumps(row, sort_keys=True, ensure_ascii=False, default=_by_value)
     return _digest(text.encode("utf-8", "surrogatepass"))
+
+
+def _with_text_keys(thing: Any) -> Any:
+    """Keys of several types have no order; as text they do."""
+    if isinstance(thing, Mapping):
+        return {str(key): _with_text_keys(value) for key, value in thing.items()}
+    return [_with_text_keys(one) for one in thing] if isinstance(thing, (list, tuple)) else thing
 
 
 def _by_value(thing: Any) -> Any:
