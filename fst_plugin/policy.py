@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ MAX_TOKENS = 1024
 """Cap of a prompt if the adapter sets none, in the policy's tokens (ours)."""
 WIDTH = 256
 """Rollouts that an engine runs at a time if the adapter does not know (ours)."""
+
+_THINKING_TAG = re.compile(r"</([\w:.-]{0,30}(?:think|thought|reason)[\w:.-]{0,30})>", re.IGNORECASE)
 
 Generate = Callable[[list[list[Message]]], list[str]]
 
@@ -35,6 +38,13 @@ def control_tokens(tokenizer: Any) -> tuple[str, ...]:
     return tuple(sorted(acting))
 
 
+def thinking_marks(tokenizer: Any) -> tuple[tuple[str, str], ...]:
+    """Opening and closing tags of thinking that the chat template speaks of: a model's own convention."""
+    template = getattr(tokenizer, "chat_template", None)
+    names = _THINKING_TAG.findall(template) if isinstance(template, str) else []
+    return tuple((f"<{name}>", f"</{name}>") for name in sorted(set(names)))
+
+
 def estimate_tokens(text: str) -> int:
     """Length in tokens if no tokenizer is at hand: a token per four bytes of UTF-8."""
     return math.ceil(len(text.encode("utf-8", "surrogatepass")) / 4)
@@ -50,6 +60,7 @@ class Policy:
     generate: the policy's answers to plain chats; None if it cannot be asked.
     fits: does a chat fit the prompt length of its rollouts?
     width: rollouts that its engine runs at a time.
+    thinking: opening and closing marks of its thinking that its chat template speaks of.
     """
 
     max_tokens: int = MAX_TOKENS
@@ -58,6 +69,7 @@ class Policy:
     generate: Generate | None = None
     fits: Callable[[Sequence[Message]], bool] = lambda chat: True
     width: int = WIDTH
+    thinking: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def of_tokenizer(cls, tokenizer: Any, max_tokens: int, **more: Any) -> Policy:
@@ -66,7 +78,7 @@ class Policy:
         def count(text: str) -> int:
             return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-        return cls(max_tokens, count, control_tokens(tokenizer), **more)
+        return cls(max_tokens, count, control_tokens(tokenizer), thinking=thinking_marks(tokenizer), **more)
 
     def refuse(self, text: str) -> str | None:
         """Why this text must never be sent as an evolved prompt; None if it may be."""

@@ -25,5 +25,5 @@ def build_reflection(config: FSTConfig, policy: Policy) -> Reflection:
     if spec.kind == "policy":
         if policy.generate is None:
             raise ValueError("fst.reflection.kind=policy needs a policy that can generate: use lm or offline here")
-        return PolicyReflection(policy.generate, policy.fits)
+        return PolicyReflection(policy.generate, policy.fits, policy.thinking)
     return DSPyReflection(spec)

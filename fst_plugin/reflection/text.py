@@ -29,6 +29,7 @@ _SECRET_SHAPES = re.compile(
     r"|(?i:(?<=api_key=)|(?<=api-key: )|(?<=token=))[^\s&,;'\"]+"
 )
 
+_QUOTED_FROM = 20_000  # characters of a long text that are looked at
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[^\sa-z])|(?<=[。！？])")
 
 
@@ -83,6 +84,14 @@ def visible(text: str) -> str:
     return "".join(c if c == "\n" or c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def quote(said: BaseException | str, limit: int = 300) -> str:
+    """The words of a server, an engine or an environment as a log, an error or a record may show them: on one line, at
+    most about `limit` characters, secrets replaced by ***, control characters written as escapes. An exception's words
+    follow its type."""
+    text = said if isinstance(said, str) else f"{type(said).__name__}: {said}"
+    return visible(redact(text[:_QUOTED_FROM], limit))
+
+
 def split_sentences(text: str) -> list[str]:
     """The sentences of `text`, one line each, in order, white space normalised; splits at line ends and full stops."""
     parts = (part for line in text.splitlines() for part in _SENTENCE_END.split(line))
@@ -99,4 +108,4 @@ def shorten(text: str, limit: int) -> str:
     return text[:head] + mark + (text[-tail:] if tail else "")
 
 
-__all__ = ["clean", "redact", "shorten", "split_sentences", "visible"]
+__all__ = ["clean", "quote", "redact", "shorten", "split_sentences", "visible"]
