@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from .secrets import HIDDEN, names_a_secret, redact, without_secrets
+
 TASK_AGNOSTIC_SEED = "You are a helpful assistant."
 """Seed prompt if the data has no system message. Task-agnostic as in paper §continual; the wording is ours."""
 
@@ -257,7 +259,11 @@ def _readable(error: Mapping[str, Any]) -> ConfigProblem:
     key = ".".join(["fst", *map(str, error["loc"])])
     if error["type"] == "extra_forbidden":
         return ConfigProblem(key, f"unknown key; known keys here: {', '.join(_siblings(error['loc']))}")
-    return ConfigProblem(key, f"{error['msg']} (got {error['input']!r})")
+    return ConfigProblem(key, f"{error['msg']} (got {_shown(error)})")
+
+
+def _shown(error: Mapping[str, Any]) -> str:
+    return HIDDEN if names_a_secret(str(error["loc"][-1])) else redact(repr(without_secrets(error["input"])))
 
 
 def _siblings(loc: tuple[Any, ...]) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ from .record.state import State
 from .reflection.build import build_reflection
 from .rollouts import Evaluate, Problem, Rollout, Trace
 from .schedule import Schedule
+from .secrets import described, redact
 
 OUTCOME_NEUTRAL: dict[str, Any] = {
     "validate_seed": True,
@@ -342,15 +344,17 @@ class FastWeights:
                 self.population, anchors, journal.evaluate(evaluate), cycle=cycle, seed=self._seed(), traces=traces
             )
         except Exception as error:
+            self.log(redact("".join(traceback.format_exception(error))))
+            why = f"failed: {described(error, 1000)}"
             failed = self.state.counters.failed_phases + 1
             if failed > self.config.fast.max_failed_phases:
                 raise FastPhaseFailed(
-                    f"fast phase {cycle} failed: {error} (its record: {journal.folder}; to let training go on with the"
+                    f"fast phase {cycle} {why} (its record: {journal.folder}; to let training go on with the"
                     " old population, raise fst.fast.max_failed_phases)"
-                ) from error
+                ) from None  # the cause's own traceback, redacted, is in the log
             self.state = self.state.count(failed_phases=1)
             spent = {"rollouts": float(journal.rollouts), "reflection_calls": float(journal.reflections)}
-            lines = (f"failed: {error}; the old population stays",)
+            lines = (f"{why}; the old population stays",)
             return Evolution(self.population, {"phase_failed": 1.0, **spent}, lines)
         if journal.replayed:
             self.log(f"fst: cycle {cycle}: {journal.replayed} calls answered from the record made before the restart")

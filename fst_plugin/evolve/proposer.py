@@ -16,8 +16,9 @@ from ..policy import Policy
 from ..prompts import Prompt
 from ..record.journal import JournalMismatch
 from ..reflection.base import Reflection, ReflectionRequest
-from ..reflection.text import clean, redact
+from ..reflection.text import clean
 from ..rollouts import Problem, Rollout
+from ..secrets import described
 from .leaks import leaked
 
 Records = tuple[tuple[Problem, Rollout], ...]
@@ -96,7 +97,7 @@ class Proposer:
         except JournalMismatch:
             raise
         except Exception as error:
-            self.last_error = redact(f"{type(error).__name__}: {error}")
+            self.last_error = described(error)
             answers = [None] * len(requests)
         self.count["failures"] += sum(answer is None for answer in answers)
         return answers

@@ -28,8 +28,8 @@ from typing import Any
 from ..optimizer import Evolution
 from ..prompts import Population, text_digest
 from ..reflection.base import Reflection, ReflectionRequest
-from ..reflection.text import redact
 from ..rollouts import Cell, Evaluate, Rollout
+from ..secrets import described
 from .atomic import sync_folder, write_json
 
 _log = logging.getLogger(__name__)
@@ -184,7 +184,7 @@ class _RecordedReflection:
             try:
                 return list(self._inner.propose(requests))
             except Exception as error:
-                _log.warning("reflection failed: %s", redact(f"{type(error).__name__}: {error}"))
+                _log.warning("reflection failed: %s", described(error))
                 return [None] * len(requests)
 
         self._journal.reflections += len(requests)
@@ -208,7 +208,7 @@ def _rollout_to_json(rollout: Rollout) -> dict[str, Any]:
         "score": float(rollout.score),
         "response": rollout.response,
         "feedback": rollout.feedback,
-        "error": rollout.error,
+        "error": rollout.error and described(rollout.error),
         "tokens": rollout.tokens,
     }
 

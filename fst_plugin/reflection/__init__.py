@@ -9,7 +9,7 @@ from .base import Reflection, ReflectionRequest, Trouble, render_record
 from .lm import DSPyReflection, ReflectionFailed
 from .offline import OfflineReflection
 from .policy import PolicyReflection
-from .text import clean, quote, redact, split_sentences
+from .text import clean, split_sentences
 
 __all__ = [
     "DSPyReflection",
@@ -21,8 +21,6 @@ __all__ = [
     "Trouble",
     "clean",
     "extract_prompt",
-    "quote",
-    "redact",
     "render_record",
     "split_sentences",
 ]

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from ..prompts import Prompt
 from ..rollouts import Message, Problem, Rollout, content_text
-from .text import quote, shorten
+from ..secrets import described
+from .text import shorten
 
 RECORD_CHARS = 4000
 """Most characters shown of one field of a record (ours): an episode can be long, a reflection's window is not."""
@@ -62,7 +63,7 @@ class Trouble:
 
     def note(self, kind: str, why: BaseException | str, times: int = 1) -> None:
         self.count[kind] += times
-        self.last[kind] = quote(why)
+        self.last[kind] = described(why)
 
     def add(self, other: Trouble) -> None:
         self.count += other.count

@@ -15,10 +15,10 @@ from typing import Any
 from ..config import DEFAULTS, ReflectionConfig
 from ..prompts import Prompt
 from ..rollouts import Problem, Rollout
+from ..secrets import redact
 from .answers import NoPrompt, prompt_or_trouble
 from .base import ReflectionRequest, Trouble, ask
 from .calls import HUNG_AFTER, Batch, run_apart
-from .text import redact
 
 
 class ReflectionFailed(RuntimeError):

@@ -1,13 +1,11 @@
-"""Text that came from a model or an environment is data: it must neither act nor leak.
+"""Text that came from a model or an environment is data: it must not act.
 
 `clean` makes a proposed prompt safe to send: no control characters, nothing that a chat template or tokenizer would
-read as a control token. `redact` makes an error message safe to log. Both are pure functions of their arguments (and,
-for `redact`, of the environment).
+read as a control token.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -23,13 +21,6 @@ _MAX_PASSES = 20
 _INVISIBLE = frozenset("\u200b\u2060\ufeff\u00ad")  # zero-width space, word joiner, byte order mark, soft hyphen
 _BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
-_SECRET_NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.IGNORECASE)
-_SECRET_SHAPES = re.compile(
-    r"\b(?:sk|pk|rk|hf|gsk|xai|AIza)[-_][\w-]{8,}|\bBearer\s+\S+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
-    r"|(?i:(?<=api_key=)|(?<=api-key: )|(?<=token=))[^\s&,;'\"]+"
-)
-
-_QUOTED_FROM = 20_000  # characters of a long text that are looked at
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[^\sa-z])|(?<=[。！？])")
 
 
@@ -66,32 +57,6 @@ def _dropped(char: str) -> bool:
     return char in _INVISIBLE or char in _BIDI or unicodedata.category(char) in ("Cc", "Cs", "Co")
 
 
-def redact(text: str, limit: int = 300) -> str:
-    """`text` on one line, at most `limit` characters, with whatever looks like a secret replaced by ***.
-
-    Replaced: the values of environment variables whose names speak of keys, tokens or passwords; bearer tokens; the
-    usual shapes of API keys; user:password in addresses.
-    """
-    for name, value in os.environ.items():
-        if len(value) >= 6 and _SECRET_NAMES.search(name):
-            text = text.replace(value, "***")
-    text = " ".join(_SECRET_SHAPES.sub("***", text).split())
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def visible(text: str) -> str:
-    """`text` as a terminal may show it: what is not printable, but for line feeds, is written as an escape."""
-    return "".join(c if c == "\n" or c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def quote(said: BaseException | str, limit: int = 300) -> str:
-    """The words of a server, an engine or an environment as a log, an error or a record may show them: on one line, at
-    most about `limit` characters, secrets replaced by ***, control characters written as escapes. An exception's words
-    follow its type."""
-    text = said if isinstance(said, str) else f"{type(said).__name__}: {said}"
-    return visible(redact(text[:_QUOTED_FROM], limit))
-
-
 def split_sentences(text: str) -> list[str]:
     """The sentences of `text`, one line each, in order, white space normalised; splits at line ends and full stops."""
     parts = (part for line in text.splitlines() for part in _SENTENCE_END.split(line))
@@ -108,4 +73,4 @@ def shorten(text: str, limit: int) -> str:
     return text[:head] + mark + (text[-tail:] if tail else "")
 
 
-__all__ = ["clean", "quote", "redact", "shorten", "split_sentences", "visible"]
+__all__ = ["clean", "shorten", "split_sentences"]

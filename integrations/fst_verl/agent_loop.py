@@ -13,6 +13,7 @@ from typing import Any
 import hydra
 
 from fst_plugin.context import Assignment
+from fst_plugin.secrets import described
 
 from .assignment import COLUMN, CONTEXT_LOOP, REFLECT_LOOP, RowColumn, context_of, training_sampling
 from .compat import names
@@ -36,7 +37,7 @@ class ContextLoop(_Base):
         try:
             return await self._roll(column, assignment, sampling_params, row)
         except Exception as error:  # the fast phase tells it apart from a reward of 0, and names it
-            return self._failed(f"{type(error).__name__}: {error}")
+            return self._failed(described(error))
 
     async def _roll(self, column: RowColumn, assignment: Assignment, sampling_params: dict[str, Any], row: Any) -> Any:
         inner = make_loop(column.inner, self._arguments)

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fst_plugin import config as core
 from fst_plugin.config import ConfigError, ConfigProblem, FSTConfig
 from fst_plugin.imports import load
+from fst_plugin.secrets import described
 
 from .compat import MODES, names
 from .dataset import config_problems
@@ -94,7 +95,7 @@ def _unmade(key: str, task: dict[str, Any]) -> list[ConfigProblem]:
         made.reset(options={"index": 0, "split": "train"})
         made.close()
     except Exception as error:  # of any author's environment
-        return [ConfigProblem(key, f"{task['id']} cannot be made and reset: {type(error).__name__}: {error}")]
+        return [ConfigProblem(key, f"{task['id']} cannot be made and reset: {described(error)}")]
     return []
 
 

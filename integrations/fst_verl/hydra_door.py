@@ -12,6 +12,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fst_plugin.config import ConfigError, FSTConfig
+from fst_plugin.secrets import redact
 
 from .compat import MODES
 
@@ -58,7 +59,7 @@ class FSTCallback(Callback):
         try:
             self._prepare(config)
         except Exception as error:
-            raise SystemExit(f"{type(error).__name__}: {error}") from error
+            raise SystemExit(f"{type(error).__name__}: {redact(str(error))}") from error
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         mode = OmegaConf.select(config, "trainer.v1.trainer_mode")

@@ -8,6 +8,7 @@ from typing import Any
 
 from fst_plugin.fast_weights import FastWeights
 from fst_plugin.record.cycles import POPULATION_FILE, prompt_rows, read_cycle
+from fst_plugin.secrets import described
 
 COLUMNS = ("cycle", "digest", "parent", "origin", "verdict", "rank", "score", "anchors", "tokens", "text")
 
@@ -40,4 +41,4 @@ def log_cycle(fst: FastWeights, config: Any, step: int) -> None:
             json.dump(fst.population.to_json(), file, indent=2)
         wandb.run.log_artifact(artifact)
     except Exception as error:
-        fst.log(f"fst: the table of prompts was not logged: {type(error).__name__}: {error}")
+        fst.log(f"fst: the table of prompts was not logged: {described(error)}")

@@ -1,5 +1,6 @@
 """Whole cycles on fakes: evolve before every T steps, keep what is durable, refuse what must never be sent."""
 
+import traceback
 from dataclasses import replace
 
 import pytest
@@ -99,6 +100,17 @@ def test_a_failed_phase_stops_the_run_with_the_engines_own_error(tmp_path):
     weights, _ = fast_weights(tmp_path)
     with pytest.raises(FastPhaseFailed, match="engine down.*max_failed_phases"):
         weights.evolve(1, "w", make_problems(8), failing)
+
+
+def test_a_failed_phase_tells_its_cause_without_its_secrets(tmp_path):
+    def refused(cells):
+        raise ConnectionError("judge at http://me:hunter2@host refused Authorization: Bearer hunter3")
+
+    weights, lines = fast_weights(tmp_path)
+    with pytest.raises(FastPhaseFailed, match=r"ConnectionError: judge at http://\*\*\*@host refused") as failed:
+        weights.evolve(1, "w", make_problems(8), refused)
+    told = "".join([*traceback.format_exception(failed.value), *lines])
+    assert "raise ConnectionError(" in told and "hunter" not in told
 
 
 def test_a_bounded_number_of_consecutive_failures_is_survived(tmp_path):

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -20,14 +20,12 @@ from ...optimizer import Evidence
 from ...prompts import text_digest
 from ...record.atomic import write_text
 from ...record.cycles import Cycle
-from ...reflection.text import redact
+from ...secrets import redact, without_secrets
 from .. import attribution, compare
 from ..costs import costs
 from ..run import Run, RunError
 from . import charts, lineage
 
-SECRET_WORDS = ("api_key", "apikey", "token", "secret", "password", "credential")
-"""Config keys that end in one of these are shown as ***."""
 COLUMN, ROW = 108, 40
 """Size of the tree's cells, in SVG units (ours)."""
 
@@ -138,7 +136,7 @@ def _run(run: Run, index: int, drawn: Sequence[Chart]) -> dict[str, Any]:
         "heat": next((chart for chart in drawn if chart.name == f"frontier_{index}"), None),
         "cycles": [_cycle(cycle) for cycle in run.cycles],
         "costs": _costs(run),
-        "overrides": [_one_secret_less(o) for o in run.overrides],
+        "overrides": [redact(o) for o in run.overrides],
         "config": json.dumps(without_secrets(run.config), indent=1, default=str, ensure_ascii=False)
         if run.config
         else "",
@@ -260,24 +258,6 @@ def _attribution(run: Run) -> dict[str, Any]:
     }
 
 
-def without_secrets(value: Any) -> Any:
-    """A config with everything that its key or its shape marks as secret replaced by ***."""
-    if isinstance(value, Mapping):
-        return {k: "***" if v is not None and _is_secret(str(k), v) else without_secrets(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_secrets(v) for v in value]
-    return redact(value, limit=2000) if isinstance(value, str) and "\n" not in value else value
-
-
-def _is_secret(key: str, value: Any) -> bool:
-    return isinstance(value, str) and key.lower().endswith(SECRET_WORDS)
-
-
-def _one_secret_less(override: str) -> str:
-    key, mark, value = override.partition("=")
-    return f"{key}=***" if mark and _is_secret(key, value) else redact(override, limit=2000)
-
-
 # -------------------------------------------------------------------------------------------------------------- page
 
 
@@ -301,4 +281,4 @@ def _figure(value: Any, digits: int = 0) -> str:
     return "not recorded" if value is None else f"{round(value, digits) + 0.0:,.{digits}f}"  # + 0.0: no "-0"
 
 
-__all__ = ["without_secrets", "write"]
+__all__ = ["write"]
