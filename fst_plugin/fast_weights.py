@@ -21,13 +21,16 @@ from uuid import uuid4
 
 from .config import TASK_AGNOSTIC_SEED, ConfigError, ConfigProblem, FSTConfig
 from .evolve.build import build_optimizer
+from .evolve.outcome import checked
 from .optimizer import Evolution
 from .policy import Policy
 from .prompts import Population, Prompt, text_digest
+from .record import checkpoint
 from .record import state as durable
 from .record.atomic import set_aside
 from .record.cycles import write_cycle
-from .record.journal import Journal, JournalMismatch
+from .record.journal import Journal, open_journal
+from .record.lock import hold
 from .record.slow_scores import SlowScores, traces_digest
 from .record.state import State
 from .reflection.build import build_reflection
@@ -97,6 +100,7 @@ class FastWeights:
 
     def __post_init__(self) -> None:
         self._run = uuid4().hex[:12]
+        self._lock: Any = None  # held while this lives
         self._loaded = (0, self.state.weights)
         self._of_step: dict[str, float] = {}
         self._by_rank: dict[int, list[float]] = defaultdict(list)
@@ -125,52 +129,50 @@ class FastWeights:
         setup: what else decides how a rollout goes, as JSON values.
         fresh: this run does not go on from an earlier one: an earlier live folder is moved aside.
 
-        Raises ConfigError if the seed prompt is longer than the policy's cap.
+        Raises ConfigError if the seed prompt is longer than the policy's cap, FolderInUse if another run writes to
+        `folder`.
         """
         length = policy.count_tokens(seed.text)
         if length > policy.max_tokens:
             message = f"the first prompt has {length} tokens, the cap is {policy.max_tokens}: nothing could be evolved"
             fix = "raise it (and the data's prompt length), or start from a shorter fst.seed_prompt"
             raise ConfigError([ConfigProblem("fst.max_prompt_tokens", f"{message}; {fix}")])
+        lock = hold(folder, log)
         if fresh and folder.exists():
             log(f"fst: {folder} is of an earlier run: moved to {set_aside(folder)}")
         state = State(Population((seed,)), seed.digest, dataset, weights)
         named = text_digest(json.dumps(setup, sort_keys=True, default=str)) if setup else ""
-        return cls(config, state, policy, folder, seed, named, log)
+        made = cls(config, state, policy, folder, seed, named, log)
+        made._lock = lock
+        return made
 
-    def restore(self, folder: Path, step: int, *, data_key: str, start_over: str) -> None:
+    def restore(self, folder: Path, step: int, *, data_key: str, start_over: str, parts: Sequence[str] = ()) -> None:
         """Takes up what `save` left in `folder` after slow step `step`.
 
         data_key, start_over: for messages: the key that names the training data, and how to begin a new run instead.
+        parts: as `save` was given; they can be read once this returns.
 
-        Raises ValueError if the folder holds no complete fast weights, or those of another seed prompt or dataset.
+        Raises ValueError as `record.checkpoint.load` does.
         """
-        try:
-            state = durable.load(folder)
-        except FileNotFoundError:
-            raise ValueError(
-                f"{folder.parent} holds no fast weights (no {folder.name}/{durable.STATE_FILE}): it was trained"
-                f" without them or not saved whole; set fst.enabled=false, or start over with {start_over}"
-            ) from None
-        durable.refuse_mismatch(
-            state,
+        self.state, self.slow = checkpoint.load(
+            folder,
             seed_digest=self.state.seed_digest,
             dataset_digest=self.state.dataset_digest,
-            where=folder.parent,
             data_key=data_key,
             start_over=start_over,
+            parts=parts,
         )
-        self.state, self.slow = state, SlowScores.load(folder)
-        self._loaded = (step, state.weights)
+        self._loaded = (step, self.state.weights)
 
-    def save(self, folder: Path, step: int, pending: Sequence[str]) -> None:
+    def save(self, folder: Path, step: int, pending: Sequence[str], parts: Sequence[str] = ()) -> None:
         """Writes everything that a resumed run needs into a checkpoint's folder, the state last.
 
         step: slow steps done.
         pending: ids of the problems fetched ahead and not yet trained on, in order.
+        parts: names of files that the adapter has put into `folder`: the state answers for them too.
         """
-        self.slow.save(folder)
-        durable.save(self.state.at(weights=self.weights_after(step), pending=tuple(pending)), folder)
+        state = replace(self.state, weights=self.weights_after(step), pending=tuple(pending))
+        checkpoint.save(folder, state, self.slow, parts)
 
     def weights_after(self, step: int) -> str:
         """Names the slow weights after `step`: a checkpoint's own name if they were loaded, else a new one."""
@@ -292,6 +294,7 @@ class FastWeights:
         )
         self.slow = SlowScores()
         durable.save(self.state, self.folder)
+        metrics |= journal.mishaps
         metrics["seconds"] = time.monotonic() - began
         self.log(
             f"fst: cycle {cycle}: {int(metrics.get('rollouts', 0))} rollouts, {len(traces)} problems with slow scores,"
@@ -325,14 +328,7 @@ class FastWeights:
             "settings": text_digest(self.config.model_dump_json(exclude=OUTCOME_NEUTRAL)),
             "setup": self.setup,
         }
-        for later in sorted(folder.parent.glob("cycle_*")):
-            if later.name > folder.name:  # of a run that went further from here
-                self.log(f"fst: {later.name} is of another run: moved to {set_aside(later).name}")
-        try:
-            return Journal(folder, identity)
-        except JournalMismatch as mismatch:  # a phase of other weights: worth nothing now
-            self.log(f"fst: discarding {folder.name}, moved to {set_aside(folder).name}: {mismatch}")
-            return Journal(folder, identity)
+        return open_journal(folder, identity, self.log)
 
     def _phase(
         self, journal: Journal, anchors: Sequence[Problem], traces: Sequence[Trace], evaluate: Evaluate, cycle: int
@@ -340,9 +336,10 @@ class FastWeights:
         try:
             reflection = journal.reflection(build_reflection(self.config, self.policy))
             optimizer = build_optimizer(self.config, self.policy, reflection, self.log)
-            evolution = optimizer.evolve(
+            found = optimizer.evolve(
                 self.population, anchors, journal.evaluate(evaluate), cycle=cycle, seed=self._seed(), traces=traces
             )
+            evolution = checked(found, self.config.fast.path)
         except Exception as error:
             self.log(redact("".join(traceback.format_exception(error))))
             why = f"failed: {described(error, 1000)}"
@@ -359,8 +356,7 @@ class FastWeights:
         if journal.replayed:
             self.log(f"fst: cycle {cycle}: {journal.replayed} calls answered from the record made before the restart")
         self.state = self.state.count(failed_phases=-self.state.counters.failed_phases)  # consecutive ones count
-        write_cycle(journal.folder, self.population, evolution)
-        journal.finish(evolution)
+        journal.finish(evolution, write_cycle(journal.folder, self.population, evolution))
         return evolution
 
     def _admit(self, population: Population) -> Population:

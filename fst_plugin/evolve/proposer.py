@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from ..policy import Policy
 from ..prompts import Prompt
-from ..record.journal import JournalMismatch
+from ..record.journal import JournalError
 from ..reflection.base import Reflection, ReflectionRequest
 from ..reflection.text import clean
 from ..rollouts import Problem, Rollout
@@ -94,7 +94,7 @@ class Proposer:
             answers = list(self.reflection.propose(requests))
             if len(answers) != len(requests):
                 raise ValueError(f"{len(answers)} answers to {len(requests)} requests")
-        except JournalMismatch:
+        except JournalError:
             raise
         except Exception as error:
             self.last_error = described(error)

@@ -5,30 +5,37 @@ cycle_0007/candidates.jsonl   one new prompt a line: verdict, margin of its test
                               and a text diff against its parent
 cycle_0007/ledger.json        verdicts counted, the evidence for the lead, the phase's figures
 
-Next to them is the phase's journal (journal.py), whose `evolution.json` marks the cycle as finished. Reading changes
-nothing; a file that cannot be used is a ValueError that names it.
+Next to them is the phase's journal (journal.py), whose `evolution.json` marks the cycle as finished and has the digests
+of the three. Before that they are not read. Reading changes nothing; a file that cannot be used is a ValueError that
+names it.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BeforeValidator
 
 from ..optimizer import Candidate, Evidence, Evolution
 from ..prompts import Population, Prompt
 from ..rollouts import Rollout
+from . import sealed
 from . import state as durable
-from .atomic import write_json, write_text
-from .journal import EVOLUTION_FILE, IDENTITY_FILE, read_calls, read_evolution
+from .atomic import write_json
+from .calls import read_calls
+from .journal import IDENTITY_FILE, read_outcome
 
 POPULATION_FILE, CANDIDATES_FILE, LEDGER_FILE = "population.json", "candidates.jsonl", "ledger.json"
+
+PARTS = (POPULATION_FILE, CANDIDATES_FILE, LEDGER_FILE)
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Cycle:
     evidence: the comparison that decided the lead; None if there was none.
     metrics: figures of the phase, name -> number.
     warnings: lines a person should see.
-    rollouts, reflections: what its journal paid for; None if the journal was not read, or there is none.
+    rollouts, reflections: what it asked for; None while it is not known.
     """
 
     number: int
@@ -136,13 +143,12 @@ class Record:
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
-def write_cycle(folder: Path, old: Population, evolution: Evolution) -> None:
-    """Writes the three files. old: the population that the phase began with."""
+def write_cycle(folder: Path, old: Population, evolution: Evolution) -> dict[str, str]:
+    """Writes the three files and returns their digests, by name. old: the population that the phase began with."""
     texts = {prompt.digest: prompt.text for prompt in old.prompts}
     texts |= {c.prompt.digest: c.prompt.text for c in evolution.candidates}
     write_json(folder / POPULATION_FILE, evolution.population.to_json())
-    lines = [json.dumps(_candidate_to_json(c, texts), ensure_ascii=True) for c in evolution.candidates]
-    write_text(folder / CANDIDATES_FILE, "".join(f"{line}\n" for line in lines))
+    sealed.write_lines(folder / CANDIDATES_FILE, (_candidate_to_json(c, texts) for c in evolution.candidates))
     evidence = None if evolution.evidence is None else asdict(evolution.evidence)
     if evidence is not None and not math.isfinite(evidence["error"]):
         evidence["error"] = None  # a single pair has no spread
@@ -155,6 +161,7 @@ def write_cycle(folder: Path, old: Population, evolution: Evolution) -> None:
         "warnings": list(evolution.warnings),
     }
     write_json(folder / LEDGER_FILE, ledger)
+    return sealed.digests(folder, PARTS)
 
 
 def diff(old: str, new: str, old_name: str, new_name: str) -> str:
@@ -201,61 +208,76 @@ def read_record(run: Path, journals: bool = False) -> Record:
         raise FileNotFoundError(f"{run} has no fst/{durable.STATE_FILE}: name the folder of trainer.default_local_dir")
     state = None
     if (live / durable.STATE_FILE).exists():
-        with _named(live / durable.STATE_FILE):
-            state = durable.load(live)
+        state = durable.load(live)
     folders = sorted(folder for folder in live.glob("cycle_*") if folder.is_dir())
     return Record(live, state, tuple(read_cycle(folder, journals) for folder in folders))
 
 
 def read_cycle(folder: Path, journal: bool = False) -> Cycle:
-    """One cycle, as far as it has gone. journal: also count what its journal paid for, which reads all of it."""
+    """One cycle, as far as it has gone. journal: of one that is running, also count what it asked for so far, which
+    reads all of its journal."""
     number = folder.name.removeprefix("cycle_")
     if not number.isdigit():
         raise ValueError(f"{folder} is not a cycle_NNNN: move it away")
-    with _named(folder / EVOLUTION_FILE):
-        evolution = read_evolution(folder)
-    with _named(folder / LEDGER_FILE) as path:
-        ledger = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        old = {prompt["digest"]: prompt["text"] for prompt in ledger.get("old_population", ())}
-        evidence = _evidence(ledger.get("evidence"))
-    with _named(folder / CANDIDATES_FILE) as path:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else ()
-        candidates = tuple(_candidate(json.loads(line)) for line in lines)
-    calls = read_calls(folder) if journal else []
-    asked = {kind: sum(len(c["answer"]) for c in calls if c["kind"] == kind) for kind in ("evaluate", "reflect")}
+    outcome = read_outcome(folder)
+    if outcome is None:
+        asked: Counter[str] = Counter()
+        for call in read_calls(folder) if journal else ():
+            asked[call.kind] += len(call.answer)
+        rollouts, reflections = (asked["evaluate"], asked["reflect"]) if asked else (None, None)
+        return Cycle(int(number), finished=False, rollouts=rollouts, reflections=reflections)
+    sealed.check_parts(folder, outcome.parts, PARTS)
+    ledger = sealed.read_json(folder / LEDGER_FILE, _Ledger)
     return Cycle(
         number=int(number),
-        finished=evolution is not None,
-        population=evolution.population.prompts if evolution else (),
-        candidates=candidates,
-        old=old,
-        evidence=evidence,
-        metrics=evolution.metrics if evolution else {},
-        warnings=evolution.warnings if evolution else (),
-        rollouts=asked["evaluate"] if calls else None,
-        reflections=asked["reflect"] if calls else None,
+        finished=True,
+        population=outcome.population.prompts,
+        candidates=tuple(line.candidate() for line in sealed.read_lines(folder / CANDIDATES_FILE, _CandidateLine)),
+        old={prompt.digest: prompt.text for prompt in ledger.old_population},
+        evidence=ledger.evidence,
+        metrics=outcome.metrics,
+        warnings=outcome.warnings,
+        rollouts=outcome.rollouts,
+        reflections=outcome.reflections,
     )
 
 
-def _candidate(data: Mapping[str, Any]) -> Candidate:
-    records = [dict(record) for record in data["records"]]
-    shown = tuple((record.pop("problem"), Rollout(**record)) for record in records)
-    return Candidate(Prompt.from_json(data), data["verdict"], data["margin"], shown)
+@dataclass(frozen=True)
+class _Shown(Rollout):
+    problem: str = ""
 
 
-def _evidence(data: Mapping[str, Any] | None) -> Evidence | None:
-    if data is None:
-        return None
-    return Evidence(**{**data, "error": math.inf if data["error"] is None else data["error"]})
+@dataclass(frozen=True)
+class _CandidateLine(Prompt):
+    verdict: str = ""
+    margin: float | None = None
+    records: tuple[_Shown, ...] = ()
+
+    def candidate(self) -> Candidate:
+        return Candidate(
+            _as(Prompt, self), self.verdict, self.margin, tuple((r.problem, _as(Rollout, r)) for r in self.records)
+        )
 
 
-@contextmanager
-def _named(path: Path) -> Iterator[Path]:
-    """Turns whatever is wrong with a file's content into a ValueError that names the file."""
-    try:
-        yield path
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged or edited ({error}): restore it or move it away") from error
+@dataclass(frozen=True)
+class _Old:
+    digest: str
+    text: str
+
+
+def _with_error(evidence: Any) -> Any:
+    return {**evidence, "error": math.inf} if isinstance(evidence, dict) and evidence.get("error") is None else evidence
+
+
+@dataclass(frozen=True)
+class _Ledger:
+    old_population: tuple[_Old, ...]
+    evidence: Annotated[Evidence | None, BeforeValidator(_with_error)] = None
+
+
+def _as(kind: type[T], wider: Any) -> T:
+    """The part of a dataclass that a base of it holds."""
+    return kind(**{f.name: getattr(wider, f.name) for f in fields(kind)})
 
 
 __all__ = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -68,6 +68,14 @@ class Trouble:
     def add(self, other: Trouble) -> None:
         self.count += other.count
         self.last |= other.last
+
+    def to_json(self) -> dict[str, tuple[int, str]]:
+        return {kind: (count, self.last.get(kind, "")) for kind, count in self.count.items() if count}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, tuple[int, str]]) -> Trouble:
+        """Inverse of `to_json`."""
+        return cls(Counter({k: n for k, (n, _) in data.items()}), {k: said for k, (_, said) in data.items() if said})
 
 
 class Reflection(Protocol):

@@ -96,7 +96,13 @@ class FastSlow:
         if trainer.global_steps > 0:
             folder = self._checkpoint_folder() / STATE_FOLDER
             start_over = "trainer.resume_mode=disable"
-            self.weights.restore(folder, trainer.global_steps, data_key="data.train_files", start_over=start_over)
+            self.weights.restore(
+                folder,
+                trainer.global_steps,
+                data_key="data.train_files",
+                start_over=start_over,
+                parts=[LOOKAHEAD_FILE],
+            )
             self.look_ahead.load(folder / LOOKAHEAD_FILE, self.weights.state.pending)
 
     def save(self) -> None:
@@ -106,7 +112,8 @@ class FastSlow:
         step = self.trainer.global_steps
         folder = Path(self.config.trainer.default_local_dir).absolute() / f"global_step_{step}" / STATE_FOLDER
         self.look_ahead.save(folder / LOOKAHEAD_FILE)
-        self.weights.save(folder, step, [problem.id for problem in self.look_ahead.pending()])
+        pending = [problem.id for problem in self.look_ahead.pending()]
+        self.weights.save(folder, step, pending, parts=[LOOKAHEAD_FILE])
 
     def _checkpoint_folder(self) -> Path:
         config = self.config.trainer

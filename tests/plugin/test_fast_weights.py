@@ -201,7 +201,7 @@ def test_a_record_of_another_world_is_set_aside_not_deleted(tmp_path):
     world = World()
     again.evolve(1, "w", problems, world)
     assert world.rollouts > 0 and any("setup was" in line for line in lines)
-    assert (tmp_path / "old_cycle_0000_1" / "calls.jsonl").exists()
+    assert (tmp_path / "old_cycle_0000_1" / "candidates.jsonl").exists()
 
 
 def test_cycles_of_a_run_that_went_further_are_set_aside(tmp_path):

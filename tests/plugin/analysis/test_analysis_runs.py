@@ -14,6 +14,10 @@ from fst_plugin.analysis import compare, run
 from fst_plugin.analysis.costs import costs
 from fst_plugin.analysis.read import parse_name, read, read_all
 from fst_plugin.analysis.run import RunError
+from fst_plugin.prompts import Prompt
+from fst_plugin.record.calls import CALLS_FILE
+from fst_plugin.record.journal import Journal
+from fst_plugin.rollouts import Cell, Problem, Rollout
 
 PER_STEP = BATCH * GROUP
 
@@ -163,11 +167,13 @@ def test_candidates_are_read_with_what_became_of_them(runs):
 def test_a_phase_that_is_still_running(runs, tmp_path):
     cycle = tmp_path / "fst" / "cycle_0004"
     cycle.mkdir(parents=True)
-    (cycle / "identity.json").write_text('{"weights": "w"}')
-    (cycle / "calls.jsonl").write_text('{"kind": "evaluate", "digest": "d", "answer": [1, 2, 3]}\n{"kind": "torn')
+    journal = Journal(cycle, {"weights": "w"})
+    journal.evaluate(lambda cells: [Rollout(1.0)] * 3)([Cell(Prompt("p"), Problem(str(i), ())) for i in range(3)])
+    with open(cycle / CALLS_FILE, "ab") as calls:
+        calls.write((cycle / CALLS_FILE).read_bytes()[:-3])  # being written
     (found,) = read(f"{runs / 'fst_0' / 'metrics.jsonl'},{tmp_path / 'fst'}").cycles
     assert (found.number, found.finished, found.rollouts, found.reflections) == (4, False, 3, 0)
-    (cycle / "calls.jsonl").write_text("damaged\n")
+    (cycle / CALLS_FILE).write_text("damaged\n")
     with pytest.raises(RunError, match="damaged"):
         read(f"{runs / 'fst_0' / 'metrics.jsonl'},{tmp_path / 'fst'}")
 

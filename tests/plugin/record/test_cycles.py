@@ -12,6 +12,7 @@ from fst_plugin.cli import app
 from fst_plugin.prompts import Prompt
 from fst_plugin.record import cycles
 from fst_plugin.record.cycles import prompt_rows, read_cycle, read_record
+from fst_plugin.record.sealed import UnusableFile
 
 
 def test_every_candidate_its_records_and_its_diff_are_kept(tmp_path):
@@ -51,12 +52,11 @@ def test_what_was_written_is_what_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("fst_plugin.fast_weights.write_cycle", lambda *a: given.append(a) or write(*a))
     weights.evolve(1, "w", make_problems(48), World())
     ((_, old, evolution),) = given
-    found = read_cycle(tmp_path / "cycle_0000", journal=True)
+    found = read_cycle(tmp_path / "cycle_0000")
     assert (found.number, found.finished, found.evidence) == (0, True, evolution.evidence)
     assert found.population == evolution.population.prompts and found.candidates == evolution.candidates
     assert found.metrics == evolution.metrics and found.old == {p.digest: p.text for p in old.prompts}
     assert (found.rollouts, found.reflections) == (found.metrics["rollouts"], found.metrics["reflection_calls"])
-    assert read_cycle(tmp_path / "cycle_0000").rollouts is None
 
 
 def test_every_prompt_of_every_cycle_is_listed_with_its_lineage(run):
@@ -91,13 +91,55 @@ def test_a_checkpoint_lists_the_population_that_it_holds(run):
     assert len(read_record(folder).rows()) > len(rows), "the run's own folder is not taken for its checkpoint's"
 
 
-@pytest.mark.parametrize("name", ["state.json", "cycle_0001/evolution.json", "cycle_0001/ledger.json"])
-def test_a_file_that_cannot_be_used_is_named(run, name):
+PARTS = ["ledger.json", "candidates.jsonl", "population.json"]
+
+
+@pytest.mark.parametrize("name", ["state.json", "cycle_0001/evolution.json", *(f"cycle_0001/{part}" for part in PARTS)])
+def test_a_file_that_cannot_be_used_is_named_by_the_command_too(run, name):
     folder, _ = run
-    for content in ('{"evidence": {"margin": 1}}', "{"):
-        (folder / "fst" / name).write_text(content)
-        with pytest.raises(ValueError, match=f"{name} is damaged or edited"):
+    path = folder / "fst" / name
+    raw = path.read_bytes()
+    for content in (
+        b"{",
+        b"",
+        b"\xff",
+        b"[" * 100_000,
+        b"[]",
+        b'{"evidence": {"margin": 1}}',
+        raw[:-20] + b"\n",
+        raw + b" {}",
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UnusableFile, match=f"{name} (is damaged or edited|has format None, this version reads)"):
             read_record(folder)
+        told = CliRunner(env={"COLUMNS": "400"}).invoke(app, ["prompts", str(folder)])
+        assert told.exit_code == 1 and name in told.output and "move it away" in told.output
+    path.unlink()
+    if name.split("/")[-1] in PARTS:
+        with pytest.raises(UnusableFile, match=f"{name} is damaged or edited .it is missing"):
+            read_record(folder)
+
+
+def test_a_file_of_an_earlier_version_is_refused_with_what_to_do(run):
+    folder, _ = run
+    path = folder / "fst" / "state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}))
+    with pytest.raises(
+        UnusableFile, match="has format 1, this version reads format 2: go on with the version that wrote"
+    ):
+        read_record(folder)
+
+
+def test_half_files_of_a_phase_that_was_killed_are_not_read(run):
+    folder, weights = run
+    half = folder / "fst" / "cycle_0002"
+    half.mkdir()
+    for part in PARTS:
+        (half / part).write_text('{"half')
+    found = read_record(folder, journals=True).cycles[2]
+    assert (found.finished, found.candidates, found.rollouts) == (False, (), None)
+    weights.evolve(7, "w2", make_problems(48, 2), World(reliability=0.8))
+    assert read_record(folder).cycles[2].finished
 
 
 def test_the_command_lists_shows_the_best_and_diffs(run):
