@@ -5,8 +5,8 @@ no language model. A user's own is any object with `propose` and `describe` (see
 """
 
 from .answers import extract_prompt
-from .base import Reflection, ReflectionRequest, Trouble, render_record
-from .lm import DSPyReflection, ReflectionFailed
+from .base import Reflection, ReflectionFailed, ReflectionRequest, Trouble, render_record
+from .lm import DSPyReflection
 from .offline import OfflineReflection
 from .policy import PolicyReflection
 from .text import clean, split_sentences

@@ -49,6 +49,10 @@ class ReflectionRequest:
     cycle: int = 0
 
 
+class ReflectionFailed(RuntimeError):
+    """The reflection does not answer; carries its own last words."""
+
+
 @dataclass
 class Trouble:
     """What went wrong in a batch of reflections.
@@ -126,4 +130,4 @@ def ask(request: ReflectionRequest) -> list[Message]:
     return [{"role": "user", "content": text}]
 
 
-__all__ = ["RECORD_CHARS", "Reflection", "ReflectionRequest", "Trouble", "ask", "render_record"]
+__all__ = ["RECORD_CHARS", "Reflection", "ReflectionFailed", "ReflectionRequest", "Trouble", "ask", "render_record"]

@@ -12,7 +12,8 @@ from .policy import PolicyReflection
 
 
 def build_reflection(config: FSTConfig, policy: Policy) -> Reflection:
-    """The user's own if `fst.reflection.path` names one, built with `fst.reflection.kwargs`; else that of `kind`.
+    """The reflection of a run, for all its fast phases: the user's own if `fst.reflection.path` names one, built with
+    `fst.reflection.kwargs`; else that of `kind`.
 
     Raises ValueError, naming the key, if the path leads nowhere, and if the policy is to reflect and cannot
     generate.
@@ -27,3 +28,11 @@ def build_reflection(config: FSTConfig, policy: Policy) -> Reflection:
             raise ValueError("fst.reflection.kind=policy needs a policy that can generate: use lm or offline here")
         return PolicyReflection(policy.generate, policy.fits, policy.thinking)
     return DSPyReflection(spec)
+
+
+def ping(reflection: Reflection) -> None:
+    """Before a run spends anything: raises ReflectionFailed, or what the user's own raises, if the reflection has a
+    `ping` and it says that it cannot work."""
+    check = getattr(reflection, "ping", None)
+    if check is not None:
+        check()

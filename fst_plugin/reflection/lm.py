@@ -17,12 +17,8 @@ from ..prompts import Prompt
 from ..rollouts import Problem, Rollout
 from ..secrets import redact
 from .answers import NoPrompt, prompt_or_trouble
-from .base import ReflectionRequest, Trouble, ask
+from .base import ReflectionFailed, ReflectionRequest, Trouble, ask
 from .calls import HUNG_AFTER, Batch, run_apart
-
-
-class ReflectionFailed(RuntimeError):
-    """The reflection does not answer; carries the provider's own words."""
 
 
 class DSPyReflection:
@@ -163,4 +159,4 @@ class DSPyReflection:
         return None
 
 
-__all__ = ["DSPyReflection", "ReflectionFailed"]
+__all__ = ["DSPyReflection"]
