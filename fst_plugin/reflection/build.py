@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ..config import FSTConfig
+from ..config import ConfigProblem, FSTConfig
 from ..imports import load
 from ..policy import Policy
+from ..secrets import described
 from .base import Reflection
 from .lm import DSPyReflection
 from .offline import OfflineReflection
@@ -28,6 +29,18 @@ def build_reflection(config: FSTConfig, policy: Policy) -> Reflection:
             raise ValueError("fst.reflection.kind=policy needs a policy that can generate: use lm or offline here")
         return PolicyReflection(policy.generate, policy.fits, policy.thinking)
     return DSPyReflection(spec)
+
+
+def asked(config: FSTConfig) -> list[ConfigProblem]:
+    """Asks the reflection once, for real, where that can be done without the policy: kind=lm, and the user's own with a
+    `ping`. Empty if it answers, or if there is nothing to ask."""
+    if config.reflection.kind != "lm" and not config.reflection.path:
+        return []
+    try:
+        ping(build_reflection(config, Policy()))
+    except Exception as error:
+        return [ConfigProblem("fst.reflection", described(error, 1000))]
+    return []
 
 
 def ping(reflection: Reflection) -> None:
