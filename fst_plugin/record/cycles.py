@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import BeforeValidator
 
@@ -34,8 +34,6 @@ from .journal import IDENTITY_FILE, read_outcome
 POPULATION_FILE, CANDIDATES_FILE, LEDGER_FILE = "population.json", "candidates.jsonl", "ledger.json"
 
 PARTS = (POPULATION_FILE, CANDIDATES_FILE, LEDGER_FILE)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -275,7 +273,7 @@ class _Ledger:
     evidence: Annotated[Evidence | None, BeforeValidator(_with_error)] = None
 
 
-def _as(kind: type[T], wider: Any) -> T:
+def _as(kind: Any, wider: Any) -> Any:
     """The part of a dataclass that a base of it holds."""
     return kind(**{f.name: getattr(wider, f.name) for f in fields(kind)})
 

@@ -5,18 +5,24 @@ The operating system lets go of a lock when its process ends, however it ends: w
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from .atomic import write_json
+from . import sealed
 
 WAIT_S = 10.0
 """How long a killed run's last processes may take to end (ours)."""
+
+
+@dataclass(frozen=True)
+class _Owner:
+    host: str
+    process: int
 
 
 class FolderInUse(RuntimeError):
@@ -49,15 +55,15 @@ def hold(folder: Path, log: Callable[[str], None], wait_s: float = WAIT_S) -> Fi
     except (NotImplementedError, OSError) as error:
         log(f"fst: warning: {path} cannot be locked ({error}): start no second run in this folder")
         return None
-    write_json(owner, {"host": socket.gethostname(), "process": os.getpid()})
+    sealed.write(owner, {"host": socket.gethostname(), "process": os.getpid()})
     return lock
 
 
-def _who(owner: Path) -> str:
+def _who(path: Path) -> str:
     try:
-        data = json.loads(owner.read_text(encoding="utf-8"))
-        return f"process {int(data['process'])} on {str(data['host'])[:80]!r}"
-    except (OSError, ValueError, KeyError, TypeError):
+        owner = sealed.read(path, _Owner)
+        return f"process {owner.process} on {owner.host!r}"
+    except (OSError, ValueError):
         return "process unknown"
 
 

@@ -105,8 +105,9 @@ def check_parts(folder: Path, parts: Mapping[str, str], required: Iterable[str] 
 
 
 def _shaped(path: Path, shape: type[T], data: Any, where: str = "") -> T:
+    known: Any = shape  # hashable, which mypy does not believe of a type[T]
     try:
-        return _adapter(shape).validate_python(data)
+        return _adapter(known).validate_python(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         place = ".".join(map(str, first["loc"]))
