@@ -87,7 +87,7 @@ class Reflection(Protocol):
 
     class AskMe:
         def propose(self, requests):
-            return [input(f"better than {r.parent.text!r}? ") or None for r in requests]
+            return [input(f"better than {r.parent.text!r}? ") for r in requests]
 
         def describe(self):
             return "asks the person at the keyboard"
