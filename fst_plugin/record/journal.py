@@ -101,7 +101,10 @@ class Journal:
         def recorded(cells: Sequence[Cell]) -> list[Rollout]:
             self.rollouts += len(cells)
             digest = _digest([[c.prompt.digest, c.problem.id] for c in cells])
-            pay = lambda: Call("evaluate", digest, [_shortened(r) for r in evaluate(cells)])  # noqa: E731
+
+            def pay() -> Call:
+                return Call("evaluate", digest, [_shortened(r) for r in evaluate(cells)])
+
             return self._answered("evaluate", digest, pay).answer  # type: ignore[return-value]
 
         return recorded
@@ -219,12 +222,12 @@ class _RecordedReflection:
 
         def pay() -> Call:
             trouble = Trouble()
+            answers: list[Rollout | str | None] = [None] * len(requests)
             try:
                 answers = [_text_or_none(answer, trouble) for answer in self._inner.propose(requests)]
                 trouble.add(getattr(self._inner, "trouble", Trouble()))
             except Exception as error:
                 trouble.note("failures", error, len(requests))
-                answers = [None] * len(requests)
             return Call("reflect", digest, answers, trouble.to_json())
 
         self._journal.reflections += len(requests)

@@ -58,10 +58,9 @@ def check(
     with _one_line():
         from omegaconf import OmegaConf
 
-        from fst_plugin.config import parse
         from fst_plugin.reflection.build import asked
 
-        from .check import compose, environment, problems
+        from .check import compose, environment, fst_config, problems
 
         config = compose(context.args)
     if show:
@@ -69,7 +68,7 @@ def check(
         console.print(OmegaConf.to_yaml(OmegaConf.create({"fst": fst})), markup=False, highlight=False)
     found = [*problems(config), *environment(config)]
     if reflect and not found:
-        found = asked(parse(OmegaConf.to_container(config.fst, resolve=True)))
+        found = asked(fst_config(config))
     for problem in found:
         console.print(f"- {shown(redact(str(problem)))}", style="red", markup=False)
     console.print("[red]" + f"{len(found)} problem(s)" if found else "[green]no problems")
