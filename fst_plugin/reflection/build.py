@@ -27,7 +27,7 @@ def build_reflection(config: FSTConfig, policy: Policy) -> Reflection:
     if spec.kind == "policy":
         if policy.generate is None:
             raise ValueError("fst.reflection.kind=policy needs a policy that can generate: use lm or offline here")
-        return PolicyReflection(policy.generate, policy.fits, policy.thinking)
+        return PolicyReflection(policy.generate, policy.fits, policy.thinking, policy.opened)
     return DSPyReflection(spec)
 
 

@@ -18,6 +18,7 @@ class PolicyReflection:
     fits: does a chat fit the engine's prompt length? Records are left out, last first, until it does; a request that
         does not fit with one record has failed.
     thinking: opening and closing marks of the policy's own thinking, besides the usual ones.
+    opened: the opening one, if the chat template begins every answer with it: then it is thinking until that is closed.
     trouble: what went wrong in the last batch.
     """
 
@@ -26,8 +27,9 @@ class PolicyReflection:
         generate: Callable[[list[list[Message]]], list[str]],
         fits: Callable[[Sequence[Message]], bool] = lambda chat: True,
         thinking: Sequence[tuple[str, str]] = (),
+        opened: str = "",
     ):
-        self._generate, self._fits, self._thinking = generate, fits, tuple(thinking)
+        self._generate, self._fits, self._thinking, self._opened = generate, fits, tuple(thinking), opened
         self.trouble = Trouble()
 
     def propose(self, requests: Sequence[ReflectionRequest]) -> list[str | None]:
@@ -59,7 +61,7 @@ class PolicyReflection:
             why = "it does not fit the policy's prompt length" if answer is None else "the policy gave no answer"
             self.trouble.note("failures", why)
             return None
-        return prompt_or_trouble(answer, self.trouble, self._thinking)
+        return prompt_or_trouble(self._opened + answer, self.trouble, self._thinking)
 
     def describe(self) -> str:
         return "the policy itself, through its rollout engine"

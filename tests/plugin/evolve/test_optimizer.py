@@ -305,8 +305,8 @@ def test_a_reflection_with_the_wrong_number_of_answers_is_a_failed_one():
 def test_a_phase_without_any_answer_of_its_reflection_fails_and_says_why(answer, why):
     reflection = Scripted(answer)
     with pytest.raises(ReflectionFailed, match=rf"all \d+ reflections failed; the last error: .*{why}"):
-        phase(World(), reflection)
-    assert reflection.batches == 3
+        phase(World(), reflection, cycle=2)
+    assert reflection.batches == 3 and {request.cycle for request in reflection.requests} == {2}
 
 
 def test_what_is_wrong_with_a_reflections_answers_is_told_once_a_phase_and_counted():

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from fst_plugin.policy import thinking_marks
+from fst_plugin.policy import opened_thinking, thinking_marks
 from fst_plugin.prompts import Prompt
 from fst_plugin.reflection import (
     OfflineReflection,
@@ -241,3 +241,21 @@ def test_the_policys_own_marks_of_thinking_come_from_its_chat_template():
     answer = "A <prompt>no</prompt>.</cot_thinking>Here is the new prompt:\nYes."
     assert PolicyReflection(lambda chats: [answer], thinking=marks).propose([request("Old.", ("a", "b"))]) == ["Yes."]
     assert thinking_marks(type("T", (), {"chat_template": None})()) == ()
+
+
+@pytest.mark.parametrize(
+    ("begins", "opened"), [("<think>\n", "<think>"), ("<think>\n\n</think>\n\n", ""), ("", ""), ("[THINK]", "[THINK]")]
+)
+def test_where_the_chat_template_opens_the_thinking_an_answer_is_thinking_until_it_is_closed(begins, opened):
+    class Tokenizer:
+        chat_template = "yes"
+
+        def apply_chat_template(self, chat, tokenize, add_generation_prompt, enable_thinking):
+            assert add_generation_prompt and not tokenize and enable_thinking
+            return "<|im_start|>assistant\n" + begins
+
+    assert opened_thinking(Tokenizer(), {"enable_thinking": True}) == opened
+    answers = ["Perhaps <prompt>no</prompt>, but", "Hm.</think>[/THINK]<prompt>Yes.</prompt>"]
+    reflection = PolicyReflection(lambda chats: answers, opened=opened)
+    found = reflection.propose([request(f"Old {i}.", ("a", "b")) for i in range(2)])
+    assert found == ["" if opened else "no", "Yes."] and reflection.trouble.count["cut"] == bool(opened)
