@@ -40,6 +40,10 @@ SHAPES = [
     ("<think>thoughts, then <prompt>Yes, but", None),
     ("thoughts</think>", None),
     ("thoughts</think>Just talk.", None),
+    ("Hm, <prompt>no</prompt>.</think>Just talk.", None),
+    ("Hm.</think>Here is the new prompt:\nYes.", "Yes."),
+    ('Hm.</think>{"prompt": "Yes."}', "Yes."),
+    ("Hm:\n```\nno\n```\n</think>\n```\nYes.\n```", "Yes."),
     ("<think>a</think><prompt>First write <think>, then </think>.</prompt>", "First write <think>, then </think>."),
     ("<prompt>First write <think> and your thoughts.</prompt>", "First write <think> and your thoughts."),
     ("<prompt>End your thoughts with </think>, then answer.</prompt>", "End your thoughts with </think>, then answer."),
@@ -61,6 +65,7 @@ SHAPES = [
     ('{"prompt": {"text": "Do this."}}', "Do this."),
     ('{"prompt": {"role": "a helper", "rules": ["x"]}}', None),
     ('{"prompt": 7}', None),
+    ('{"prompt": ["Do this.", {"rule": "x"}]}', None),
     ('{"thoughts": "a", "more": "b"}', None),
     ('{"prompt": "Do this, and', None),
     (r'{"prompt": "Answer in \boxed{}, not \frac{1}{2}."}', r"Answer in \boxed{}, not \frac{1}{2}."),
@@ -95,6 +100,7 @@ def test_the_prompt_in_an_answer(answer, prompt):
 @pytest.mark.parametrize(("opening", "closing"), THINKING)
 def test_a_lone_closing_tag_ends_the_thinking(opening, closing):
     assert extract_prompt(f"Hm, <prompt>no</prompt>.{closing}\n<prompt>Yes.</prompt>") == "Yes."
+    assert extract_prompt(f"Hm, <prompt>no</prompt>.{closing}Here is the new prompt:\nYes.") == "Yes."
     assert extract_prompt(f"{opening}Hm.{closing}Here is the new prompt:\nYes.") == "Yes."
     assert extract_prompt(f"<prompt>Use {opening}x{closing}.</prompt>") == f"Use {opening}x{closing}."
 
