@@ -20,6 +20,10 @@ HUNG_AFTER = 3
 """Time-outs in a row after which a server counts as hung (ours)."""
 
 
+THREAD = "fst-reflection"
+"""Name of the thread that calls run on."""
+
+
 class NotAsked(RuntimeError):
     """A call that was given up before it got an answer, for what happened to others."""
 
@@ -126,8 +130,8 @@ def run_apart(make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         except BaseException as error:
             outcome.set_exception(error)
 
-    threading.Thread(target=work, name="fst-reflection", daemon=True).start()
+    threading.Thread(target=work, name=THREAD, daemon=True).start()
     return outcome.result()
 
 
-__all__ = ["HUNG_AFTER", "Batch", "NotAsked", "run_apart"]
+__all__ = ["HUNG_AFTER", "THREAD", "Batch", "NotAsked", "run_apart"]

@@ -8,6 +8,7 @@ from the environment, are read anew for every batch, and appear neither in this 
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,7 +19,7 @@ from ..rollouts import Problem, Rollout
 from ..secrets import redact
 from .answers import NoPrompt, prompt_or_trouble
 from .base import ReflectionFailed, ReflectionRequest, Trouble, ask
-from .calls import HUNG_AFTER, Batch, run_apart
+from .calls import HUNG_AFTER, THREAD, Batch, run_apart
 
 
 class DSPyReflection:
@@ -89,6 +90,7 @@ class DSPyReflection:
     async def _ask(self, requests: Sequence[ReflectionRequest], careful: bool) -> list[str | Exception]:
         import dspy
 
+        logging.getLogger("dspy.clients.lm").addFilter(_not_ours)
         parts = [requests[:1], requests[1:]] if careful else [requests]
         with dspy.context(disable_history=True, trace=None):
             lm = self._build_lm(dspy)
@@ -157,6 +159,11 @@ class DSPyReflection:
             return ""
         self.trouble.note("failures", outcome)
         return None
+
+
+def _not_ours(record: logging.LogRecord) -> bool:
+    """DSPy warns of every answer that is cut; a phase says it once."""
+    return record.threadName != THREAD
 
 
 __all__ = ["DSPyReflection"]

@@ -31,15 +31,15 @@ def test_nothing_begins_after_the_deadline():
     async def run():
         settings = ReflectionConfig(timeout_s=0.1, retries=2, concurrency=1)
         batch = Batch(settings, retryable=lambda error: isinstance(error, Busy), hung_after=1000)
-        outcomes = await batch.run([call(number) for number in range(7)])
+        outcomes = await batch.run([call(number) for number in range(12)])
         at_the_end = list(begun)
         await asyncio.sleep(0.5)
         return outcomes, at_the_end
 
     outcomes, at_the_end = run_apart(run)
-    assert begun == at_the_end and begun[:3] == [0, 0, 0] and 6 not in begun
+    assert begun == at_the_end and begun[:3] == [0, 0, 0] and 11 not in begun
     assert isinstance(outcomes[0], Busy) and str(outcomes[0]) == "busy 0"
-    assert isinstance(outcomes[6], TimeoutError) and "2.1 s, the time of the whole batch" in str(outcomes[6])
+    assert isinstance(outcomes[11], TimeoutError) and "3.6 s, the time of the whole batch" in str(outcomes[11])
 
 
 def test_answers_come_in_the_order_of_the_calls():

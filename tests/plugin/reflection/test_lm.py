@@ -55,13 +55,14 @@ def test_it_asks_for_every_request_and_reads_the_prompts():
         (Reply("no such model", status=404), None, "failures"),
     ],
 )
-def test_an_answer_is_a_prompt_or_counts_as_what_it_is(reply, prompt, kind):
+def test_an_answer_is_a_prompt_or_counts_as_what_it_is(reply, prompt, kind, caplog):
     began = time.monotonic()
     with stub_lm(lambda number, asked: reply) as stub:
         reflection = reflect(stub)
         assert reflection.propose(requests(1)) == [prompt]
     counts = {name: count for name, count in reflection.trouble.count.items() if count}
     assert counts == ({kind: 1} if kind else {}) and set(reflection.trouble.last) == set(counts)
+    assert not [r for r in caplog.records if "truncated" in r.getMessage()]  # one line a phase, not one an answer
     assert len(stub.asked) == 1 and time.monotonic() - began < 20
 
 
