@@ -78,8 +78,13 @@ class ReflectionConfig(Pluggable):
     api_base: str | None = Field(None, description="address of the LM server; the key comes from the environment only")
     temperature: float = Field(1.0, ge=0, description="ours")
     max_tokens: int = Field(4096, gt=0, description="longest answer of the reflection LM, in its tokens (ours)")
-    timeout_s: float = Field(120.0, gt=0, description="ours")
-    retries: int = Field(2, ge=0, description="ours")
+    timeout_s: float = Field(
+        120.0,
+        gt=0,
+        description="longest wait for an answer, or that a rate limit may ask for; three such waits in a row, and the"
+        " LM is asked no more in this phase (ours)",
+    )
+    retries: int = Field(2, ge=0, description="of a call that timed out or may pass: rate limits, server errors (ours)")
     concurrency: int = Field(8, gt=0, description="reflection calls in flight (ours)")
     max_failures: int = Field(
         3, gt=0, description="rounds in a row without a usable prompt that end a fast phase, failures or not (ours)"

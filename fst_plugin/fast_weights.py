@@ -25,9 +25,10 @@ from .context import Placement
 from .evolve import admission
 from .evolve.build import build_optimizer
 from .evolve.outcome import checked
+from .evolve.scoreboard import RolloutsFailed
 from .optimizer import Evolution
 from .policy import Policy
-from .prompts import Population, Prompt, text_digest
+from .prompts import Population, Prompt, shown, text_digest
 from .record import checkpoint
 from .record import state as durable
 from .record.atomic import set_aside
@@ -37,7 +38,8 @@ from .record.lock import hold
 from .record.slow_scores import SlowScores, traces_digest
 from .record.state import State
 from .record.steps import append_step
-from .reflection.build import build_reflection
+from .reflection.base import Reflection, ReflectionFailed
+from .reflection.build import build_reflection, ping
 from .rewards import RewardBar
 from .rollouts import Evaluate, Problem, Rollout, Trace
 from .schedule import Schedule
@@ -91,6 +93,7 @@ class FastWeights:
     policy: what the adapter knows of the model.
     folder: live folder of the run; every finished cycle leaves its record there.
     seed: the first prompt.
+    reflection: proposes prompts, in all fast phases.
     setup: names what else decides how a rollout goes (reward function, sampling, data settings); a journal is valid
         only for the setup it was recorded under.
     log: where lines for people go.
@@ -102,6 +105,7 @@ class FastWeights:
     policy: Policy
     folder: Path
     seed: Prompt
+    reflection: Reflection
     setup: str = ""
     log: Callable[[str], None] = print
     slow: SlowScores = field(default_factory=SlowScores)
@@ -138,8 +142,9 @@ class FastWeights:
         setup: what else decides how a rollout goes, as JSON values.
         fresh: this run does not go on from an earlier one: an earlier live folder is moved aside.
 
-        Raises ConfigError if the seed prompt is longer than the policy's cap, FolderInUse if another run writes to
-        `folder`.
+        Raises ConfigError if the seed prompt is longer than the policy's cap, ReflectionFailed if the reflection is a
+        server that does not answer (one real call), ValueError if it cannot be built, FolderInUse if another run writes
+        to `folder`.
         """
         seed, hidden = admission.without_surrogates(seed)
         if hidden:
@@ -149,12 +154,14 @@ class FastWeights:
             message = f"the first prompt has {length} tokens, the cap is {policy.max_tokens}: nothing could be evolved"
             fix = "raise it (and the data's prompt length), or start from a shorter fst.seed_prompt"
             raise ConfigError([ConfigProblem("fst.max_prompt_tokens", f"{message}; {fix}")])
+        reflection = build_reflection(config, policy)
+        ping(reflection)
         lock = hold(folder, log)
         if fresh and folder.exists():
             log(f"fst: {folder} is of an earlier run: moved to {set_aside(folder)}")
         state = State(Population((seed,)), seed.digest, dataset, weights)
         named = text_digest(json.dumps(setup, sort_keys=True, default=str)) if setup else ""
-        made = cls(config, state, policy, folder, seed, named, log)
+        made = cls(config, state, policy, folder, seed, reflection, named, log)
         made._lock = lock
         return made
 
@@ -382,28 +389,35 @@ class FastWeights:
         self, journal: Journal, anchors: Sequence[Problem], traces: Sequence[Trace], evaluate: Evaluate, cycle: int
     ) -> Evolution:
         try:
-            reflection = journal.reflection(build_reflection(self.config, self.policy))
+            reflection = journal.reflection(self.reflection)
             optimizer = build_optimizer(self.config, self.policy, reflection, self.log, self.bar)
             found = optimizer.evolve(
                 self.population, anchors, journal.evaluate(evaluate), cycle=cycle, seed=self._seed(), traces=traces
             )
             evolution = checked(found, self.config.fast.path)
         except Exception as error:
-            self.log(redact("".join(traceback.format_exception(error))))
-            why = f"failed: {described(error, 1000)}"
-            failed = self.state.counters.failed_phases + 1
-            if failed > self.config.fast.max_failed_phases:
-                raise FastPhaseFailed(
-                    f"fast phase {cycle} {why} (its record: {journal.folder}; to let training go on with the"
-                    " old population, raise fst.fast.max_failed_phases)"
-                ) from None  # the cause's own traceback, redacted, is in the log
-            self.state = self.state.count(failed_phases=1)
-            spent = {"rollouts": float(journal.rollouts), "reflection_calls": float(journal.reflections)}
-            lines = (f"{why}; the old population stays",)
-            return Evolution(self.population, {"phase_failed": 1.0, **spent}, lines)
+            return self._failed(journal, error, cycle)
         evolution = admission.readable(evolution, self.population)
         if journal.replayed:
             self.log(f"fst: cycle {cycle}: {journal.replayed} calls answered from the record made before the restart")
         self.state = self.state.count(failed_phases=-self.state.counters.failed_phases)  # consecutive ones count
         journal.finish(evolution, write_cycle(journal.folder, self.population, evolution))
         return evolution
+
+    def _failed(self, journal: Journal, error: Exception, cycle: int) -> Evolution:
+        """The old population if the config allows for this failure; else raises FastPhaseFailed."""
+        why, folder = f"failed: {described(error, 1000)}", journal.folder
+        if isinstance(error, (ReflectionFailed, RolloutsFailed)):  # the record would answer a new start with it again
+            folder = set_aside(folder)
+        else:
+            self.log(shown(redact("".join(traceback.format_exception(error)))))
+        if self.state.counters.failed_phases >= self.config.fast.max_failed_phases:
+            raise FastPhaseFailed(
+                f"fast phase {cycle} {why} (its record: {folder}; to let training go on with the"
+                " old population, raise fst.fast.max_failed_phases)"
+            ) from None  # the cause's own traceback, redacted, is in the log
+        self.state = self.state.count(failed_phases=1)
+        spent = {"rollouts": float(journal.rollouts), "reflection_calls": float(journal.reflections)}
+        if isinstance(error, ReflectionFailed):
+            spent["reflection_failures"] = spent["reflection_calls"]
+        return Evolution(self.population, {"phase_failed": 1.0, **spent}, (f"{why}; the old population stays",))

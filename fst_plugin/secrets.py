@@ -13,10 +13,13 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from .prompts import shown
+
 HIDDEN = "***"
 MIN_ENVIRONMENT_VALUE = 6
 """Characters from which the value of an environment variable is looked for; shorter ones stand in any text (ours)."""
 
+_DESCRIBED_FROM = 20_000  # characters of a long message that are looked at
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _SECRET_ENDINGS = (
     *("password", "passwd", "passphrase", "pwd", "secret", "secrets", "credential", "credentials", "creds"),
@@ -71,10 +74,10 @@ def redact(text: str) -> str:
 
 
 def described(error: BaseException | str, limit: int = 300) -> str:
-    """An exception (or a message) as one line for a log: `Type: message`, redacted, at most `limit` characters, with
-    "..." where it was cut."""
+    """An exception (or the words of a server, an engine, an environment) as one line for a log: `Type: message`,
+    redacted, what does not print written as escapes, at most `limit` characters, with "..." where it was cut."""
     text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
-    line = " ".join(redact(text).split())
+    line = " ".join(shown(redact(text[:_DESCRIBED_FROM])).split())
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 

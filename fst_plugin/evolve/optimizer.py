@@ -6,9 +6,9 @@ half is scored on all anchors. The K prompts to carry on are chosen among old an
 best new prompt meets the best old one on problems that no reflection saw; it takes the lead only if it wins there.
 
 Invariants: at most `budget` rollouts, whatever happens. The first prompt of the outcome is new only with evidence. A
-reflection that fails ends the phase with what there is, at worst the old population; a rollout engine that fails raises
-RolloutsFailed. The outcome is a function of (population, problems, traces, seed) and of the answers of `evaluate` and
-the reflection.
+reflection that begins to fail ends the phase with what there is; one that never answers raises ReflectionFailed, a
+rollout engine that fails RolloutsFailed. The outcome is a function of (population, problems, traces, seed) and of the
+answers of `evaluate` and the reflection.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..config import DEFAULTS, FSTConfig
 from ..optimizer import Candidate, Evidence, Evolution
 from ..policy import Policy
 from ..prompts import Population, Prompt
-from ..reflection.base import Reflection
+from ..reflection.base import Reflection, ReflectionFailed
 from ..rewards import RewardBar
 from ..rollouts import Evaluate, Problem, Rollout, Trace
 from .budget import MIN_ANCHORS, BudgetSplit, split_budget
@@ -33,6 +33,11 @@ from .proposer import Proposer
 from .scoreboard import RolloutsFailed, Scoreboard
 from .selection import select
 
+_USELESS = {
+    "unusable": "were answered without a prompt",
+    "cut": "broke off before their prompt ended",
+    "large": "were answered with too much to be read",
+}
 MIN_DIFFERENCES = 3
 """Held-out problems on which two prompts must differ for the comparison to count at all (ours)."""
 
@@ -77,8 +82,8 @@ class GEPAOptimizer:
     ) -> Evolution:
         """See `PromptOptimizer.evolve`. `problems` that repeat count once. If enough traces (16, or as many as
         `problems`; ours) know every carried prompt, their problems are the anchors, and `problems` are only held out;
-        else `problems` are both. Raises RolloutsFailed if the rollout engine does not deliver, ValueError without
-        problems."""
+        else `problems` are both. Raises RolloutsFailed if the rollout engine does not deliver, ReflectionFailed if no
+        reflection gets an answer, ValueError without problems."""
         phase = _Phase(self, population, problems, evaluate, cycle, seed, traces)
         return phase.run()
 
@@ -163,6 +168,7 @@ class _Phase:
         )
         try:
             self._search(self.plan)
+            self._refuse_silence()
             prompts = self._rank()
         except BaseException:
             self._tell("failed")
@@ -216,6 +222,13 @@ class _Phase:
         )
         self.scoreboard.run()
         self.settings.log(f"fast phase {self.cycle}: search ended: {adapter.ended()}")
+
+    def _refuse_silence(self) -> None:
+        """Raises ReflectionFailed, with the reflection's own words, if none of its calls got an answer."""
+        calls = self.proposer.count["calls"]
+        if calls and self.proposer.count["failures"] == calls:
+            why = self.proposer.trouble.last.get("failures", "it gave no reason")
+            raise ReflectionFailed(f"all {calls} reflections failed; the last error: {why}")
 
     def _rank(self) -> tuple[Prompt, ...]:
         """The K to carry on, best first. A new prompt of which half the rollouts failed is not considered."""
@@ -280,10 +293,14 @@ class _Phase:
 
     def _outcome(self, prompts: Sequence[Prompt]) -> Evolution:
         scoreboard, count, old = self.scoreboard, self.proposer.count, self.population
-        warnings = self.warnings
+        warnings, trouble = self.warnings, self.proposer.trouble
         if count["failures"]:
-            why = f"; the last error: {self.proposer.last_error}" if self.proposer.last_error else ""
-            warnings.append(f"{count['failures']} of {count['calls']} reflections failed{why}")
+            why = trouble.last.get("failures", "it gave no reason")
+            warnings.append(f"{count['failures']} of {count['calls']} reflections failed; the last error: {why}")
+        for kind, what in _USELESS.items():
+            if trouble.count[kind]:
+                answers = f"{trouble.count[kind]} of {count['calls']} reflections"
+                warnings.append(f"{answers} {what}; the last: {trouble.last[kind]}")
         if self.proposer.failed_rounds >= self.settings.config.reflection.max_failures:
             warnings.append(
                 f"the phase ended early: {self.proposer.failed_rounds} rounds of reflection in a row failed"
@@ -316,6 +333,8 @@ class _Phase:
             "hidden_characters": count["hidden"],
             "reflection_calls": count["calls"],
             "reflection_failures": count["failures"],
+            "reflection_timeouts": trouble.count["timeouts"],
+            **{f"reflection_{kind}": trouble.count[kind] for kind in _USELESS},
             "population_size": len(prompts),
             "lead_changed": prompts[0].text != old.best.text,
         }

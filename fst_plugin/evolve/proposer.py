@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 from ..policy import Policy
 from ..prompts import Prompt
 from ..record.journal import JournalError
-from ..reflection.base import Reflection, ReflectionRequest
+from ..reflection.base import Reflection, ReflectionRequest, Trouble
 from ..reflection.text import clean, without_hidden
 from ..rewards import RewardBar
 from ..rollouts import Problem, Rollout
-from ..secrets import described
 from .leaks import leaked
 
 Records = tuple[tuple[Problem, Rollout], ...]
@@ -39,7 +38,7 @@ class Proposer:
     refused: prompts that did.
     count: calls, failures, skipped, long, leaks, hidden (characters dropped).
     failed_rounds: rounds in a row that failed throughout.
-    last_error: of the reflection, redacted, safe to log.
+    trouble: of the reflection, over all batches.
     """
 
     reflection: Reflection
@@ -51,7 +50,7 @@ class Proposer:
     refused: list[Prompt] = field(default_factory=list)
     count: Counter[str] = field(default_factory=Counter)
     failed_rounds: int = 0
-    last_error: str = ""
+    trouble: Trouble = field(default_factory=Trouble)
     _seen: set[str] = field(default_factory=set)
 
     def know(self, text: str) -> None:
@@ -63,7 +62,9 @@ class Proposer:
         long gets one more, to be shortened."""
         seed = _derive(self.seed, round_number)
         requests = [
-            ReflectionRequest(parent, records, slot, seed, self._max_chars(parent.text, records), self.bar())
+            ReflectionRequest(
+                parent, records, slot, seed, self._max_chars(parent.text, records), self.bar(), self.cycle
+            )
             for slot, (parent, records) in enumerate(parents)
         ]
         answers = self._ask(requests)
@@ -100,8 +101,10 @@ class Proposer:
         except JournalError:
             raise
         except Exception as error:
-            self.last_error = described(error)
+            self.trouble.note("failures", error, len(requests))
             answers = [None] * len(requests)
+        else:
+            self.trouble.add(getattr(self.reflection, "trouble", Trouble()))
         self.count["failures"] += sum(answer is None for answer in answers)
         return answers
 
@@ -134,7 +137,7 @@ class Proposer:
             fits = int(0.95 * len(text) * self.policy.max_tokens / self.policy.count_tokens(text))
             old = requests[index]
             parent = Prompt(text, (old.parent.digest,), "reflection", self.cycle)
-            again.append(ReflectionRequest(parent, old.records, old.slot, old.seed, max(1, fits), old.bar))
+            again.append(ReflectionRequest(parent, old.records, old.slot, old.seed, max(1, fits), old.bar, self.cycle))
         still_long: dict[int, str] = {}
         for index, answer in zip(long, self._ask(again), strict=True):
             texts[index] = self._vet(index, answer, still_long)

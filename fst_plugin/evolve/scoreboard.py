@@ -14,6 +14,7 @@ from dataclasses import replace
 from ..prompts import Prompt, Score
 from ..rewards import RewardBar
 from ..rollouts import Cell, Evaluate, Problem, Rollout
+from ..secrets import described
 
 MAX_DEAD_BATCHES = 3
 """Batches in a row of which every rollout failed that end a phase; the first batch ends it at once (ours)."""
@@ -135,7 +136,7 @@ class Scoreboard:
         errors = [r.error for r in rollouts if r.error is not None]
         self.failed += len(errors)
         if errors and self._first_error is None:
-            self._first_error = errors[0]
+            self._first_error = described(errors[0])
         if len(errors) < len(rollouts):
             self._alive, self._dead_batches = True, 0
             return

@@ -10,7 +10,7 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -29,11 +29,13 @@ class Call:
     kind: what was asked for.
     digest: names the question.
     answer: a rollout a cell, or a proposed text (None: a failure) a request.
+    trouble: kind of `Trouble` -> how often it came up in a reflection, and its last words.
     """
 
     kind: Literal["evaluate", "reflect"]
     digest: str
     answer: list[Rollout | str | None]
+    trouble: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
 class CallsFile:

@@ -19,7 +19,6 @@ written last and atomically: a folder that has it holds a finished phase, which 
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -29,15 +28,13 @@ from typing import Any, Literal
 
 from ..optimizer import Evolution
 from ..prompts import Population, text_digest
-from ..reflection.base import RECORD_CHARS, Reflection, ReflectionRequest
+from ..reflection.base import RECORD_CHARS, Reflection, ReflectionRequest, Trouble
 from ..reflection.text import shorten
 from ..rollouts import Cell, Evaluate, Rollout
 from ..secrets import described
 from . import sealed
 from .atomic import set_aside
 from .calls import CALLS_FILE, Call, CallsFile
-
-_log = logging.getLogger(__name__)
 
 IDENTITY_FILE = "identity.json"
 EVOLUTION_FILE = "evolution.json"
@@ -108,7 +105,11 @@ class Journal:
         def recorded(cells: Sequence[Cell]) -> list[Rollout]:
             self.rollouts += len(cells)
             digest = _digest([[c.prompt.digest, c.problem.id] for c in cells])
-            answer = self._answer("evaluate", digest, lambda: [_shortened(r) for r in evaluate(cells)])
+
+            def pay() -> Call:
+                return Call("evaluate", digest, [_shortened(r) for r in evaluate(cells)])
+
+            answer: list[Rollout] = self._answered("evaluate", digest, pay).answer  # type: ignore[assignment]
             self._rewards += [r.score for r in answer if r.error is None and math.isfinite(r.score)]
             return answer
 
@@ -160,7 +161,7 @@ class Journal:
         else:
             sealed.write(path, identity)
 
-    def _answer(self, kind: Literal["evaluate", "reflect"], digest: str, pay: Callable[[], list[Any]]) -> list[Any]:
+    def _answered(self, kind: Literal["evaluate", "reflect"], digest: str, pay: Callable[[], Call]) -> Call:
         if self._lost:
             raise self._lost
         if self.replayed < self._calls.whole:
@@ -172,8 +173,8 @@ class Journal:
                     f" deterministic; delete {self.folder} to start it anew"
                 )
             self.replayed += 1
-            return call.answer
-        call = Call(kind, digest, pay())
+            return call
+        call = pay()
         try:
             self._calls.append(call)
         except OSError as error:
@@ -183,7 +184,7 @@ class Journal:
             )
             raise self._lost from error
         self.recorded += 1
-        return call.answer
+        return call
 
 
 def open_journal(folder: Path, identity: Mapping[str, str], log: Callable[[str], None]) -> Journal:
@@ -219,22 +220,31 @@ def read_outcome(folder: Path) -> Outcome | None:
 
 
 class _RecordedReflection:
+    """trouble: of the last batch."""
+
     def __init__(self, journal: Journal, inner: Reflection):
         self._journal = journal
         self._inner = inner
+        self.trouble = Trouble()
 
     def propose(self, requests: Sequence[ReflectionRequest]) -> list[str | None]:
         """As the inner one; if that raises, None for every request, so that a failure is repeated like an answer."""
+        digest = _digest([_request_to_json(r) for r in requests])
 
-        def pay() -> list[str | None]:
+        def pay() -> Call:
+            trouble = Trouble()
+            answers: list[Rollout | str | None] = [None] * len(requests)
             try:
-                return [_text_or_none(answer) for answer in self._inner.propose(requests)]
+                answers = [_text_or_none(answer, trouble) for answer in self._inner.propose(requests)]
+                trouble.add(getattr(self._inner, "trouble", Trouble()))
             except Exception as error:
-                _log.warning("reflection failed: %s", described(error))
-                return [None] * len(requests)
+                trouble.note("failures", error, len(requests))
+            return Call("reflect", digest, answers, trouble.to_json())
 
         self._journal.reflections += len(requests)
-        return self._journal._answer("reflect", _digest([_request_to_json(r) for r in requests]), pay)
+        call = self._journal._answered("reflect", digest, pay)
+        self.trouble = Trouble.from_json(call.trouble)
+        return call.answer  # type: ignore[return-value]
 
     def describe(self) -> str:
         return self._inner.describe()
@@ -249,10 +259,10 @@ def _request_to_json(request: ReflectionRequest) -> list[Any]:
     return [request.parent.digest, records, request.slot, request.seed, request.max_chars, request.bar.value]
 
 
-def _text_or_none(answer: Any) -> str | None:
+def _text_or_none(answer: Any, trouble: Trouble) -> str | None:
     if answer is None or isinstance(answer, str):
         return answer
-    _log.warning("reflection failed: it answered with %s, not with text", type(answer).__name__)
+    trouble.note("failures", f"it answered with {type(answer).__name__}, not with text")
     return None
 
 

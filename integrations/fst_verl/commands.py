@@ -50,19 +50,25 @@ def _one_line() -> Iterator[None]:
 
 
 def check(
-    context: typer.Context, show: Annotated[bool, typer.Option(help="print the resolved fst config")] = True
+    context: typer.Context,
+    show: Annotated[bool, typer.Option(help="print the resolved fst config")] = True,
+    reflect: Annotated[bool, typer.Option("--reflect", help="ask the reflection LM once, for real")] = False,
 ) -> None:
     """Checks the arguments of a `python -m verl.trainer.main_ppo ... +fst=default` command; starts nothing."""
     with _one_line():
-        from .check import compose, environment, problems
+        from omegaconf import OmegaConf
+
+        from fst_plugin.reflection.build import asked
+
+        from .check import compose, environment, fst_config, problems
 
         config = compose(context.args)
     if show:
-        from omegaconf import OmegaConf
-
         fst = without_secrets(OmegaConf.to_container(config.fst))
         console.print(OmegaConf.to_yaml(OmegaConf.create({"fst": fst})), markup=False, highlight=False)
     found = [*problems(config), *environment(config)]
+    if reflect and not found:
+        found = asked(fst_config(config))
     for problem in found:
         console.print(f"- {shown(redact(str(problem)))}", style="red", markup=False)
     console.print("[red]" + f"{len(found)} problem(s)" if found else "[green]no problems")

@@ -117,6 +117,7 @@ class FastSlow:
         policy = Policy.of_tokenizer(
             trainer.tokenizer,
             self.cap,
+            template=dict(config.data.get("apply_chat_template_kwargs") or {}),
             generate=self.rollouts.generate,
             fits=self.rollouts.fits,
             width=check.engine_width(config),

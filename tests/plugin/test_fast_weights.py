@@ -12,6 +12,7 @@ from fst_plugin.config import ConfigError, parse
 from fst_plugin.fast_weights import FastPhaseFailed, FastWeights, choose_seed
 from fst_plugin.policy import Policy
 from fst_plugin.record import state
+from fst_plugin.reflection import OfflineReflection, ReflectionFailed
 
 
 def test_whole_cycles(tmp_path):
@@ -376,9 +377,64 @@ def test_a_reflection_of_the_users_own_by_dotted_path(tmp_path):
     weights.evolve(1, "w", make_problems(20), World())
     written = (tmp_path / "cycle_0000" / "candidates.jsonl").read_text()
     assert '"text": "! ' in written and any("echo" in line for line in lines)
-    weights, _ = fast_weights(tmp_path / "wrong", reflection={"path": "no_such_module.X"})
-    with pytest.raises(FastPhaseFailed, match="fst.reflection.path"):
-        weights.evolve(1, "w", make_problems(20), World())
+    with pytest.raises(ValueError, match="fst.reflection.path"):
+        fast_weights(tmp_path / "wrong", reflection={"path": "no_such_module.X"})
+
+
+class Down:
+    """A server that can be down. up: is it up?"""
+
+    up = False
+
+    def propose(self, requests):
+        if not Down.up:
+            raise ConnectionError("no key: Authorization: Bearer hunter2")
+        return OfflineReflection().propose(requests)
+
+    def describe(self):
+        return "down"
+
+
+class Pinged(Down):
+    def ping(self):
+        raise ReflectionFailed("set the key")
+
+
+def test_a_reflection_that_cannot_work_is_refused_before_anything_is_spent(tmp_path):
+    with pytest.raises(ReflectionFailed, match="set the key"):
+        fast_weights(tmp_path, reflection={"path": f"{__name__}.Pinged"})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_phase_without_any_reflection_fails_as_the_config_says_and_a_new_start_asks_again(tmp_path, monkeypatch):
+    spec = {"path": f"{__name__}.Down"}
+    weights, lines = fast_weights(tmp_path / "a", reflection=spec, fast={"max_failed_phases": 1})
+    metrics = weights.evolve(1, "w0", make_problems(20), World())
+    assert metrics["phase_failed"] == 1 and metrics["reflection_failures"] == metrics["reflection_calls"] > 0
+    told = [line for line in lines if "reflections failed" in line]
+    assert len(told) == 1 and "ConnectionError: no key" in told[0] and "hunter2" not in "".join(lines)
+    with pytest.raises(FastPhaseFailed, match="all .* reflections failed.*max_failed_phases"):
+        weights.evolve(7, "w6", make_problems(20), World())
+
+    weights, _ = fast_weights(tmp_path / "b", reflection=spec)
+    with pytest.raises(FastPhaseFailed, match=r"its record: .*old_cycle_0000_1"):
+        weights.evolve(1, "w0", make_problems(20), World())
+    del weights
+    monkeypatch.setattr(Down, "up", True)
+    weights, _ = fast_weights(tmp_path / "b", reflection=spec)
+    assert weights.evolve(1, "w0", make_problems(20), World())["reflection_failures"] == 0
+
+
+def test_an_engine_that_delivered_nothing_is_asked_again_at_a_new_start(tmp_path):
+    def broken(cells):
+        return [Rollout(0.0, error="no route \x1b[31m with Bearer hunter2") for _ in cells]
+
+    weights, _ = fast_weights(tmp_path)
+    with pytest.raises(FastPhaseFailed, match=r"no route \\x1b\[31m with \*\*\*"):
+        weights.evolve(1, "w0", make_problems(20), broken)
+    del weights
+    weights, _ = fast_weights(tmp_path)
+    assert weights.evolve(1, "w0", make_problems(20), World())["rollouts"] > 0
 
 
 def test_a_seed_prompt_over_the_cap_is_refused_at_the_start(tmp_path):

@@ -142,3 +142,9 @@ def test_redaction_takes_linear_time(piece):
 def test_json_stays_json():
     text = json.dumps({"api_key": 'a"b\\', "password": "x", "n": [1, {"token": "y"}]})
     assert json.loads(redact(text)) == {"api_key": "***", "password": "***", "n": [1, {"token": "***"}]}
+
+
+def test_foreign_words_are_described_without_secrets_and_without_acting():
+    said = described(RuntimeError("401\n\x1b[31m\x07 Authorization: Bearer abc.def\u202e"))
+    assert said == "RuntimeError: 401 \\x1b[31m\\x07 Authorization: ***"
+    assert described("x" * 5_000_000) == "x" * 297 + "..."

@@ -5,6 +5,7 @@ import pytest
 pytest.importorskip("verl")
 
 from fst_verl import check, hydra_door  # noqa: E402
+from stub_lm import Reply, stub_lm  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from fst_plugin.cli import app  # noqa: E402
@@ -79,6 +80,19 @@ def test_the_command_shows_no_secret():
     out = CliRunner().invoke(app, ["check", *secrets, "+fst.password=hunter4", "+fst.slow_step=sk-proj-hunter5hunter5"])
     assert "http://***@host/v1" in out.output and "x-api-key: '***'" in out.output and "fst.slow_step" in out.output
     assert "hunter" not in out.output
+
+
+def test_the_command_asks_the_reflection_lm_if_it_is_told_to():
+    answers = [Reply("no such model", status=404), Reply("<prompt>New.</prompt>")]
+    with stub_lm(lambda number, asked: answers[number]) as stub:
+        server = [f"fst.reflection.api_base={stub.url}", "fst.reflection.kind=lm", "fst.reflection.model=openai/stub"]
+        command = ["check", "--reflect", "--no-show", "actor_rollout_ref.rollout.n=8", *server]
+        bad = CliRunner().invoke(app, command)
+        assert (
+            bad.exit_code == 1 and "fst.reflection: " in bad.output and "no such model" in " ".join(bad.output.split())
+        )
+        good = CliRunner().invoke(app, command)
+        assert good.exit_code == 0 and "no problems" in good.output and len(stub.asked) == 2
 
 
 def test_arguments_that_do_not_compose_are_told():

@@ -126,6 +126,8 @@ def test_reflections_that_cannot_be_repeated_and_their_failures_are_replayed(tmp
         with pytest.raises(Killed):
             run(tmp_path / str(boundary), world, Moody(), die_at=boundary)
         said = [c for c in read_calls(tmp_path / str(boundary)) if c.kind == "reflect"]
+        failed = [call.trouble for call in said if None in call.answer]
+        assert all(trouble["failures"][1] == "TimeoutError: not now" for trouble in failed)
         life = Moody.life
         assert len(said) == life > 0 and any(None in call.answer for call in said)
         again = run_to_the_last_call(tmp_path / str(boundary), world, Moody())
@@ -133,6 +135,7 @@ def test_reflections_that_cannot_be_repeated_and_their_failures_are_replayed(tmp
         assert reflected[: len(said)] == said and len(reflected) == Moody.life >= life
         evolution, journal = run(tmp_path / str(boundary), world, Moody())
         assert journal.replayed == len(again) and len(reflected) == Moody.life
+        assert "the last error: TimeoutError: not now" in evolution.warnings[0]
         assert sum(len(b) for b in world.batches) == evolution.metrics["rollouts"]
 
 

@@ -1,28 +1,22 @@
-"""Reflections: offline, through the policy, through DSPy; and the text that passes through them."""
+"""Reflections: offline and through the policy; and the text that passes through them."""
 
 from __future__ import annotations
 
 import json
-import logging
-import random
-import threading
 import time
 
 import pytest
 
-from fst_plugin.config import ReflectionConfig
+from fst_plugin.policy import opened_thinking, thinking_marks
 from fst_plugin.prompts import Prompt
 from fst_plugin.reflection import (
-    DSPyReflection,
     OfflineReflection,
     PolicyReflection,
     ReflectionRequest,
     clean,
-    extract_prompt,
     render_record,
     split_sentences,
 )
-from fst_plugin.reflection.lm import run_bounded
 from fst_plugin.reflection.offline import contradicts
 from fst_plugin.reflection.text import shorten, without_hidden
 from fst_plugin.rewards import RewardBar
@@ -289,23 +283,6 @@ def test_offline_says_that_it_is():
 # Policy
 
 
-@pytest.mark.parametrize(
-    ("answer", "prompt"),
-    [
-        ("Sure! <prompt>\nDo this.\n</prompt> Bye", "Do this."),
-        ("<think><prompt>no</prompt></think><prompt>Yes.", "Yes."),
-        ("Here:\n```text\nDo that.\nAnd this.\n```\nDone", "Do that.\nAnd this."),
-        ("```\nopen fence", "open fence"),
-        ("Just the text.", "Just the text."),
-        ("<think>only thoughts", None),
-        ("<prompt></prompt>", None),
-        ("", None),
-    ],
-)
-def test_extract_prompt(answer, prompt):
-    assert extract_prompt(answer) == prompt
-
-
 def test_policy_reflection_asks_in_one_batch_and_shows_what_happened():
     asked = []
 
@@ -325,138 +302,39 @@ def test_policy_reflection_asks_in_one_batch_and_shows_what_happened():
         PolicyReflection(lambda chats: ["one"]).propose(requests)
 
 
-# A language model through DSPy
+def test_the_policys_answers_without_a_prompt_are_told_from_answers_that_did_not_come():
+    answers = ["<prompt>New.</prompt>", "No, thank you.", "<prompt>Cut", ""]
+    reflection = PolicyReflection(lambda chats: answers)
+    assert reflection.propose([request(f"Old {i}.", ("a", "b")) for i in range(4)]) == ["New.", "", "", None]
+    assert reflection.trouble.count == {"unusable": 1, "cut": 1, "failures": 1}
+    assert "<prompt> is not closed" in reflection.trouble.last["cut"]
+    answers = ["<prompt>New.</prompt>"]
+    reflection.propose([request("Old.", ("a", "b"))])
+    assert not reflection.trouble.count
 
 
-def scripted_lm(answer):
-    """A real dspy.LM over a scripted engine. answer: of (text of the request) -> new instruction, or raises."""
-    dspy = pytest.importorskip("dspy")
-    from dspy.lm15 import Message, Response, Usage
-
-    class Engine:
-        def __init__(self):
-            self.calls, self.running, self.peak, self.lock = 0, 0, 0, threading.Lock()
-
-        def complete(self, call):
-            with self.lock:
-                self.calls += 1
-                self.running += 1
-                self.peak = max(self.peak, self.running)
-            try:
-                text = answer("\n".join(m.text or "" for m in call.messages))
-            finally:
-                with self.lock:
-                    self.running -= 1
-            message = Message.assistant(json.dumps({"new_instruction": text, "shortened_instruction": text[:20]}))
-            usage = Usage(input_tokens=0, output_tokens=0, total_tokens=0)
-            return Response(id=None, model="scripted", message=message, finish_reason="stop", usage=usage)
-
-        def stream(self, call):
-            raise NotImplementedError
-
-        def close(self):
-            pass
-
-    engine = Engine()
-    return dspy.LM("scripted/reflect", engine=engine, num_retries=0), engine
+def test_the_policys_own_marks_of_thinking_come_from_its_chat_template():
+    tokenizer = type("T", (), {"chat_template": "{{ '<cot_thinking>' }} x.split('</cot_thinking>')"})()
+    marks = thinking_marks(tokenizer)
+    assert marks == (("<cot_thinking>", "</cot_thinking>"),)
+    answer = "A <prompt>no</prompt>.</cot_thinking>Here is the new prompt:\nYes."
+    assert PolicyReflection(lambda chats: [answer], thinking=marks).propose([request("Old.", ("a", "b"))]) == ["Yes."]
+    assert thinking_marks(type("T", (), {"chat_template": None})()) == ()
 
 
-def test_dspy_reflection_drives_a_real_dspy_lm():
-    seen = []
+@pytest.mark.parametrize(
+    ("begins", "opened"), [("<think>\n", "<think>"), ("<think>\n\n</think>\n\n", ""), ("", ""), ("[THINK]", "[THINK]")]
+)
+def test_where_the_chat_template_opens_the_thinking_an_answer_is_thinking_until_it_is_closed(begins, opened):
+    class Tokenizer:
+        chat_template = "yes"
 
-    def answer(text):
-        seen.append(text)
-        return "Write invoice as B7, always."
+        def apply_chat_template(self, chat, tokenize, add_generation_prompt, enable_thinking):
+            assert add_generation_prompt and not tokenize and enable_thinking
+            return "<|im_start|>assistant\n" + begins
 
-    lm, engine = scripted_lm(answer)
-    state = random.getstate()
-    reflection = DSPyReflection(lm=lm)
-    one = request("Be helpful.", ("code for invoice", "Write invoice as B7."))
-    assert reflection.propose([one]) == ["Write invoice as B7, always."]
-    assert random.getstate() == state
-    for part in ("Be helpful.", "code for invoice", "Write invoice as B7.", "an answer"):
-        assert part in seen[0]
-    assert reflection.propose([one]) == ["Write invoice as B7, always."]
-    assert engine.calls == 2  # the same question is asked again: nothing is cached
-
-
-def test_dspy_reflection_works_from_any_thread_and_leaves_settings_alone():
-    dspy = pytest.importorskip("dspy")
-    lm, _ = scripted_lm(lambda text: "New.")
-    before = dspy.settings.lm
-    found = []
-    work = threading.Thread(target=lambda: found.extend(DSPyReflection(lm=lm).propose([request("Old.")])))
-    work.start()
-    work.join(60)
-    assert found == ["New."] and dspy.settings.lm is before
-
-
-def test_dspy_reflection_runs_calls_side_by_side_within_bounds():
-    def answer(text):
-        time.sleep(0.1)
-        return "New."
-
-    lm, engine = scripted_lm(answer)
-    assert (
-        DSPyReflection(ReflectionConfig(concurrency=3), lm=lm).propose([request(f"Old {i}.") for i in range(9)])
-        == ["New."] * 9
-    )
-    assert engine.peak == 3
-
-
-def test_dspy_reflection_reports_one_failure_as_one_none_and_leaks_nothing(monkeypatch, caplog):
-    monkeypatch.setenv("SCRIPTED_API_KEY", "top-secret-0815")
-
-    def answer(text):
-        if "Bad" in text:
-            raise RuntimeError("401: key top-secret-0815 was refused")
-        return "New."
-
-    lm, _ = scripted_lm(answer)
-    reflection = DSPyReflection(lm=lm)
-    with caplog.at_level(logging.DEBUG, logger="fst_plugin"):
-        assert reflection.propose([request("Good."), request("Bad."), request("Good too.")]) == ["New.", None, "New."]
-    ours = "\n".join(r.getMessage() for r in caplog.records if r.name.startswith("fst_plugin"))
-    assert "refused" in ours and "top-secret" not in ours
-    assert "top-secret" not in (reflection.last_error or "") + reflection.describe() + repr(vars(reflection))
-
-
-def test_dspy_reflection_shortens_once_what_is_too_long():
-    lm, engine = scripted_lm(lambda text: "y" * 500)
-    assert DSPyReflection(lm=lm).propose([request("Old.", max_chars=100)]) == ["y" * 20]
-    assert engine.calls == 2
-
-
-def test_dspy_reflection_takes_its_key_from_the_environment_only(monkeypatch):
-    pytest.importorskip("dspy")
-    monkeypatch.delenv("FST_TEST_KEY", raising=False)
-    reflection = DSPyReflection(
-        ReflectionConfig(model="openai/some-model", api_base="http://localhost:1/v1", retries=0),
-        api_key_env="FST_TEST_KEY",
-    )
-    with pytest.raises(ValueError, match="FST_TEST_KEY"):
-        reflection.propose([request("Old.")])
-    with pytest.raises(TypeError):
-        DSPyReflection(ReflectionConfig(model="openai/some-model"), api_key="k")  # type: ignore[call-arg]
-    with pytest.raises(ValueError, match="model string"):
-        DSPyReflection()
-
-
-def test_a_server_that_is_not_there_is_a_failure_not_an_exception(monkeypatch):
-    pytest.importorskip("dspy")
-    monkeypatch.setenv("FST_TEST_KEY", "another-secret-4711")
-    reflection = DSPyReflection(
-        ReflectionConfig(model="openai/some-model", api_base="http://127.0.0.1:9/v1", retries=0, timeout_s=5),
-        api_key_env="FST_TEST_KEY",
-    )
-    assert reflection.propose([request("Old.")]) == [None]
-    assert reflection.last_error and "another-secret" not in reflection.last_error
-    assert "another-secret" not in repr(vars(reflection))
-
-
-def test_a_call_that_hangs_is_given_up():
-    release = threading.Event()
-    began = time.monotonic()
-    outcomes = run_bounded([lambda: "quick", lambda: str(release.wait(30))], 2, 0.3)
-    release.set()
-    assert outcomes[0] == "quick" and isinstance(outcomes[1], TimeoutError) and time.monotonic() - began < 5
+    assert opened_thinking(Tokenizer(), {"enable_thinking": True}) == opened
+    answers = ["Perhaps <prompt>no</prompt>, but", "Hm.</think>[/THINK]<prompt>Yes.</prompt>"]
+    reflection = PolicyReflection(lambda chats: answers, opened=opened)
+    found = reflection.propose([request(f"Old {i}.", ("a", "b")) for i in range(2)])
+    assert found == ["" if opened else "no", "Yes."] and reflection.trouble.count["cut"] == bool(opened)
