@@ -16,7 +16,7 @@ from fst_plugin.prompts import Prompt
 from fst_plugin.record.atomic import write_json, write_text
 from fst_plugin.record.journal import Journal, JournalMismatch
 from fst_plugin.reflection import OfflineReflection, ReflectionRequest
-from fst_plugin.rollouts import Cell, Rollout
+from fst_plugin.rollouts import Cell, Problem, Rollout
 
 IDENTITY = {"weights": "w0", "population": "p0"}
 BUDGET, ANCHORS = 150, 30
@@ -286,3 +286,10 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
     with pytest.raises(OSError, match="disk full"):
         write_text(path, "new")
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["f.txt"]
+
+
+def test_made_feedback_stays_marked_when_it_is_answered_from_the_record(tmp_path):
+    cell = Cell(Prompt("p"), Problem("q", ()))
+    made = Rollout(0.0, "an answer", "The answer got 0.", feedback_made=True)
+    for evaluate in (lambda cells: [made], None):  # the second time, nothing is left to run
+        assert Journal(tmp_path / "cycle", {"weights": "w"}).evaluate(evaluate)([cell]) == [made]
