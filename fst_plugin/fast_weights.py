@@ -13,7 +13,6 @@ import json
 import math
 import time
 import traceback
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,7 +39,7 @@ from .record.state import State
 from .record.steps import append_step
 from .reflection.base import Reflection, ReflectionFailed
 from .reflection.build import build_reflection, ping
-from .rewards import RewardBar
+from .rewards import RewardBar, StepRewards
 from .rollouts import Evaluate, Problem, Rollout, Trace
 from .schedule import Schedule
 from .secrets import described, redact
@@ -116,8 +115,7 @@ class FastWeights:
         self._loaded = (0, self.state.weights)
         self._of_step: dict[str, float] = {}
         self._steps_kept = True
-        self._by_rank: dict[int, list[float]] = defaultdict(list)
-        self._by_problem: dict[str, list[float]] = defaultdict(list)
+        self._rewards = StepRewards()
 
     # -------------------------------------------------------------------------------------- begin, save, restore
 
@@ -240,9 +238,7 @@ class FastWeights:
         rank = {prompt.digest: i for i, prompt in enumerate(self.population.prompts)}
         valid = [(p, d, r.score) for p, d, r in rollouts if r.error is None and math.isfinite(r.score)]
         for problem, digest, score in valid:
-            self._by_problem[problem].append(score)
-            if digest in rank:  # not one that was in flight when the cycle began
-                self._by_rank[rank[digest]].append(score)
+            self._rewards.add(problem, rank.get(digest), score)
         if valid:
             stale = sum(digest not in rank for _, digest, _ in valid)
             self._of_step["stale_population_share"] = stale / len(valid)
@@ -279,20 +275,13 @@ class FastWeights:
         }
         if counters.tokens_fast or not counters.rollouts_fast:  # else the adapter does not know them
             found["tokens_fast_total"] = counters.tokens_fast
-        found |= {f"reward_prompt_{rank}": sum(r) / len(r) for rank, r in sorted(self._by_rank.items())}
-        if groups := list(self._by_problem.values()):
-            found["group_mean"] = sum(sum(g) / len(g) for g in groups) / len(groups)
-            solved = [[self.bar.solved(score) for score in group] for group in groups]
-            found["group_solved"] = sum(any(group) for group in solved) / len(groups)
-            found["group_solved_mean"] = sum(sum(group) / len(group) for group in solved) / len(groups)
+        found |= self._rewards.figures(self.bar)
         if self.bar.value is not None:
             found["perfect_score"] = self.bar.value
         if self.bar.configured is not None:
             found["perfect_score_exceeded"] = self.bar.exceeded
         found |= self._of_step
-        self._of_step = {}
-        self._by_rank.clear()
-        self._by_problem.clear()
+        self._of_step, self._rewards = {}, StepRewards()
         return {name: float(value) for name, value in found.items()}
 
     def log_step(self, step: int, figures: Mapping[str, Any]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 _ROUNDING = 1e-9
@@ -61,4 +62,34 @@ class RewardBar:
         return None
 
 
-__all__ = ["RewardBar"]
+class StepRewards:
+    """The rewards of one slow step, by the prompt's rank and by problem."""
+
+    def __init__(self) -> None:
+        self._by_rank: dict[int, list[float]] = defaultdict(list)
+        self._by_problem: dict[str, list[float]] = defaultdict(list)
+
+    def add(self, problem: str, rank: int | None, reward: float) -> None:
+        """rank: of the rollout's prompt; None for one that was in flight when the cycle began."""
+        self._by_problem[problem].append(reward)
+        if rank is not None:
+            self._by_rank[rank].append(reward)
+
+    def figures(self, bar: RewardBar) -> dict[str, float]:
+        """Mean reward by rank, and of the groups: mean reward, share with a solved answer, mean share of solved ones;
+        what has no rewards is left out."""
+        found = {f"reward_prompt_{rank}": _mean(rewards) for rank, rewards in sorted(self._by_rank.items())}
+        groups = list(self._by_problem.values())
+        if groups:
+            solved = [[bar.solved(reward) for reward in group] for group in groups]
+            found["group_mean"] = _mean([_mean(group) for group in groups])
+            found["group_solved"] = _mean([any(group) for group in solved])
+            found["group_solved_mean"] = _mean([_mean(group) for group in solved])
+        return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+__all__ = ["RewardBar", "StepRewards"]

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 import random
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,6 +27,7 @@ from ..reflection.base import Reflection, ReflectionFailed
 from ..rewards import RewardBar
 from ..rollouts import Evaluate, Problem, Rollout, Trace
 from .budget import MIN_ANCHORS, BudgetSplit, split_budget
+from .evidence import weigh
 from .progress import Status
 from .proposer import Proposer
 from .scoreboard import RolloutsFailed, Scoreboard
@@ -38,8 +38,6 @@ _USELESS = {
     "cut": "broke off before their prompt ended",
     "large": "were answered with too much to be read",
 }
-MIN_DIFFERENCES = 3
-"""Held-out problems on which two prompts must differ for the comparison to count at all (ours)."""
 
 
 class GEPAOptimizer:
@@ -257,17 +255,15 @@ class _Phase:
         self._tell("comparing")
         self.scoreboard.run([(incumbent, problems), (challenger, problems)])
         before, after = self.scoreboard.rollouts(incumbent.text), self.scoreboard.rollouts(challenger.text)
-        pairs = [p.id for p in problems if p.id in before and p.id in after]
-        differences = [after[i].score - before[i].score for i in pairs]
-        margin = statistics.fmean(differences) if differences else 0.0
-        error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else float("inf")
-        why = _short_of(differences, margin, error, self.settings.config.fast.confidence)
-        self.evidence = Evidence(challenger.digest, incumbent.digest, len(pairs), margin, error, not why, why)
+        both = [(before[p.id].score, after[p.id].score) for p in problems if p.id in before and p.id in after]
+        found = weigh(challenger, incumbent, both, self.settings.config.fast.confidence)
+        self.evidence = found
+        verdict = "leads now" if found.adopted else f"does not lead: {found.why}"
         self.settings.log(
-            f"fast phase {self.cycle}: {challenger.digest} against {incumbent.digest} on {len(pairs)} problems held"
-            f" out: {margin:+.3f} ± {error:.3f}: {f'does not lead: {why}' if why else 'leads now'}"
+            f"fast phase {self.cycle}: {challenger.digest} against {incumbent.digest} on {found.problems} problems held"
+            f" out: {found.margin:+.3f} ± {found.error:.3f}: {verdict}"
         )
-        return not why
+        return found.adopted
 
     def _tell(self, stage: str) -> None:
         count = self._verdicts()
@@ -362,16 +358,6 @@ def _sample(problems: Sequence[Problem], size: int, seed: str) -> list[Problem]:
     if size >= len(problems):
         return list(problems)
     return [problems[i] for i in sorted(random.Random(seed).sample(range(len(problems)), size))]
-
-
-def _short_of(differences: Sequence[float], margin: float, error: float, confidence: float) -> str:
-    """The condition for the lead that a challenger does not meet, in words; empty if it meets all."""
-    differ = sum(d != 0 for d in differences)
-    if differ < MIN_DIFFERENCES:
-        return f"the two differ on {differ} problems, a lead needs {MIN_DIFFERENCES}"
-    if margin <= confidence * error + 1e-9:
-        return f"it is not ahead by more than {confidence:g} standard errors (fst.fast.confidence)"
-    return ""
 
 
 def _beats(new: Prompt, old: Prompt) -> bool:

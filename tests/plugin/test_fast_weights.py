@@ -151,7 +151,9 @@ def test_whatever_the_optimizer_hidden_characters_are_taken_out_and_counted(tmp_
 def test_lone_surrogates_of_a_first_prompt_are_replaced_and_told(tmp_path):
     lines = []
     seed = choose_seed(parse({}), ["Be\ud800 brief.\u200b"])
-    weights = FastWeights.start(parse({}), Policy(), tmp_path, seed=seed, log=lines.append)
+    weights = FastWeights.start(
+        parse({"reflection": {"kind": "offline"}}), Policy(), tmp_path, seed=seed, log=lines.append
+    )
     assert weights.population.best.text == weights.seed.text == "Be\ufffd brief.\u200b"
     assert [line for line in lines if "surrogate" in line and "1" in line]
     weights.save(tmp_path, 0, [])

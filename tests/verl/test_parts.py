@@ -149,6 +149,9 @@ def test_feedback_that_is_no_text_does_not_stop_verls_validation():
             return process_validation_metrics(sources, uids, infos)
 
     class Trainer(FastSlowHooks, Base):
+        def __new__(cls):
+            return object.__new__(cls)
+
         def __init__(self):
             self.fst = SimpleNamespace(relabel=lambda sources, uids, keywords: sources)
 

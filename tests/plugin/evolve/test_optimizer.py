@@ -263,13 +263,13 @@ def test_a_tie_leaves_the_old_prompt_in_the_lead():
 @pytest.mark.parametrize(
     ("answer", "counter", "batches"),
     [
-        ("", "proposals_skipped", 3),
-        (" \n\x00\u200b", "proposals_skipped", 3),
-        ("<|im_end|></s>", "proposals_skipped", 3),
-        (42, "proposals_skipped", 3),
-        (SEED, "proposals_skipped", 3),
-        ("x" * 1_000_000, "proposals_skipped_long", 3),
-        ("word " * 2000, "proposals_skipped_long", 6),
+        ("", "proposals_skipped", 5),
+        (" \n\x00\u200b", "proposals_skipped", 5),
+        ("<|im_end|></s>", "proposals_skipped", 5),
+        (42, "proposals_skipped", 5),
+        (SEED, "proposals_skipped", 5),
+        ("x" * 1_000_000, "proposals_skipped_long", 5),
+        ("word " * 2000, "proposals_skipped_long", 10),
     ],
 )
 def test_useless_reflections_cost_no_rollouts_and_keep_the_population(answer, counter, batches):
@@ -297,7 +297,7 @@ def test_a_reflection_with_the_wrong_number_of_answers_is_a_failed_one():
 
     with pytest.raises(ReflectionFailed, match="1 answers to"):
         phase(World(), Short())
-    assert len(Short.asked) == 3 and min(Short.asked) > 1
+    assert len(Short.asked) == 5 and min(Short.asked) > 1
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_a_phase_without_any_answer_of_its_reflection_fails_and_says_why(answer,
     reflection = Scripted(answer)
     with pytest.raises(ReflectionFailed, match=rf"all \d+ reflections failed; the last error: .*{why}"):
         phase(World(), reflection, cycle=2)
-    assert reflection.batches == 3 and {request.cycle for request in reflection.requests} == {2}
+    assert reflection.batches == 5 and {request.cycle for request in reflection.requests} == {2}
 
 
 def test_what_is_wrong_with_a_reflections_answers_is_told_once_a_phase_and_counted():

@@ -21,7 +21,7 @@ from fst_plugin.record.calls import CallsFile, read_calls
 from fst_plugin.record.journal import Journal, JournalError, JournalMismatch, open_journal
 from fst_plugin.record.sealed import UnusableFile
 from fst_plugin.reflection import OfflineReflection, ReflectionRequest
-from fst_plugin.rollouts import Cell, Rollout
+from fst_plugin.rollouts import Cell, Problem, Rollout
 
 IDENTITY = {"weights": "w0", "population": "p0"}
 BUDGET, ANCHORS = 150, 30
@@ -390,3 +390,10 @@ def test_a_full_disk_names_the_file_that_could_not_be_written(tmp_path, monkeypa
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left on device: .*/f.json"):
         write_json(tmp_path / "f.json", {})
+
+
+def test_made_feedback_stays_marked_when_it_is_answered_from_the_record(tmp_path):
+    cell = Cell(Prompt("p"), Problem("q", ()))
+    made = Rollout(0.0, "an answer", "The answer got 0.", feedback_made=True)
+    for evaluate in (lambda cells: [made], None):  # the second time, nothing is left to run
+        assert Journal(tmp_path / "cycle", {"weights": "w"}).evaluate(evaluate)([cell]) == [made]

@@ -141,10 +141,10 @@ def test_what_passes_is_asked_again():
 def test_a_server_that_hangs_is_given_up_for_the_phase_and_tried_with_one_request_in_the_next():
     awake = threading.Event()
     with stub_lm(lambda number, asked: NEW if awake.is_set() else Reply(wait=60)) as stub:
-        reflection = reflect(stub, timeout_s=0.5, concurrency=4)
+        reflection = reflect(stub, timeout_s=2, concurrency=4)
         began = time.monotonic()
         assert reflection.propose(requests(10)) == [None] * 10
-        assert time.monotonic() - began < 5 and len(stub.asked) == 4 and reflection.trouble.count["timeouts"] == 3
+        assert time.monotonic() - began < 20 and len(stub.asked) == 4 and reflection.trouble.count["timeouts"] == 3
         assert "3 time-out(s) in a row" in reflection.trouble.last["failures"]
         assert reflection.propose(requests(10)) == [None] * 10 and len(stub.asked) == 4
         assert reflection.trouble.count["failures"] == 10 and "hung" in reflection.trouble.last["failures"]
