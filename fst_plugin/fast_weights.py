@@ -245,6 +245,7 @@ class FastWeights:
         found |= {f"reward_prompt_{rank}": sum(r) / len(r) for rank, r in sorted(self._by_rank.items())}
         if groups := list(self._by_problem.values()):
             found["group_mean"] = sum(sum(g) / len(g) for g in groups) / len(groups)
+            found["group_best"] = sum(max(g) for g in groups) / len(groups)
             found["group_solved"] = sum(max(g) >= self.config.fast.perfect_score for g in groups) / len(groups)
         found |= self._of_step
         self._of_step = {}

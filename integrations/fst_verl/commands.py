@@ -50,20 +50,21 @@ def _one_line() -> Iterator[None]:
 def check(
     context: typer.Context, show: Annotated[bool, typer.Option(help="print the resolved fst config")] = True
 ) -> None:
-    """Checks the arguments of a `python -m verl.trainer.main_ppo ... +fst=default` command; starts nothing."""
+    """Checks a verl command as it stands, `fst check python3 -m verl.trainer.main_ppo ...`, or its arguments alone;
+    starts nothing. `+fst=default` is added if it names no fst config.
+
+    Takes a second or two. A main module of your own is asked for its config with Hydra's `--cfg job`, which takes as
+    long as its imports do.
+    """
     with _one_line():
-        from .check import compose, environment, problems
+        from . import command_line, report
 
-        config = compose(context.args)
+        command = command_line.Command.parse(context.args)
+        looked = report.look(command)
     if show:
-        from omegaconf import OmegaConf
-
-        console.print(OmegaConf.to_yaml(OmegaConf.create({"fst": config.fst})), markup=False, highlight=False)
-    found = [*problems(config), *environment(config)]
-    for problem in found:
-        console.print(f"- {problem}", style="red", markup=False)
-    console.print("[red]" + f"{len(found)} problem(s)" if found else "[green]no problems")
-    raise typer.Exit(1 if found else 0)
+        looked.show(console)
+    looked.say(console)
+    raise typer.Exit(1 if looked.problems else 0)
 
 
 def probe(
@@ -74,14 +75,14 @@ def probe(
     """One fast phase on the model and data of a verl command, without training: is the task limited by its prompt, or
     by the weights?
 
-    Takes the arguments of `python -m verl.trainer.main_ppo ... +fst=default`.
+    Takes a command as it stands, `fst probe python3 -m verl.trainer.main_ppo ...`, or its arguments alone.
     """
     with _one_line():
+        from .command_line import Command
         from .experiments import probe as probing
 
-        found = probing.run(context.args, out)
-    console.print(probing.table(found))
-    console.print(found.verdict(), markup=False)
+        found = probing.run(Command.parse(context.args), out, lambda line: console.print(line, markup=False))
+    probing.show(console, found)
     if json_file:
         write_json(json_file, found.to_json())
 
