@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,9 @@ OTHER_FLAGS = {
 _PYTHON = re.compile(r"(.*/)?python(3(\.\d+)?)?$")
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
 _WITH_VALUE = ("-X", "-W")
+_SEVERAL = {"torchrun", "torch.distributed.run", "torch.distributed.launch", "accelerate", "deepspeed"}
+_SEVERAL |= {"mpirun", "mpiexec"}
+"""What starts several processes of a program."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Command:
     overrides: `key=value` words, each as typed.
     flags: Hydra's flags that say where the config is, as `--config-name=...`.
     program: of the interpreter: its own flags, then `-m module` or a script.
-    environment: variables that are set for this command alone.
+    environment: variables that stand before it.
     launcher: words before the interpreter that start it, such as `uv run`; never carried out.
     """
 
@@ -56,6 +60,7 @@ class Command:
         does not take.
         """
         words = tuple(words)
+        _refuse_several(words)
         start = next((i for i, word in enumerate(words) if _PYTHON.match(word) and _program(words[i + 1 :])), None)
         if start is None:
             _refuse_other_programs(words)
@@ -81,6 +86,13 @@ class Command:
     def arguments(self) -> tuple[str, ...]:
         """What follows the program, in the order that Hydra's command line asks for."""
         return (*self.flags, *self.overrides)
+
+    @classmethod
+    def take(cls, words: Sequence[str]) -> Command:
+        """`parse`, and sets the command's variables in this process and what it starts."""
+        command = cls.parse(words)
+        os.environ.update(command.environment)
+        return command
 
     def with_overrides(self, overrides: Sequence[str]) -> Command:
         return replace(self, overrides=tuple(overrides))
@@ -108,13 +120,22 @@ def _program(words: Sequence[str]) -> int:
     return place + 1 if place < len(words) and words[place].endswith(".py") else 0
 
 
+def _refuse_several(words: Sequence[str]) -> None:
+    """Raises ValueError for a program that starts several processes of another."""
+    if several := next((word for word in words if word.rpartition("/")[2] in _SEVERAL), None):
+        raise ValueError(
+            f"{several} starts several processes, and verl's driver is one: give `python -m verl.trainer.main_ppo ...`,"
+            " or only what follows the program"
+        )
+
+
 def _refuse_other_programs(words: Sequence[str]) -> None:
     """Raises ValueError if a program that is not python stands where an argument would."""
     first = next((word for word in words if word.strip() and not _ASSIGNMENT.match(word)), "")
     if first and "=" not in first and not first.startswith(("-", "~")):
         raise ValueError(
-            f"{first!r} is neither an argument nor python: verl's driver is one process, so give"
-            " `python -m verl.trainer.main_ppo ...`, or only what follows the program"
+            f"{first!r} is neither an argument nor python: give `python -m verl.trainer.main_ppo ...`, or only what"
+            " follows the program"
         )
 
 

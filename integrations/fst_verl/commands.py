@@ -59,7 +59,7 @@ def check(
     with _one_line():
         from . import command_line, report
 
-        command = command_line.Command.parse(context.args)
+        command = command_line.Command.take(context.args)
         looked = report.look(command)
     if show:
         looked.show(console)
@@ -81,7 +81,7 @@ def probe(
         from .command_line import Command
         from .experiments import probe as probing
 
-        found = probing.run(Command.parse(context.args), out, lambda line: console.print(line, markup=False))
+        found = probing.run(Command.take(context.args), out, lambda line: console.print(line, markup=False))
     probing.show(console, found)
     if json_file:
         write_json(json_file, found.to_json())

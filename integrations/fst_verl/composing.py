@@ -21,6 +21,8 @@ from .command_line import Command
 
 CONFIG_PATH, CONFIG_NAME = "config", "ppo_trainer"
 """Of `hydra.main` in verl.trainer.main_ppo; a test compares."""
+NODES = ("algorithm", "actor_rollout_ref", "data", "trainer")
+"""What the config of every RL trainer of verl has."""
 PATIENCE_S = 600.0
 """Seconds that another main module may take to print its config (ours)."""
 
@@ -108,9 +110,8 @@ def _there(command: Command) -> DictConfig:
             " arguments alone"
         )
     words = [sys.executable, *command.program, *command.flags, "--cfg", "job", *command.overrides]
-    environment = {**os.environ, **command.environment}
     try:
-        ended = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=PATIENCE_S, check=False)
+        ended = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     except subprocess.TimeoutExpired:
         raise ValueError(f"{name} --cfg job printed no config within {PATIENCE_S:.0f} s") from None
     if ended.returncode:
@@ -129,10 +130,14 @@ def _read(text: str, name: str) -> DictConfig:
             found: Any = OmegaConf.create("".join(lines[start:]))
         except (yaml.YAMLError, ValueError):
             continue
-        if isinstance(found, DictConfig) and "trainer" in found:
-            OmegaConf.set_struct(found, True)
-            return found
-    raise ValueError(f"{name} --cfg job printed no config of a verl trainer")
+        if not isinstance(found, DictConfig):
+            continue
+        if lacking := [node for node in NODES if node not in found]:
+            message = f"{name} --cfg job printed no config of verl's RL trainers: it lacks {', '.join(lacking)}"
+            raise ValueError(message)
+        OmegaConf.set_struct(found, True)
+        return found
+    raise ValueError(f"{name} --cfg job printed no config")
 
 
 def source_of(module: str) -> Path:

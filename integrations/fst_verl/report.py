@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 
 from fst_plugin import config as core
@@ -56,14 +57,25 @@ class Looked:
 
 
 def look(command: Command) -> Looked:
-    """Everything that can be known of a command without starting it. Raises ValueError if it does not compose."""
+    """Everything that can be known of a command without starting it. Raises ValueError if its main module goes without
+    fast weights, and if its config does not compose or is not one of verl's RL trainers."""
+    if refused := support.refused_module(command.module):
+        raise ValueError(str(refused[0]))
     full, config = complete(command)
-    found = [*support.refused_module(command.module), *check.problems(config)]
+    try:
+        return _look(full, config, command)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "the config"
+        raise ValueError(f"{key}: {str(error).splitlines()[0]}") from None
+
+
+def _look(full: Command, config: DictConfig, command: Command) -> Looked:
+    found = check.problems(config)
     try:
         fst, _ = core.inspect(check.node(config))
     except core.ConfigError:
         fst = core.DEFAULTS
-    found += inputs.problems(config, fst, {**os.environ, **command.environment})
+    found += inputs.problems(config, fst, os.environ)
     found += check.environment(config)
     notes = [] if full == command else ["+fst=default is not among the arguments: without it the run is plain verl"]
     return Looked(full, config, fst, list(dict.fromkeys(found)), [*notes, *_notes(command, config, fst)])

@@ -15,7 +15,7 @@ from .check import engine_width, prompt_cap
 
 def unset_keys(fst: FSTConfig, config: DictConfig) -> dict[str, str]:
     """Key -> what it comes to, for every key that is null and has a default which depends on the run."""
-    distinct = int(config.data.train_batch_size) * fst.slow_steps
+    distinct = int(config.data.get("train_batch_size") or 0) * fst.slow_steps
     anchors = min(fst.fast.anchors or distinct, distinct)
     budget = math.ceil(fst.fast.passes * anchors)
     children = -(-2 * fst.fast.new_candidates // fst.fast.rounds)

@@ -1,5 +1,7 @@
 """A command as a user has it: what python runs, Hydra's arguments, and what is refused."""
 
+import os
+
 import pytest
 
 pytest.importorskip("hydra")
@@ -62,8 +64,11 @@ def test_hydras_flags_are_read_in_every_spelling_and_stand_before_the_overrides(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["torchrun", "--nproc", "8", "-m", "verl.trainer.main_ppo"], "'torchrun' is neither an argument nor python"),
-        (["A=1", "deepspeed", "train.py"], "'deepspeed' is neither an argument nor python"),
+        (["torchrun", "--nproc", "8", "-m", "verl.trainer.main_ppo"], "torchrun starts several processes"),
+        (["A=1", "/opt/bin/deepspeed", "train.py"], "/opt/bin/deepspeed starts several processes"),
+        (["mpirun", "-n", "8", "python3", *MAIN], "mpirun starts several processes"),
+        (["python3", "-m", "torch.distributed.run", *MAIN], "torch.distributed.run starts several processes"),
+        (["bash", "run.sh"], "'bash' is neither an argument nor python"),
         (["python3", "-c", "import verl"], "'python3' is neither"),
         (["--multirun", "a=1,2"], "--multirun sweeps over several runs"),
         (["python3", *MAIN, "-m", "a=1,2"], "--multirun sweeps over several runs"),
@@ -87,3 +92,9 @@ def test_the_config_group_is_added_only_where_no_override_names_one():
 
 def test_a_key_is_told_from_its_sign_and_value():
     assert [key_of(word) for word in ("a.b=1", "+a.b=c=d", "++a=1", "~a")] == ["a.b", "a.b", "a", "a"]
+
+
+def test_the_variables_before_a_command_are_set_for_it(monkeypatch):
+    monkeypatch.setenv("MINE", "old")
+    command = Command.take(["MINE=new", "python3", *MAIN, "a=1"])
+    assert os.environ["MINE"] == command.environment["MINE"] == "new"

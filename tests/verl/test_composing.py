@@ -131,7 +131,7 @@ def recipe(own_folder, monkeypatch):
     (own_folder / "recipe" / "__init__.py").write_text("")
     (own_folder / "recipe" / "main_own.py").write_text(RECIPE)
     (own_folder / "recipe" / "main_other.py").write_text("open('started', 'w').write('it ran')")
-    text = "trainer: {nnodes: 1}\ndata:\n  seed: ${trainer.nnodes}\n"
+    text = "trainer: {nnodes: 1}\ndata:\n  seed: ${trainer.nnodes}\nalgorithm: {}\nactor_rollout_ref: {}\n"
     (own_folder / "recipe" / "settings" / "recipe.yaml").write_text(text)
     monkeypatch.chdir(own_folder)
     return own_folder

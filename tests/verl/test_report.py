@@ -90,7 +90,7 @@ def test_an_environments_system_prompt_is_the_seed(given):
 
 
 def test_a_key_is_looked_for_among_the_commands_own_variables(given, monkeypatch):
-    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "")
     lm = ["fst.reflection.kind=lm", "fst.reflection.model=anthropic/some-model"]
     program = ["python3", "-m", "verl.trainer.main_ppo"]
     code, said = fst_check(*program, *given, *lm)
@@ -110,11 +110,7 @@ def test_what_a_config_holds_reaches_the_terminal_escaped(given):
     assert code == 1 and "\x1b[31m" not in said
 
 
-def test_a_main_module_with_trainers_of_its_own_is_refused(given, monkeypatch):
-    from fst_verl import composing
-
-    monkeypatch.setattr(composing, "_there", composing._here)
-    monkeypatch.setattr(composing, "source_of", lambda name, real=composing.source_of: real("verl.trainer.main_ppo"))
+def test_a_main_module_with_trainers_of_its_own_is_refused(given):
     code, said = fst_check("python3", "-m", "verl.experimental.one_step_off_policy.main_ppo", *given)
     assert code == 1 and "verl.experimental.one_step_off_policy.main_ppo: trains with trainers of its own" in said
 
@@ -125,3 +121,17 @@ def test_sweeps_and_several_processes_are_refused_in_one_line(given):
         "--multirun sweeps over several runs: leave it out, and give the arguments of one run\n",
     )
     assert fst_check("torchrun", "-m", "verl.trainer.main_ppo", *given)[0] == 1
+
+
+def test_a_value_that_points_nowhere_is_told_with_its_key(given):
+    code, said = fst_check(*given, "algorithm.adv_estimator='${no.such.key}'")
+    assert code == 1 and said.startswith("algorithm.adv_estimator: Interpolation key 'no.such.key' not found")
+
+
+def test_a_config_that_is_not_of_an_rl_trainer_is_told(given, monkeypatch, tmp_path):
+    (tmp_path / "own.py").write_text(
+        "import hydra, fst_verl.hydra_door\n@hydra.main(version_base=None)\ndef main(c): ...\nmain()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    code, said = fst_check("python3", "own.py", "+trainer.nnodes=1", "+fst=default")
+    assert code == 1 and "own.py --cfg job printed no config of verl's RL trainers: it lacks algorithm" in said

@@ -98,7 +98,7 @@ def run_arms(
     Raises ConfigError with every problem of the
     arguments, RuntimeError if a run fails.
     """
-    asked = runs(Command.parse(given), arms, seeds, out)
+    asked = runs(Command.take(given), arms, seeds, out)
     if found := problems(asked):
         raise ConfigError(found)
     runner.run_all(asked, jobs, lambda one: runner.run(one, lambda step: on_step(one.arm, one.seed, step)))

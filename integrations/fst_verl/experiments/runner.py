@@ -33,7 +33,6 @@ class VerlRun:
     identity: what makes it this run, in JSON's own types; its arguments, and another program than verl's own, if empty.
     marker: the file in `folder` that says it is finished: its identity, and "seconds", the wall time it took.
     program: what python runs.
-    environment: variables of this run alone.
     """
 
     folder: Path
@@ -43,7 +42,6 @@ class VerlRun:
     identity: Mapping[str, Any] = field(default_factory=dict)
     marker: str = DONE_FILE
     program: tuple[str, ...] = MAIN
-    environment: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.identity:
@@ -53,12 +51,11 @@ class VerlRun:
     @classmethod
     def of(cls, command: Command, folder: Path, arm: str, seed: int) -> VerlRun:
         """The run of a user's command."""
-        program, environment = command.program, command.environment
-        return cls(folder, arm, seed, command.arguments, program=program, environment=environment)
+        return cls(folder, arm, seed, command.arguments, program=command.program)
 
     @property
     def command(self) -> Command:
-        return replace(Command.parse(self.arguments), program=self.program, environment=self.environment)
+        return replace(Command.parse(self.arguments), program=self.program)
 
     @property
     def name(self) -> str:
@@ -88,7 +85,7 @@ def run(one: VerlRun, on_step: Callable[[int], None] = lambda step: None) -> Non
     if one.folder.exists():
         set_aside(one.folder)
     began = time.monotonic()
-    launch(one.arguments, one.folder, on_step, one.program, **one.environment)
+    launch(one.arguments, one.folder, on_step, one.program)
     write_json(one.folder / one.marker, {**one.identity, "seconds": time.monotonic() - began})
 
 

@@ -75,8 +75,8 @@ def launched(monkeypatch):
     """`launch` without verl: the cycle, the step and the log that a probe leaves."""
     ran = []
 
-    def launch(arguments, out, on_step, program, **environment):
-        ran.append((program, environment))
+    def launch(arguments, out, on_step, program):
+        ran.append(program)
         weights, _ = fast_weights(out / "checkpoints" / "fst")
         weights.evolve(1, "w", make_problems(48), World())
         data = {"fst/group_mean": 0.25, "fst/group_best": 0.8, "fst/group_solved": 0.75}
@@ -117,9 +117,9 @@ def test_a_quiet_probe_says_that_it_still_runs(tmp_path, monkeypatch):
     assert told == ["still running after 61 s"]
 
 
-def test_the_users_program_and_variables_are_those_of_the_run(launched, tmp_path, usable):
-    probe.run(Command.parse(["WANDB_MODE=offline", "python3", "-u", "-m", "verl.trainer.main_ppo", *usable]), tmp_path)
-    assert launched == [(("-u", "-m", "verl.trainer.main_ppo"), {"WANDB_MODE": "offline"})]
+def test_the_users_program_is_that_of_the_run(launched, tmp_path, usable):
+    probe.run(Command.parse(["python3", "-u", "-m", "verl.trainer.main_ppo", *usable]), tmp_path)
+    assert launched == [("-u", "-m", "verl.trainer.main_ppo")]
 
 
 def test_what_would_fail_later_ends_the_probe_before_it_starts(launched, tmp_path, usable):
