@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 TASK_AGNOSTIC_SEED = "You are a helpful assistant."
 """Seed prompt if the data has no system message. Task-agnostic as in paper §continual; the wording is ours."""
+APPENDED_SEED = "Follow the instructions carefully."
+"""Seed prompt if prompts are appended to the rows' own system messages (ours)."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,11 @@ class ContextConfig(Pluggable):
     name: Literal["population", "fixed", "off"] = Field(
         "population", description="population: index in the group mod K (paper §algorithm 1, step 3)"
     )
-    placement: Literal["system", "user"] = Field(
-        "system",
-        description="system: the prompt is the system message; user: it precedes the first user message, for chat"
-        " templates without a system role (ours)",
+    placement: Literal["auto", "system", "append", "user"] = Field(
+        "auto",
+        description="system: the prompt is the system message, in place of the data's; append: it follows the row's own"
+        " system message; user: it precedes the first user message, for chat templates without a system role; auto: as"
+        " data and template need it (ours)",
     )
 
 
@@ -169,7 +172,8 @@ class FSTConfig(_Strict):
     population: int = Field(4, ge=1, description="K, prompts per group (paper §settings: 4 or 8)")
     slow_steps: int = Field(6, ge=1, description="T, RL steps per cycle (paper §settings)")
     seed_prompt: str | None = Field(
-        None, description=f"first prompt; null: the data's system message, else {TASK_AGNOSTIC_SEED!r} (ours)"
+        None,
+        description=f"first prompt; null: the data's one system message, else {TASK_AGNOSTIC_SEED!r} (ours)",
     )
     max_prompt_tokens: int | None = Field(
         None,

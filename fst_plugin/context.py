@@ -6,14 +6,15 @@ is any class with the constructor and the method of `ContextProvider`, named by 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from .config import ConfigError, ConfigProblem
 from .prompts import text_digest
 from .rollouts import Message
 
-Placement = Literal["system", "user"]
+Placement = Literal["system", "append", "user"]
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,17 @@ def place(messages: Sequence[Message], text: str, placement: Placement = "system
     """`messages` with the prompt in place.
 
     system: the prompt is the system message, in place of the data's own, if any.
+    append: as system, but the data's own system message stays, and the prompt follows it after a blank line.
     user: the data's system message is dropped and the prompt, a blank line after it, precedes the first user message.
-    Raises ValueError if placement "user" finds no user message with text to put it before.
+    Raises ValueError for another placement, or if "user" finds no user message with text to put it before.
     """
     rest = [dict(m) for m in messages if m.get("role") != "system"]
     if placement == "system":
         return [{"role": "system", "content": text}, *rest]
+    if placement == "append":
+        return [{"role": "system", "content": _joined(messages, text)}, *rest]
+    if placement != "user":
+        raise ValueError(f"fst.context.placement={placement}: it is resolved once, before the first rollout")
     for message in rest:
         if message.get("role") != "user":
             continue
@@ -69,6 +75,41 @@ def place(messages: Sequence[Message], text: str, placement: Placement = "system
             message["content"] = [{"type": "text", "text": f"{text}\n\n"}, *content]
         return [*rest]
     raise ValueError("fst.context.placement=user needs a user message in every problem; this one has none")
+
+
+def _joined(messages: Sequence[Message], text: str) -> Any:
+    """Content of the chat's own system message with the text after it; content parts stay parts."""
+    own = next((m["content"] for m in messages if m.get("role") == "system" and m.get("content")), "")
+    if isinstance(own, str):
+        return f"{own}\n\n{text}" if own.strip() else text
+    return [*own, {"type": "text", "text": f"\n\n{text}"}]
+
+
+def choose_placement(asked: str, system_messages: Collection[str], takes_system: bool) -> Placement:
+    """Where prompts go, decided once for a run.
+
+    asked: `fst.context.placement`.
+    system_messages: every different system message of the data, as text; "" for rows without one.
+    takes_system: does the chat template have a system role (see `policy.takes_system_messages`)?
+
+    "auto" replaces the one system message that all rows share, joins rows' own if they differ, and precedes the first
+    user message if the template has no system role. Raises ConfigError for what such a template cannot send.
+    """
+    different = set(system_messages)
+    if asked != "auto":
+        if asked != "user" and not takes_system:
+            message = f"{asked}: the chat template has no system role; set it to user, or to auto"
+            raise ConfigError([ConfigProblem("fst.context.placement", message)])
+        return asked  # type: ignore[return-value]
+    if takes_system:
+        return "append" if len(different) > 1 else "system"
+    if len(different) > 1:
+        message = (
+            f"the data has {len(different)} different system messages and the chat template has no system role: move"
+            " them into the user messages, or set it to user, which drops them"
+        )
+        raise ConfigError([ConfigProblem("fst.context.placement", message)])
+    return "user"
 
 
 class Off:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from .config import TASK_AGNOSTIC_SEED, ConfigError, ConfigProblem, FSTConfig
+from .config import APPENDED_SEED, TASK_AGNOSTIC_SEED, ConfigError, ConfigProblem, FSTConfig
+from .context import Placement
 from .evolve.build import build_optimizer
 from .optimizer import Evolution
 from .policy import Policy
@@ -47,19 +48,22 @@ class FastPhaseFailed(RuntimeError):
     """A fast phase failed and the config does not allow training to go on without it."""
 
 
-def choose_seed(config: FSTConfig, system_messages: Iterable[str]) -> Prompt:
-    """The first prompt: `fst.seed_prompt`, else the data's one system message, else the task-agnostic default.
+def choose_seed(config: FSTConfig, system_messages: Iterable[str], placement: Placement = "system") -> Prompt:
+    """The first prompt: `fst.seed_prompt`, else the system message that all rows share, else a task-agnostic default.
 
-    system_messages: of a sample of the data's rows, "" for a row without one.
+    system_messages: those of the data's rows, "" for a row without one.
+    placement: see `context.choose_placement`; appended prompts start from a line of their own.
 
-    Raises ConfigError if the rows have several and `fst.seed_prompt` names none.
+    Raises ConfigError if the prompt would replace several different ones and `fst.seed_prompt` names none.
     """
     if config.seed_prompt is not None:
         return Prompt(config.seed_prompt)
+    if placement == "append":
+        return Prompt(APPENDED_SEED)
     texts = set(system_messages)
     if len(texts) > 1:
-        message = f"the data has {len(texts)} different system messages: say which to start from"
-        raise ConfigError([ConfigProblem("fst.seed_prompt", message)])
+        message = f"the data has {len(texts)} different system messages: say which to start from, or keep them with"
+        raise ConfigError([ConfigProblem("fst.seed_prompt", f"{message} fst.context.placement=append")])
     text = next(iter(texts), "")
     return Prompt(text, origin="data") if text else Prompt(TASK_AGNOSTIC_SEED)
 
@@ -188,9 +192,9 @@ class FastWeights:
             return Schedule(self.config.slow_steps)
         return Schedule(self.config.slow_steps, spec.patience, spec.window, spec.min_steps, spec.max_steps)
 
-    def due(self, step: int) -> bool:
-        """Does a fast phase run before this slow step?"""
-        return self.schedule.due(step, self.state.cycle_start, self.state.rewards)
+    def due(self, step: int, last_step: int | None = None) -> bool:
+        """Does a fast phase run before this slow step? last_step: of the run, if known."""
+        return self.schedule.due(step, self.state.cycle_start, self.state.rewards, last_step)
 
     # ------------------------------------------------------------------------------------------------------- assign
 
@@ -221,6 +225,8 @@ class FastWeights:
             if digest in rank:  # not one that was in flight when the cycle began
                 self._by_rank[rank[digest]].append(score)
         if valid:
+            stale = sum(digest not in rank for _, digest, _ in valid)
+            self._of_step["stale_population_share"] = stale / len(valid)
             mean = sum(score for _, _, score in valid) / len(valid)
             self.state = replace(self.state, rewards=(*self.state.rewards, mean))
         if self.config.fast.free_scores:

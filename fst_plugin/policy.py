@@ -35,6 +35,25 @@ def control_tokens(tokenizer: Any) -> tuple[str, ...]:
     return tuple(sorted(acting))
 
 
+def takes_system_messages(tokenizer: Any, used: bool = False) -> bool:
+    """Does the chat template have a system role?
+
+    It must render a system message's text, and the role must be more than an unknown word to it: the template names
+    the role, or it is ChatML, where all roles are written alike, or the data's own rows make use of it.
+
+    tokenizer: a Hugging Face tokenizer or processor.
+    used: do rows of the data have system messages?
+    """
+    text = "7 moons"
+    try:
+        chat = [{"role": "system", "content": text}, {"role": "user", "content": "hello"}]
+        rendered = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    except Exception:  # of any template: "System role not supported", "roles must alternate"
+        return False
+    template = str(getattr(tokenizer, "chat_template", None) or "")
+    return text in rendered and (used or "system" in template or "<|im_start|>" in template)
+
+
 def estimate_tokens(text: str) -> int:
     """Length in tokens if no tokenizer is at hand: a token per four bytes of UTF-8."""
     return math.ceil(len(text.encode("utf-8", "surrogatepass")) / 4)

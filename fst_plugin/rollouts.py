@@ -14,10 +14,11 @@ from .prompts import Prompt
 Message = Mapping[str, Any]  # a chat message: {"role": ..., "content": ...}
 
 
-def problem_id(messages: Sequence[Message], answer: Any = None) -> str:
-    """16 hex digits that name a problem by content: its messages (without the system message) and its answer."""
-    body = [m for m in messages if m.get("role") != "system"]
-    text = json.dumps([body, answer], sort_keys=True, ensure_ascii=False, default=_by_value)
+def problem_id(messages: Sequence[Message], answer: Any = None, **more: Any) -> str:
+    """16 hex digits that name a problem by content: its messages, its answer, and what else belongs to it, such as its
+    tools. `more` without a value counts for nothing."""
+    rest = {name: value for name, value in more.items() if value is not None}
+    text = json.dumps([list(messages), answer, rest], sort_keys=True, ensure_ascii=False, default=_by_value)
     return _digest(text.encode("utf-8", "surrogatepass"))
 
 

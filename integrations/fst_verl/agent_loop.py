@@ -6,7 +6,6 @@ does the rollout itself. Rows of a run without fast weights have no such column 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +14,7 @@ import hydra
 from fst_plugin.context import Assignment
 
 from .assignment import COLUMN, CONTEXT_LOOP, REFLECT_LOOP, RowColumn, context_of, training_sampling
-from .compat import names
+from .compat import LOOP_METHODS, names
 
 _Base: Any = names.AgentLoopBase
 
@@ -40,11 +39,11 @@ class ContextLoop(_Base):
 
     async def _roll(self, column: RowColumn, assignment: Assignment, sampling_params: dict[str, Any], row: Any) -> Any:
         inner = make_loop(column.inner, self._arguments)
+        refuse_to_cut(inner)
         if column.sampling == "training":
             sampling_params = training_sampling(sampling_params, inner.rollout_config)
         output = await inner.run(sampling_params, **{**row, "raw_prompt": assignment.messages})
         for part in output if isinstance(output, list) else [output]:
-            refuse_truncated(inner, part, assignment.messages)
             part.extra_fields["fst"] = {
                 "digest": assignment.digest,
                 "rank": assignment.rank,
@@ -53,10 +52,17 @@ class ContextLoop(_Base):
         return output
 
     def _failed(self, error: str) -> Any:
-        """An output that says what failed, in place of an answer."""
+        """An output that says what failed, in place of an answer; it has the fields that its batch's others have."""
         pad = self._arguments["tokenizer"].pad_token_id or 0
+        log_probs = self._arguments["trainer_config"].config.actor_rollout_ref.rollout.calculate_log_probs
         output = names.AgentLoopOutput(
-            prompt_ids=[pad], response_ids=[pad], response_mask=[0], reward_score=0.0, num_turns=0, metrics={}
+            prompt_ids=[pad],
+            response_ids=[pad],
+            response_mask=[0],
+            response_logprobs=[0.0] if log_probs else None,
+            reward_score=0.0,
+            num_turns=0,
+            metrics={},
         )
         output.extra_fields = {"fst": {"error": error}, "reward_extra_info": {}}
         return output
@@ -76,21 +82,21 @@ _PLAIN = (str, int, float, bool, type(None))
 _target = lru_cache(hydra.utils.get_object)
 
 
-def refuse_truncated(loop: Any, output: Any, messages: Sequence[Any]) -> None:
-    """verl cuts an overlong prompt from the left, system message first, with only a warning. Raises ValueError if it
-    has. loop: the agent loop that made the output."""
-    limit = loop.rollout_config.prompt_length
-    if len(output.prompt_ids) < limit or loop.processor is not None:
-        return
-    rendered = loop.tokenizer.apply_chat_template(
-        list(messages), add_generation_prompt=True, tokenize=True, **loop.apply_chat_template_kwargs
-    )
-    length = len(names.normalize_token_ids(rendered))
-    if length > limit:
-        raise ValueError(
-            f"a problem of {length} tokens with its evolved prompt does not fit data.max_prompt_length={limit}:"
-            " lower fst.max_prompt_tokens, raise data.max_prompt_length or set data.filter_overlong_prompts=true"
-        )
+def refuse_to_cut(loop: Any) -> None:
+    """verl cuts an overlong prompt from the left, system message first, with only a warning. With this the loop raises
+    ValueError there, whatever it renders the chat with."""
+    limit = int(loop.rollout_config.prompt_length)
+
+    def refuse(prompt_ids: list[int]) -> list[int]:
+        if len(prompt_ids) > limit:
+            raise ValueError(
+                f"a problem of {len(prompt_ids)} tokens with its evolved prompt does not fit rollout.prompt_length="
+                f"{limit}: lower fst.max_prompt_tokens, raise data.max_prompt_length or set"
+                " data.filter_overlong_prompts=true"
+            )
+        return prompt_ids
+
+    setattr(loop, LOOP_METHODS["cap_prompt"][0], refuse)
 
 
 @names.register_agent_loop(REFLECT_LOOP)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fst_envs.make import made_feedback
 
-from fst_plugin.rollouts import Problem, Rollout, problem_id
+from fst_plugin.rollouts import Problem, Rollout, content_text, problem_id
 
 from .compat import names
 
@@ -32,9 +32,18 @@ def column(batch: Any, name: str) -> list[Any] | None:
     return [stack.data] * len(batch)  # one object for all rows
 
 
-def row_id(chat: Sequence[Any], reward_model: Any) -> str:
-    """Problem id of one row; rows with the same content have the same id."""
-    return problem_id(list(chat), _answer(reward_model))
+ROW = ("raw_prompt", "reward_model", "data_source", "extra_info", "tools_kwargs", "interaction_kwargs")
+"""Columns of verl's rows that make a problem what it is."""
+
+
+def row_id(row: Mapping[str, Any]) -> str:
+    """Problem id of one row; rows with the same content have the same id, wherever in the data they stand."""
+    info = row.get("extra_info")
+    if isinstance(info, Mapping):
+        info = {key: value for key, value in info.items() if key not in ("index", "split")} or None
+    source, tools, talk = (row.get(name) or None for name in ("data_source", "tools_kwargs", "interaction_kwargs"))
+    answer = _answer(row.get("reward_model"))
+    return problem_id(list(row["raw_prompt"]), answer, source=source, info=info, tools=tools, talk=talk)
 
 
 def identified(batch: Any) -> Any:
@@ -48,10 +57,8 @@ def problem_ids(batch: Any) -> list[str]:
     carried = column(batch, PROBLEM)
     if carried is not None:
         return [str(one) for one in carried]
-    chats = column(batch, "raw_prompt")
-    assert chats is not None, "verl's datasets give every row its chat as raw_prompt"
-    models = column(batch, "reward_model") or [None] * len(batch)
-    return [row_id(chat, model) for chat, model in zip(chats, models, strict=True)]
+    columns = {name: values for name in ROW if (values := column(batch, name)) is not None}
+    return [row_id(dict(zip(columns, values, strict=True))) for values in zip(*columns.values(), strict=True)]
 
 
 def problems(batch: Any) -> list[Problem]:
@@ -97,4 +104,31 @@ def rollout(
 
 def system_text(chat: Sequence[Any]) -> str:
     """Text of a chat's system message; "" if it has none."""
-    return next((str(m.get("content", "")) for m in chat if m.get("role") == "system"), "")
+    return next((content_text(m.get("content")) for m in chat if m.get("role") == "system"), "")
+
+
+def system_messages(dataset: Any) -> dict[str, list[int]]:
+    """Every different system message of a verl dataset, as text, and the first rows that have it; "": rows without.
+
+    All rows are read: of verl's own dataset their column of chats, of another one the rows as it serves them.
+    """
+    found: dict[str, list[int]] = {}
+    for number, chat in enumerate(_chats(dataset)):
+        rows = found.setdefault(system_text(chat), [])
+        if len(rows) < EXAMPLES:
+            rows.append(number)
+    return found
+
+
+EXAMPLES = 3
+"""Rows that a message names (ours)."""
+
+
+def _chats(dataset: Any) -> Iterator[Sequence[Any]]:
+    table, key = getattr(dataset, "dataframe", None), getattr(dataset, "prompt_key", None)
+    if table is not None and key in getattr(table, "column_names", ()):
+        for row in table.select_columns([key]):
+            yield row[key]
+    else:
+        for place in range(len(dataset)):
+            yield dataset[place]["raw_prompt"]

@@ -13,12 +13,9 @@ from fst_plugin import config as core
 from fst_plugin.config import ConfigError, ConfigProblem, FSTConfig
 from fst_plugin.imports import load
 
-from . import support
-from .compat import MODES
+from . import room, support
+from .compat import ESTIMATOR
 from .composing import compose
-
-SHORTEST_PROBLEM = 16
-"""Tokens that are left for the problem itself at the very least (ours)."""
 
 
 def fst_config(config: DictConfig) -> FSTConfig:
@@ -38,7 +35,7 @@ def node(config: DictConfig) -> dict[str, Any]:
 
 def prompt_cap(fst: FSTConfig, config: DictConfig) -> int:
     """Cap of an evolved prompt in the policy's tokens: `fst.max_prompt_tokens`, else half the prompt length (ours)."""
-    return fst.max_prompt_tokens or int(_prompt_length(config)) // 2
+    return fst.max_prompt_tokens or room.prompt_length(config) // 2
 
 
 def rollout_setup(config: DictConfig) -> dict[str, Any]:
@@ -48,6 +45,7 @@ def rollout_setup(config: DictConfig) -> dict[str, Any]:
     sampling = ("temperature", "top_p", "top_k", "prompt_length", "response_length", "max_model_len", "multi_turn")
     parts = {
         "data": OmegaConf.to_container(config.data, resolve=True),
+        "placement": config.fst.context.placement,
         "reward": OmegaConf.to_container(config.reward, resolve=True) if config.get("reward") else None,
         "rollout": {k: OmegaConf.to_container(OmegaConf.create({k: rollout.get(k)}), resolve=True) for k in sampling},
         "model": str(config.actor_rollout_ref.model.path),
@@ -76,7 +74,7 @@ def problems(config: DictConfig) -> list[ConfigProblem]:
     fst, found = core.inspect(given)
     if not fst.enabled and not fst.drift:  # plain verl: nothing more to check
         return [*found, *_schedule(config)]
-    return [*found, *_framework(config), *_fits(fst, config), *_paths(fst), *_drift(fst, config)]
+    return [*found, *_framework(config), *_group(config), *_loss(config), *_paths(fst), *_drift(fst, config)]
 
 
 def environment(config: DictConfig) -> list[ConfigProblem]:
@@ -105,10 +103,6 @@ def _played(key: str, task: dict[str, Any], episodes: bool) -> list[ConfigProble
     return [ConfigProblem("data.env.multi_turn", f"{task['id']} goes on after one answer: set it to true")]
 
 
-def _prompt_length(config: DictConfig) -> Any:
-    return OmegaConf.select(config, "actor_rollout_ref.rollout.prompt_length") or config.data.max_prompt_length
-
-
 def _framework(config: DictConfig) -> list[ConfigProblem]:
     found = support.refused(config)
     sampler = OmegaConf.select(config, "trainer.v1.sampler.custom_sampler.name")
@@ -134,20 +128,26 @@ def _schedule(config: DictConfig) -> list[ConfigProblem]:
     return [ConfigProblem(*problem) for problem in config_problems(config)]
 
 
-def _fits(fst: FSTConfig, config: DictConfig) -> list[ConfigProblem]:
+def _group(config: DictConfig) -> list[ConfigProblem]:
     found = []
     group = config.actor_rollout_ref.rollout.n
     if not isinstance(group, int) or group < 1:
         found.append(ConfigProblem("actor_rollout_ref.rollout.n", f"is {group}: set the group size G, 1 or more"))
-    length, cap = int(_prompt_length(config)), prompt_cap(fst, config)
-    if cap + SHORTEST_PROBLEM > length:
-        found.append(
-            ConfigProblem(
-                "fst.max_prompt_tokens",
-                f"a prompt of {cap} tokens leaves no room for the problem in data.max_prompt_length={length}: lower the"
-                " cap or raise data.max_prompt_length",
-            )
-        )
+    return found
+
+
+def _loss(config: DictConfig) -> list[ConfigProblem]:
+    """What would rescale the weights that `fst_grpo` carries in its advantages."""
+    if config.algorithm.adv_estimator != ESTIMATOR:
+        return []
+    found, mode = [], config.actor_rollout_ref.actor.loss_agg_mode
+    if mode != "token-mean":
+        message = f"{mode}: fst_grpo averages per problem by itself; set it to token-mean"
+        found.append(ConfigProblem("actor_rollout_ref.actor.loss_agg_mode", message))
+    correction = config.algorithm.get("rollout_correction") or {}
+    if correction.get("bypass_mode") and correction.get("rollout_rs"):
+        message = "takes tokens away after fst_grpo has counted them: set bypass_mode=false, or use grpo"
+        found.append(ConfigProblem("algorithm.rollout_correction.rollout_rs", message))
     return found
 
 
@@ -161,10 +161,6 @@ def _drift(fst: FSTConfig, config: DictConfig) -> list[ConfigProblem]:
                 " kl_loss_coef=0 to measure alone",
             )
         )
-    if fst.drift and not fst.enabled and config.trainer.v1.trainer_mode in MODES:
-        ours = MODES[config.trainer.v1.trainer_mode]
-        message = f"is measured by this package's trainer, also of plain RL: set trainer.v1.trainer_mode={ours}"
-        found.append(ConfigProblem("fst.drift", message))
     return found
 
 

@@ -9,7 +9,11 @@ from typing import Any
 SUPPORTED = ("0.9.0", "0.9.1")
 
 MODES = {"sync": "fst_sync", "colocate_async": "fst_colocate_async"}
-"""verl's trainer mode -> ours that wraps it."""
+"""verl's trainer modes that fast weights go with -> what ours were called before they took verl's own names; both are
+accepted."""
+
+ESTIMATOR = "fst_grpo"
+"""Name of our advantage estimator in verl's registry (see `loss`)."""
 
 TABLE: dict[str, str] = {
     # name here -> module:attribute in verl, or a module
@@ -17,6 +21,7 @@ TABLE: dict[str, str] = {
     "PPOTrainerColocateAsync": "verl.trainer.ppo.v1:PPOTrainerColocateAsync",
     "register_trainer": "verl.trainer.ppo.v1:register_trainer",
     "get_trainer_cls": "verl.trainer.ppo.v1:get_trainer_cls",
+    "TRAINER_REGISTRY": "verl.trainer.ppo.v1.trainer_base:TRAINER_REGISTRY",
     "ReplayBuffer": "verl.trainer.ppo.v1.replay_buffer:ReplayBuffer",
     "ReplayBufferAsync": "verl.trainer.ppo.v1.replay_buffer:ReplayBufferAsync",
     "AgentLoopBase": "verl.experimental.agent_loop.agent_loop:AgentLoopBase",
@@ -47,6 +52,7 @@ LOOP_METHODS: dict[str, tuple[str, ...]] = {
     # name here -> its names on AgentLoopBase, newest verl first
     "merge_context": ("ct_merge_context_msg", "ct_merge_non_assistant_msg"),
     "merge_assistant": ("ct_merge_assistant_token",),
+    "cap_prompt": ("_cap_text_prompt_length",),
 }
 
 TRAINER_METHODS = (

@@ -13,17 +13,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from fst_plugin.config import ConfigError
+from fst_plugin.context import choose_placement
 from fst_plugin.fast_weights import FastWeights, choose_seed, dataset_digest
-from fst_plugin.policy import Policy
+from fst_plugin.policy import Policy, takes_system_messages
 from fst_plugin.prompts import Prompt, text_digest
 from fst_plugin.rollouts import Rollout
 
-from . import batches, check, transfer, wandb_tables
+from . import batches, check, room, transfer, wandb_tables
 from .assignment import COLUMN, CONTEXT_LOOP, REFLECT_LOOP, RowColumn
-from .compat import names
+from .compat import ESTIMATOR, names
 from .fast_rollouts import FastRollouts
 from .lookahead import LookAhead
 from .validation import BEST, SEED, PairedLoader, relabel
@@ -32,6 +33,34 @@ STATE_FOLDER = "fst"
 LOOKAHEAD_FILE = "lookahead.pt"
 SAMPLED_ROWS = 64
 """Rows, evenly spread, that a dataset's digest is taken over besides its length (ours)."""
+
+
+MOST_SHOWN = 2000
+"""Characters of the data's system messages in the log (ours)."""
+
+
+def log(line: str) -> None:
+    """One line for people, on the driver's output."""
+    print(f"fst: {line}", flush=True)
+
+
+def context_length(tokenizer: Any, config: DictConfig) -> int | None:
+    """Tokens that the model takes, as its own config says; None if it says nothing."""
+    from transformers import AutoConfig
+
+    model = config.actor_rollout_ref.model
+    try:
+        found = AutoConfig.from_pretrained(
+            tokenizer.name_or_path, trust_remote_code=bool(model.get("trust_remote_code")), **_overrides(model)
+        )
+        return getattr(found.get_text_config(), "max_position_embeddings", None)
+    except Exception as error:  # any model's own code: verl will say what is wrong with it
+        log(f"the model's context length is not known ({type(error).__name__}: {error})")
+        return None
+
+
+def _overrides(model: DictConfig) -> dict[str, Any]:
+    return OmegaConf.to_container(model.get("override_config") or OmegaConf.create(), resolve=True)  # type: ignore
 
 
 class FastSlow:
@@ -50,20 +79,30 @@ class FastSlow:
         self.cap = check.prompt_cap(self.settings, config)
         self.look_ahead = LookAhead(fetch)
         self.rollouts = FastRollouts(trainer, show_answer=self.settings.reflection.show_answer)
+        self.seed: Prompt | None = None  # until `fit_to_data`
         self.weights: FastWeights | None = None  # until `begin`
         self._seconds = 0.0
 
     # -------------------------------------------------------------------------------------------------- begin, save
 
-    @contextmanager
-    def room_for_prompts(self) -> Iterator[None]:
-        """While datasets are built: verl's overlong filter leaves room for an evolved prompt."""
-        length = self.config.data.max_prompt_length
-        self.config.data.max_prompt_length = length - self.cap
-        try:
-            yield
-        finally:
-            self.config.data.max_prompt_length = length
+    def fit_to_data(self) -> None:
+        """Once data and tokenizer are there, before any engine starts: where prompts go, the first prompt, and room for
+        later ones. Raises ConfigError for data or a chat template that the config does not fit."""
+        trainer, context = self.trainer, self.config.fst.context
+        found = batches.system_messages(trainer.train_dataset)
+        takes_system = takes_system_messages(trainer.processor or trainer.tokenizer, used=any(found))
+        placement = choose_placement(context.placement, found, takes_system)
+        self.seed = choose_seed(self.settings, found, placement)
+        if placement != context.placement:
+            log(f"fst.context.placement={context.placement}: prompts go by {placement!r}")
+        if len(found) > 1:
+            rows = "; ".join(f"{text[:60]!r} in rows {', '.join(map(str, rows))}, ..." for text, rows in found.items())
+            log(f"the data has {len(found)} different system messages: {rows[:MOST_SHOWN]}")
+        with open_dict(self.config):
+            context.placement = placement
+        self.settings = check.fst_config(self.config)
+        for line in room.make(self.config, self.cap, context_length(trainer.tokenizer, self.config)):
+            log(line)
 
     def paired(self, loader: Any) -> PairedLoader:
         """The validation loader, with every problem under the best prompt and under the seed prompt."""
@@ -73,7 +112,7 @@ class FastSlow:
     def begin(self) -> None:
         """After verl has loaded its checkpoint: fast weights anew, or those of the checkpoint."""
         config, trainer = self.config, self.trainer
-        rows = self._sampled_rows()
+        assert self.seed is not None
         policy = Policy.of_tokenizer(
             trainer.tokenizer,
             self.cap,
@@ -85,10 +124,8 @@ class FastSlow:
             self.settings,
             policy,
             Path(config.trainer.default_local_dir).absolute() / STATE_FOLDER,
-            seed=choose_seed(self.settings, (batches.system_text(row["raw_prompt"]) for row in rows)),
-            dataset=dataset_digest(
-                len(trainer.train_dataset), (batches.row_id(row["raw_prompt"], row.get("reward_model")) for row in rows)
-            ),
+            seed=self.seed,
+            dataset=dataset_digest(len(trainer.train_dataset), map(batches.row_id, self._sampled_rows())),
             weights=f"start:{text_digest(str(config.actor_rollout_ref.model.path))}",
             setup=check.rollout_setup(config),
             fresh=config.trainer.resume_mode == "disable",
@@ -125,9 +162,10 @@ class FastSlow:
     def evolve_if_due(self) -> None:
         """Before a batch is submitted: verl's servers are awake there, with the current weights."""
         fst, step = self.weights, self.trainer.global_steps
-        if fst is None or not fst.due(step):
+        if fst is None or not fst.due(step, last := self.trainer.total_training_steps):
             return
-        self.look_ahead.fill(fst.schedule.guaranteed_steps * self.config.data.train_batch_size)
+        coming = min(fst.schedule.guaranteed_steps, max(1, last - step + 1))  # past the end the data would begin anew
+        self.look_ahead.fill(coming * self.config.data.train_batch_size)
         self.rollouts.open(self.look_ahead.chunks())
         coming, recent = self.look_ahead.pending(), self.look_ahead.recent()
         fst.evolve(step, fst.weights_after(step - 1), coming, self.rollouts.evaluate, recent)
@@ -182,9 +220,18 @@ class FastSlow:
         """Once a step's rewards are final, with the weights not yet updated: its rollouts go to the fast weights."""
         if self.weights is None:
             return
+        self._refuse_several_outputs(batch)
         with self._timed():
             step = self.trainer.global_steps
             self.weights.observe(step, self.weights.weights_after(step - 1), self._slow_rollouts(batch))
+
+    def _refuse_several_outputs(self, batch: Any) -> None:
+        keys = transfer.keys_of(batch)
+        if self.config.algorithm.adv_estimator == ESTIMATOR and len(transfer.last_outputs(keys)) < len(keys):
+            raise ValueError(
+                f"algorithm.adv_estimator={ESTIMATOR} takes every output of an agent loop for a rollout, and a session"
+                " of this step has several: use grpo"
+            )
 
     def _slow_rollouts(self, batch: Any) -> list[tuple[str, str, Rollout]]:
         """(problem id, prompt digest, rollout) of the batch's trajectories that ran under a prompt of ours."""
@@ -202,6 +249,8 @@ class FastSlow:
         if self.weights is None:
             return {}
         found = {f"fst/{name}": value for name, value in self.weights.metrics().items()}
+        if "fst/seconds" in found:
+            found["timing_s/fst_phase"] = found["fst/seconds"]  # a part of verl's own timing_s/step
         found["fst/hook_seconds"], self._seconds = self._seconds, 0.0
         return found
 

@@ -9,11 +9,9 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig
 
 from fst_plugin.config import ConfigError, FSTConfig
-
-from .compat import MODES
 
 
 class FSTSearchPath(SearchPathPlugin):
@@ -36,41 +34,28 @@ ConfigStore.instance().store(
 )
 
 
-def install_trainer(config: DictConfig) -> None:
-    """Puts our trainer in the place of the chosen one, in the config; with fast weights off, plain verl stays."""
-    node = config.get("fst")
-    if node is None or not node.get("enabled", True):
-        return
-    mode = config.trainer.v1.trainer_mode
-    with open_dict(config):
-        config.trainer.v1.trainer_mode = MODES.get(mode, mode)
+class CPUCallback(Callback):
+    """Of `+fst_cpu=default`: this process and all it starts run on the CPU platform."""
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        from .cpu import platform
+
+        platform.activate()
 
 
 class FSTCallback(Callback):
     """Runs in the driver, after Hydra has composed the config and before verl sees it. Stops the run with every
     problem listed; nothing has been started then.
 
-    Hydra turns a callback's exceptions into warnings and goes on, which here would mean a run without fast weights:
-    whatever goes wrong ends in SystemExit.
+    Hydra turns a callback's exceptions into warnings and goes on: whatever goes wrong ends in SystemExit.
     """
 
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        try:
-            self._prepare(config)
-        except Exception as error:
-            raise SystemExit(f"{type(error).__name__}: {error}") from error
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        mode = OmegaConf.select(config, "trainer.v1.trainer_mode")
-        if mode in MODES:  # each job composes its own config: it cannot be changed from here
-            raise SystemExit(f"with --multirun name the trainer yourself: trainer.v1.trainer_mode={MODES[mode]}")
-
-    def _prepare(self, config: DictConfig) -> None:
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Called for a run, and for each job of a --multirun."""
         from . import check
 
-        if not config.fst.get("enabled", True):
-            return
-        problems = check.problems(config)
-        if problems:
-            raise ConfigError(problems)
-        install_trainer(config)
+        try:
+            if (config.fst.enabled or config.fst.drift) and (problems := check.problems(config)):
+                raise ConfigError(problems)
+        except Exception as error:
+            raise SystemExit(f"{type(error).__name__}: {error}") from error

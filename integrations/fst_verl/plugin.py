@@ -30,7 +30,7 @@ def _load() -> None:
 
     from .cpu import platform as cpu
 
-    if cpu.should_activate():
+    if cpu.asked_for():
         _told(cpu.activate)
     for awaited, parts in PARTS.items():
         for part in parts:

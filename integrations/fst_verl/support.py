@@ -16,6 +16,7 @@ from fst_plugin.config import ConfigProblem
 
 from .compat import MODES
 
+OLD_NAMES = {ours: theirs for theirs, ours in MODES.items()}
 OWN_TRAINERS = "trains with trainers of its own, which would run without fast weights: use verl.trainer.main_ppo"
 NO_TRAINING = "does not train by RL: fast weights have no part in it"
 
@@ -159,7 +160,7 @@ def _values(config: DictConfig) -> Iterator[tuple[Row, Any]]:
     for row in TABLE:
         value = None if row.key is None else OmegaConf.select(config, row.key)
         if value is not None:
-            yield row, value.removeprefix("fst_") if row.key == "trainer.v1.trainer_mode" else value
+            yield row, OLD_NAMES.get(value, value) if row.key == "trainer.v1.trainer_mode" else value
 
 
 def _shown(value: Any) -> str:

@@ -1,12 +1,13 @@
 """verl's trainers with fast weights.
 
 `FastSlowHooks` extends a verl V1 trainer by its hooks only: each override calls super() and one method of `FastSlow`.
-With `fst.enabled=false`, or without an `fst` node, every hook is verl's own.
+verl's registry holds ours under the modes' own names, so that a run gets them however it was started: by verl's main
+module, another one, or verl's Python API. Without an `fst` node, or with `fst.enabled=false`, the registered class
+makes verl's own trainer.
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
 from omegaconf import DictConfig, open_dict
@@ -18,26 +19,37 @@ from .fast_slow import FastSlow
 
 
 class FastSlowHooks:
-    """Mixed into a verl V1 trainer: adds the fast weights."""
+    """Mixed into a verl V1 trainer: adds the fast weights.
 
+    plain: the trainer that is extended.
+    """
+
+    plain: Any
     config: Any
+    train_dataset: Any
     val_dataloader: Any
 
-    def __init__(self, config: DictConfig):
+    def __new__(cls, config: DictConfig) -> Any:
+        own_name = {alias: mode for mode, alias in MODES.items()}
         with open_dict(config):  # verl's trainers ask for their mode by its own name
-            base = {ours: theirs for theirs, ours in MODES.items()}
-            config.trainer.v1.trainer_mode = base.get(config.trainer.v1.trainer_mode, config.trainer.v1.trainer_mode)
-        enabled = bool(config.get("fst") and config.fst.get("enabled", True))
+            config.trainer.v1.trainer_mode = own_name.get(
+                config.trainer.v1.trainer_mode, config.trainer.v1.trainer_mode
+            )
+        fst = config.get("fst")
+        wanted = fst is not None and (fst.get("enabled", True) or fst.get("drift"))
+        return super().__new__(cls) if wanted else cls.plain(config)  # not one of ours: __init__ is not called for it
+
+    def __init__(self, config: DictConfig):
         fetch = super()._fetch_one_gen_batch  # type: ignore[misc]
-        self.fst = FastSlow(self, config, fetch) if enabled else None
+        self.fst = FastSlow(self, config, fetch) if config.fst.get("enabled", True) else None
         super().__init__(config)  # type: ignore[call-arg]
 
     # begin and end of a run
 
     def _init_dataloader(self) -> None:
-        with self.fst.room_for_prompts() if self.fst else nullcontext():
-            super()._init_dataloader()  # type: ignore[misc]
+        super()._init_dataloader()  # type: ignore[misc]
         if self.fst:
+            self.fst.fit_to_data()
             self.val_dataloader = self.fst.paired(self.val_dataloader)
 
     def _load_checkpoint(self) -> None:
@@ -95,17 +107,23 @@ _Sync: Any = names.PPOTrainerSync
 _ColocateAsync: Any = names.PPOTrainerColocateAsync
 
 
-@names.register_trainer(MODES["sync"])
 class FSTSync(FastSlowHooks, _Sync):
     """verl's synchronous trainer with fast weights."""
 
+    plain = _Sync
 
-@names.register_trainer(MODES["colocate_async"])
+
 class FSTColocateAsync(FastSlowHooks, _ColocateAsync):
     """verl's colocated asynchronous trainer with fast weights. Rollouts in flight when a cycle begins keep the prompts
     that they were submitted with."""
+
+    plain = _ColocateAsync
 
     def on_train_begin(self) -> None:
         if self.fst:
             self.fst.evolve_if_due()  # before the warm-up batches are submitted
         super().on_train_begin()
+
+
+for _mode, _ours in {"sync": FSTSync, "colocate_async": FSTColocateAsync}.items():
+    names.TRAINER_REGISTRY.update({_mode: _ours, MODES[_mode]: _ours})

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from .assignment import COLUMN, CONTEXT_LOOP
-from .batches import row_id
+from .batches import ROW, row_id
 
 SEED_SUFFIX = "/seed_prompt"
 BEST, SEED = "best", "seed"
@@ -49,8 +49,8 @@ class PairedLoader:
             arms = [arm for arm in self.arms for _ in range(size)]
             out = {name: _repeat(values, len(self.arms)) for name, values in batch.items()}
             out["agent_name"] = _objects([CONTEXT_LOOP] * len(arms))
-            models = batch.get("reward_model", [None] * size)
-            ids = [row_id(chat, model) for chat, model in zip(batch["raw_prompt"], models, strict=True)]
+            columns = {name: batch[name] for name in ROW if name in batch}
+            ids = [row_id(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
             rows = zip(arms, inner * len(self.arms), ids * len(self.arms), strict=True)
             out[COLUMN] = _objects([self.column_of(*row) for row in rows])
             self._sent.append((out, arms))

@@ -160,8 +160,9 @@ def test_commands_that_are_named_exist(page, commands):
 
 
 def spans(text):
-    """What stands as code: fenced blocks and inline code."""
-    return [block or inline for block, inline in re.findall(r"```[^\n]*\n(.*?)```|`([^`\n]+)`", text, re.S)]
+    """What stands as code: inline code, and fenced blocks save those of ```text, which are output."""
+    found = re.findall(r"```([^\n]*)\n(.*?)```|`([^`\n]+)`", text, re.S)
+    return [block or inline for language, block, inline in found if language != "text"]
 
 
 def known_keys(model=FSTConfig, prefix=""):

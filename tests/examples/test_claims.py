@@ -257,15 +257,6 @@ def test_a_seed_that_is_not_finished_is_left_out_and_named(claims, tmp_path, per
     assert "| 0.90 [0.90, 0.90] (without one_prompt, seed 2) |" in text and "| house_rules_codes | 0.25 [0.25" in text
 
 
-def test_runs_that_would_mix_up_their_weights_are_refused(claims, tmp_path, monkeypatch, perform):
-    monkeypatch.setattr("fst_verl.cpu.platform.should_activate", lambda: False)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    fake = Fake()
-    with pytest.raises(RuntimeError, match="--jobs 2"):
-        perform(fake, make_plan(claims), tmp_path / "claims", 2)
-    assert fake.ran == []
-
-
 def test_only_one_claim_runs_only_what_it_needs(claims, tmp_path, perform):
     fake, out = Fake(), tmp_path / "claims"
     perform(fake, make_plan(claims, claims=("continual",)), out)

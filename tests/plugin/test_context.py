@@ -2,7 +2,9 @@ import copy
 
 import pytest
 
-from fst_plugin.context import Fixed, Off, PopulationContext, Request, place
+from fst_plugin.config import ConfigError
+from fst_plugin.context import Fixed, Off, PopulationContext, Request, choose_placement, place
+from fst_plugin.policy import takes_system_messages
 from fst_plugin.prompts import text_digest
 
 CHAT = [{"role": "system", "content": "old"}, {"role": "user", "content": "q"}]
@@ -34,6 +36,86 @@ def test_system_placement_replaces_or_inserts_and_changes_nothing_else():
     assert place(CHAT, "new") == [{"role": "system", "content": "new"}, CHAT[1]]
     assert place(CHAT[1:], "new") == [{"role": "system", "content": "new"}, CHAT[1]]
     assert CHAT == before
+
+
+def test_an_appended_prompt_joins_the_rows_own_system_message():
+    assert place(CHAT, "new", "append") == [{"role": "system", "content": "old\n\nnew"}, CHAT[1]]
+    assert place(CHAT[1:], "new", "append") == [{"role": "system", "content": "new"}, CHAT[1]]
+    parts = [{"type": "text", "text": "old"}]
+    (system, _) = place([{"role": "system", "content": parts}, CHAT[1]], "new", "append")
+    assert system["content"] == [*parts, {"type": "text", "text": "\n\nnew"}] and len(parts) == 1
+
+
+def test_a_placement_must_be_resolved_before_the_first_rollout():
+    with pytest.raises(ValueError, match="fst.context.placement=auto"):
+        place(CHAT, "new", "auto")
+
+
+@pytest.mark.parametrize(
+    ("asked", "texts", "takes_system", "expected"),
+    [
+        ("auto", ["a"], True, "system"),
+        ("auto", [""], True, "system"),
+        ("auto", ["a", "b"], True, "append"),
+        ("auto", ["a", ""], True, "append"),
+        ("auto", ["a"], False, "user"),
+        ("auto", ["a", "b"], False, "the data has 2 different system messages"),
+        ("system", ["a", "b"], True, "system"),
+        ("append", ["a"], True, "append"),
+        ("user", ["a", "b"], False, "user"),
+        ("system", [""], False, "no system role"),
+        ("append", [""], False, "no system role"),
+    ],
+)
+def test_the_placement_suits_data_and_template_or_is_refused(asked, texts, takes_system, expected):
+    if expected in ("system", "append", "user"):
+        assert choose_placement(asked, texts, takes_system) == expected
+    else:
+        with pytest.raises(ConfigError, match=f"fst.context.placement: .*{expected}"):
+            choose_placement(asked, texts, takes_system)
+
+
+GENERIC = "{% for m in messages %}<start_of_turn>{{ m.role }}\n{{ m.content }}<end_of_turn>{% endfor %}"
+TEMPLATES = {
+    "ChatML": (GENERIC.replace("<start_of_turn>", "<|im_start|>"), True),
+    "names the role": (
+        "{% if messages[0].role == 'system' %}" + "{{ messages[0].content }}{% endif %}" + GENERIC,
+        True,
+    ),
+    "Gemma-like, refuses": (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + GENERIC,
+        False,
+    ),
+    "Gemma-like, an unknown role": (GENERIC, False),
+    "Mistral-like, drops it": (
+        "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% endif %}{% endfor %}",
+        False,
+    ),
+    "Mistral-like, must alternate": (
+        "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('roles must alternate') }}{% endif %}[INST] {{ m.content }} [/INST]{% endfor %}",
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize(("template", "expected"), TEMPLATES.values(), ids=TEMPLATES)
+def test_templates_with_and_without_a_system_role(template, expected):
+    pytest.importorskip("transformers")
+    from tiny_policy.model import make_tokenizer
+
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = template
+    assert takes_system_messages(tokenizer) is expected
+
+
+def test_a_role_that_the_data_uses_is_known():
+    pytest.importorskip("transformers")
+    from tiny_policy.model import make_tokenizer
+
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = GENERIC
+    assert takes_system_messages(tokenizer, used=True) and not takes_system_messages(tokenizer)
 
 
 @pytest.fixture(scope="module")

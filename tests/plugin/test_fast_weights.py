@@ -284,6 +284,7 @@ def test_a_steps_figures_are_handed_out_once_and_ranks_go_by_digest(tmp_path):
     weights.observe(1, "w", [*answers, ("b", best.digest, Rollout(0.0, error="engine"))])
     found = weights.metrics()
     assert found["reward_prompt_0"] == 1.0 and found["reward_prompt_1"] == 0.0  # not 0.5 of an earlier population
+    assert found["stale_population_share"] == pytest.approx(1 / 3)
     assert found["group_mean"] == 0.5 and found["group_solved"] == 0.5
     assert found["rollouts"] == evolved["rollouts"] and "tokens_fast_total" not in found  # the world counts no tokens
     again = weights.metrics()
@@ -308,6 +309,11 @@ def test_tokens_of_fast_rollouts_are_counted(tmp_path):
 )
 def test_evolution_starts_from_the_config_else_the_data_else_the_default(given, data, expected):
     assert choose_seed(parse({"seed_prompt": given}), data).text == expected
+
+
+def test_appended_prompts_start_from_a_line_of_their_own():
+    assert choose_seed(parse({}), ["a", "b"], "append").text == "Follow the instructions carefully."
+    assert choose_seed(parse({"seed_prompt": "Mine."}), ["a", "b"], "append").text == "Mine."
 
 
 def test_several_system_messages_need_a_choice():

@@ -58,3 +58,10 @@ def test_a_reflection_sees_what_stands_there_and_no_raw_bytes(content, text):
     assert content_text(content) == text
     problem = Problem("p", ({"role": "user", "content": content},))
     assert render_record(problem, Rollout(0.0))["Inputs"] == f"user: {text}"
+
+
+def test_an_id_covers_the_whole_row():
+    chat = [{"role": "user", "content": "q"}]
+    persona = [{"role": "system", "content": "be a pirate"}, *chat]
+    ids = [problem_id(chat), problem_id(persona), problem_id(chat, tools={"calc": {}}), problem_id(chat, "4")]
+    assert len(set(ids)) == 4 and problem_id(chat, tools=None) == ids[0]

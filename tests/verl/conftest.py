@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("VERL_PLATFORM", "cpu")  # of what is imported here; runs ask for it by +fst_cpu
+
 RUNS = Path(__file__).parent / "runs"
 PROBES = RUNS / "probes"
 TIMEOUT_S = 900
@@ -32,7 +34,8 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     _model(folder / "model")
     _data(folder)
-    loops = "- name: recording\n  _target_: probe.RecordingLoop\n"
+    loops = "- {name: recording, _target_: probe.RecordingLoop}\n"
+    loops += "- {name: recording_tools, _target_: probe.RecordingToolLoop}\n"
     (folder / "loops.yaml").write_text(loops)
     return folder
 
@@ -123,7 +126,7 @@ class Launch:
         }
         self.metrics_file = out / f"metrics_{time.monotonic_ns()}.jsonl"
         self.environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name != "VERL_PLATFORM"},
             "PYTHONPATH": os.pathsep.join([str(PROBES), os.environ.get("PYTHONPATH", "")]),
             "VERL_USE_EXTERNAL_MODULES": "probe",
             "VERL_FILE_LOGGER_PATH": str(self.metrics_file),

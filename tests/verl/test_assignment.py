@@ -89,7 +89,7 @@ def test_fast_phase_rollouts_use_the_training_temperature():
     assert sampling == {"temperature": 0.7, "top_p": 0.9, "top_k": 40, "logprobs": True}
 
 
-def advantages(rewards, index, lengths):
+def advantages(rewards, index, lengths, config=None):
     torch = pytest.importorskip("torch")
     from fst_verl.loss import per_problem_advantage
 
@@ -97,7 +97,7 @@ def advantages(rewards, index, lengths):
     mask = torch.tensor([[1.0] * n + [0.0] * (width - n) for n in lengths])
     token_rewards = torch.zeros(len(rewards), width)
     token_rewards[:, 0] = torch.tensor(rewards)
-    out, _ = per_problem_advantage(token_rewards, mask, np.array(index, dtype=object))
+    out, _ = per_problem_advantage(token_rewards, mask, np.array(index, dtype=object), config=config)
     return out, mask
 
 
@@ -121,6 +121,11 @@ def test_problems_weigh_the_same_and_flat_groups_are_dropped():
     assert token_mean == pytest.approx(float(sum(per_problem) / 2), rel=1e-4)
 
 
+def test_without_division_by_the_spread_as_verls_own_setting_says():
+    out, _ = advantages([1.0, 0.0, 1.0, 0.0], ["p"] * 4, [2, 2, 2, 2], {"norm_adv_by_std_in_grpo": False})
+    assert [float(row[0]) for row in out] == [0.5, -0.5, 0.5, -0.5]
+
+
 def test_only_flat_groups_give_no_gradient():
     out, _ = advantages([1.0, 1.0, 0.0, 0.0], ["p", "p", "q", "q"], [2, 2, 2, 2])
     assert not out.any()
@@ -136,7 +141,7 @@ def test_seed_arm_is_told_apart_only_in_metrics():
     )
     (sent,) = list(loader)
     assert [c["arm"] for c in sent["fst"]] == [BEST, BEST, SEED, SEED]
-    assert {c["problem"] for c in sent["fst"]} == {problem_id(CHAT)}
+    assert {c["problem"] for c in sent["fst"]} == {problem_id(CHAT, source="gsm")}
     assert list(sent["data_source"]) == ["gsm"] * 4  # what reward functions see
     sent["uid"] = np.array(["1", "2", "3", "4"], dtype=object)  # as verl does after it was handed the batch
     sources, counts = relabel(loader.arm_of(), ["gsm"] * 4, ["1", "2", "3", "4"], {("gsm", "3"): 4, ("gsm", "1"): 4})

@@ -4,6 +4,7 @@ import ast
 import importlib
 import importlib.metadata
 import inspect
+import os
 import subprocess
 import sys
 
@@ -70,8 +71,8 @@ def test_import_verl_registers_everything(first):
         import {first}
         import verl
         from fst_verl.compat import names
-        assert names.get_trainer_cls("fst_sync").__module__ == "fst_verl.trainer"
-        assert names.get_trainer_cls("fst_colocate_async").__name__ == "FSTColocateAsync"
+        assert names.get_trainer_cls("sync").__module__ == "fst_verl.trainer"
+        assert names.get_trainer_cls("colocate_async").__name__ == "FSTColocateAsync"
         assert {{"fst_context", "fst_reflect", "fst_episode"}} <= set(names.agent_loop_registry)
         from verl.trainer.ppo.core_algos import get_adv_estimator_fn
         assert get_adv_estimator_fn("fst_grpo").__module__ == "fst_verl.loss"
@@ -99,7 +100,47 @@ def run(code, *options):
     return done
 
 
-def test_without_an_accelerator_the_platform_is_cpu():
-    import torch
+def test_merely_installed_it_leaves_verl_and_its_process_alone():
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("VERL_", "VLLM_", "OMP_"))}
+    code = """if True:
+        import os
+        before = dict(os.environ)
+        import verl
+        import verl.trainer.main_ppo
+        from fst_verl.compat import names
+        added = {k for k in os.environ if os.environ[k] != before.get(k)}
+        assert not added & {"OMP_NUM_THREADS", "TORCHDYNAMO_DISABLE", "VERL_PLATFORM", "VERL_ENGINE_DEVICE"}, added
+        assert "cpu" not in names.PlatformRegistry.registered_names()
+    """
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
-    assert compat.names.get_platform().device_name == ("cpu" if torch.version.cuda is None else "cuda")
+
+def test_the_platform_is_cpu_where_it_is_asked_for():
+    code = """if True:
+        from fst_verl.hydra_door import CPUCallback
+        from fst_verl.compat import names
+        import verl
+        CPUCallback().on_job_start(None)
+        assert names.get_platform().device_name == "cpu"
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)
+    env = {**os.environ, "VERL_PLATFORM": "cpu"}
+    code = "import verl; from fst_verl.compat import names; assert names.get_platform().device_name == 'cpu'"
+    subprocess.run([sys.executable, "-c", code], env=env, check=True)
+
+
+def test_the_registered_trainer_makes_verls_own_without_fast_weights(monkeypatch):
+    from omegaconf import OmegaConf
+
+    cls = compat.names.get_trainer_cls("sync")
+    monkeypatch.setattr(cls, "plain", lambda config: ("verl's own", config))
+
+    def config(**fst):
+        return OmegaConf.create({"trainer": {"v1": {"trainer_mode": "fst_sync"}}, **fst})
+
+    for node in ({}, {"fst": None}, {"fst": {"enabled": False}}, {"fst": {"enabled": False, "drift": False}}):
+        word, given = cls(config=config(**node))
+        assert word == "verl's own" and given.trainer.v1.trainer_mode == "sync"
+    for node in ({"enabled": False, "drift": True}, {}):
+        assert isinstance(cls.__new__(cls, config(fst=node)), cls)

@@ -43,6 +43,7 @@ KINDS = {
     "a dollar sign": (["fst.seed_prompt='costs \\${5}'"], "fst.seed_prompt", "costs ${5}"),
     "quotes within quotes": (["""fst.seed_prompt='it\\'s "so"'"""], "fst.seed_prompt", """it's "so\""""),
     "an interpolation": (["data.seed=${trainer.nnodes}"], "data.seed", 1),
+    "a short prompt": (["data.max_prompt_length=24"], "data.max_prompt_length", 24),
     "a plus sign for a new key": (["+data.mine.x=1"], "data.mine.x", 1),
     "a removed key": (["~trainer.esi_redundant_time"], "trainer.nnodes", 1),
     "the paper's settings": (["+fst=paper"], "algorithm.adv_estimator", "fst_grpo"),

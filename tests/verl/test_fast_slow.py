@@ -47,9 +47,11 @@ def join(chunks):
 
 class Tokenizer:
     all_special_tokens = ("<|im_end|>",)
+    chat_template = "{% for m in messages %}<|im_start|>...{% endfor %}"
+    name_or_path = "nowhere"
 
-    def get_added_vocab(self):
-        return {}
+    def apply_chat_template(self, chat, **_):
+        return "".join(f"{m['role']}:{m['content']}" for m in chat)
 
     def __call__(self, text, add_special_tokens):
         return {"input_ids": text.split()}
@@ -72,12 +74,24 @@ def made(tmp_path, monkeypatch):
     rows = [{"raw_prompt": list(p.messages), "reward_model": {"ground_truth": p.answer}} for p in problems]
     config = OmegaConf.create(
         {
-            "fst": {"population": K, "slow_steps": T, "max_prompt_tokens": 400, "reflection": {"kind": "offline"}},
-            "data": {"train_batch_size": BATCH, "max_prompt_length": 512},
+            "fst": {
+                "context": {"placement": "auto"},
+                "population": K,
+                "slow_steps": T,
+                "max_prompt_tokens": 400,
+                "reflection": {"kind": "offline"},
+            },
+            "data": {"train_batch_size": BATCH, "max_prompt_length": 512, "max_response_length": 64},
             "trainer": {"default_local_dir": str(tmp_path), "resume_mode": "auto", "logger": ["console"]},
+            "algorithm": {"adv_estimator": "grpo"},
             "actor_rollout_ref": {
                 "model": {"path": "m"},
-                "rollout": {"n": G, "max_num_seqs": 64, "agent": {"default_agent_loop": "own"}},
+                "rollout": {
+                    "n": G,
+                    "max_num_seqs": 64,
+                    "agent": {"default_agent_loop": "own"},
+                    "prompt_length": "${data.max_prompt_length}",
+                },
             },
         }
     )
@@ -90,8 +104,11 @@ def made(tmp_path, monkeypatch):
         some = rows[first : first + BATCH]
         return Batch({name: [row[name] for row in some] for name in ("raw_prompt", "reward_model")})
 
-    trainer = SimpleNamespace(config=config, global_steps=0, tokenizer=Tokenizer(), train_dataset=rows)
+    trainer = SimpleNamespace(config=config, global_steps=0, tokenizer=Tokenizer(), processor=None, train_dataset=rows)
+    trainer.total_training_steps = 40
+    monkeypatch.setattr(fast_slow, "context_length", lambda tokenizer, config: None)
     made = fast_slow.FastSlow(trainer, config, fetch)
+    made.fit_to_data()
     monkeypatch.setattr(made.rollouts, "evaluate", world)
     return made, trainer, world
 
@@ -112,6 +129,7 @@ def play(made, trainer, monkeypatch, steps):
             for mark in [{"problem": column["problem"], "digest": text_digest(column["prompts"][rank])}]
         ]
         monkeypatch.setattr(transfer, "trajectories", lambda batch, tokenizer, done=done: done)
+        monkeypatch.setattr(transfer, "keys_of", lambda batch, done=done: [f"{one.uid}_0_0" for one in done])
         made.observe(batch)
         sent.append(batch)
     return sent
@@ -152,6 +170,7 @@ def test_a_checkpoint_brings_back_the_population(made, monkeypatch, tmp_path):
     play(fst, trainer, monkeypatch, [1, 2])
     fst.save()
     again = fast_slow.FastSlow(trainer, trainer.config, lambda: None)
+    again.fit_to_data()
     again.begin()  # trainer.global_steps is 2: verl has loaded global_step_2
     assert again.weights.population == fst.weights.population
     assert again.weights.state.counters == fst.weights.state.counters
@@ -170,12 +189,74 @@ def test_validation_rows_run_under_the_best_prompt_and_the_seed(made, monkeypatc
     assert best["split"] == seed["split"] == "val" and best["problem"] == "p"
 
 
-def test_datasets_are_built_with_room_for_a_prompt(made):
+def test_rollouts_get_room_for_a_prompt_and_the_data_stays_as_it_is(made, capsys):
     fst, trainer, _ = made
-    with pytest.raises(RuntimeError), fst.room_for_prompts():
-        assert trainer.config.data.max_prompt_length == 512 - 400
-        raise RuntimeError
     assert trainer.config.data.max_prompt_length == 512
+    assert trainer.config.actor_rollout_ref.rollout.prompt_length == 512 + 400
+
+
+def rows_with(*systems):
+    chats = [[{"role": "system", "content": s}] if s else [] for s in systems]
+    return [{"raw_prompt": [*c, {"role": "user", "content": f"q{i}"}]} for i, c in enumerate(chats)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "placement", "seed"),
+    [
+        (rows_with("be brief", "be brief"), "system", "be brief"),
+        (rows_with(None, None), "system", "You are a helpful assistant."),
+        (rows_with(*["be brief"] * 150, "be a pirate"), "append", "Follow the instructions carefully."),
+        (rows_with("be brief", None), "append", "Follow the instructions carefully."),
+    ],
+)
+def test_prompts_go_where_the_data_wants_them(made, capsys, rows, placement, seed):
+    _, trainer, _ = made
+    trainer.train_dataset, trainer.config.fst.context.placement = rows, "auto"
+    fst = fast_slow.FastSlow(trainer, trainer.config, lambda: None)
+    fst.fit_to_data()
+    assert trainer.config.fst.context.placement == fst.settings.context.placement == placement
+    assert fst.seed.text == seed
+    said = capsys.readouterr().out
+    assert f"prompts go by {placement!r}" in said
+    if len(rows) > 100:
+        assert "2 different system messages" in said and "'be a pirate' in rows 150" in said
+
+
+def test_what_the_template_cannot_send_is_refused_before_any_engine_starts(made):
+    _, trainer, _ = made
+    trainer.tokenizer = SimpleNamespace(chat_template="no roles", apply_chat_template=lambda chat, **_: "no roles")
+    trainer.train_dataset, trainer.config.fst.context.placement = rows_with("be brief", "be a pirate"), "auto"
+    fst = fast_slow.FastSlow(trainer, trainer.config, lambda: None)
+    with pytest.raises(ValueError, match="fst.context.placement.*2 different system messages"):
+        fst.fit_to_data()
+
+
+def test_the_look_ahead_ends_where_the_run_does(made):
+    fst, trainer, _ = made
+    fst.begin()
+    trainer.global_steps, trainer.total_training_steps = 1, 1
+    fst.evolve_if_due()
+    assert len(fst.look_ahead.pending()) == BATCH  # of one step, not of T
+
+
+def test_several_outputs_a_session_are_refused_where_they_would_count_as_rollouts(made, monkeypatch):
+    fst, trainer, _ = made
+    fst.begin()
+    monkeypatch.setattr(transfer, "keys_of", lambda batch: ["u_0_0", "u_0_1", "u_1_0"])
+    monkeypatch.setattr(transfer, "trajectories", lambda batch, tokenizer: [])
+    fst.observe(None)  # verl's grpo takes the last one
+    trainer.config.algorithm.adv_estimator = "fst_grpo"
+    with pytest.raises(ValueError, match="adv_estimator=fst_grpo.*use grpo"):
+        fst.observe(None)
+
+
+def test_the_phases_time_is_a_part_of_the_steps(made, monkeypatch):
+    fst, trainer, _ = made
+    fst.begin()
+    play(fst, trainer, monkeypatch, [1])
+    found = fst.metrics()
+    assert found["timing_s/fst_phase"] == found["fst/seconds"] > 0
+    assert "timing_s/fst_phase" not in fst.metrics()
 
 
 def test_it_needs_no_verl():

@@ -1,5 +1,7 @@
 """Parts of fst_verl on verl's own types, without starting anything."""
 
+from types import SimpleNamespace
+
 import pytest
 
 pytest.importorskip("verl")
@@ -46,6 +48,24 @@ def test_rows_are_problems_named_by_content():
     assert [p.answer for p in found] == ["3", "4", "3"]
 
 
+def test_a_rows_place_in_the_data_is_not_part_of_its_id():
+    row = {"raw_prompt": [{"role": "user", "content": "q"}], "extra_info": {"index": 3, "split": "train"}}
+    assert (
+        rows.row_id(row) == rows.row_id({**row, "extra_info": {"index": 4}}) == rows.row_id({**row, "extra_info": {}})
+    )
+    others = [{"extra_info": {"book": 1}}, {"tools_kwargs": {"calc": {"base": 2}}}, {"data_source": "gsm8k"}]
+    assert len({rows.row_id(row), *(rows.row_id({**row, **other}) for other in others)}) == 4
+
+
+def test_every_system_message_of_a_dataset_is_found():
+    datasets = pytest.importorskip("datasets")
+    chats = [[{"role": "user", "content": "q"}] for _ in range(300)]
+    chats[64].insert(0, {"role": "system", "content": "be brief"})
+    table = SimpleNamespace(dataframe=datasets.Dataset.from_dict({"chat": chats}), prompt_key="chat")
+    other = [{"raw_prompt": chat} for chat in chats]
+    assert rows.system_messages(table) == rows.system_messages(other) == {"": [0, 1, 2], "be brief": [64]}
+
+
 def test_the_look_ahead_hands_out_everything_once_in_order():
     ahead = LookAhead(loader())
     assert indices(ahead.next()) == [0, 1]  # nothing fetched ahead
@@ -57,7 +77,7 @@ def test_the_look_ahead_hands_out_everything_once_in_order():
 
 def test_a_problem_is_named_once_and_carries_its_id(monkeypatch):
     made = []
-    monkeypatch.setattr(rows, "row_id", lambda chat, model: made.append(chat) or f"id{len(made)}")
+    monkeypatch.setattr(rows, "row_id", lambda row: made.append(row) or f"id{len(made)}")
     ahead = LookAhead(loader())
     ahead.fill(4)
     assert [p.id for p in ahead.pending()] == ["id1", "id2", "id3", "id4"] == [p.id for p in ahead.pending()]
@@ -103,6 +123,41 @@ def test_a_failure_is_no_reward_of_zero_and_keeps_its_cause():
     assert rollout(None).error
 
 
+class RunningTrainer:
+    """As much of a trainer with a reward model in the servers' place as is used; `calls` in order."""
+
+    def __init__(self, mode):
+        self.trainer_mode, self.global_steps, self.calls = mode, 7, []
+        self.checkpoint_manager = self
+
+    def __getattr__(self, name):
+        return lambda *args: self.calls.append((name, *args)) or (args[0] if args else None)
+
+
+@pytest.mark.parametrize("mode", ["sync", "colocate_async"])
+def test_a_reward_model_in_the_servers_place_pauses_what_is_under_way(mode):
+    trainer = RunningTrainer(mode)
+    assert FastRollouts(trainer, False)._reward_of_model("batch") == "batch"
+    pause, resume = ([("abort_replicas",)], [("resume_generation_replicas",)]) if mode != "sync" else ([], [])
+    scored = ("_compute_reward_colocate", "batch")
+    assert trainer.calls == [*pause, ("sleep_replicas",), scored, ("update_weights", 6), *resume]
+
+
+def test_rollouts_that_nobody_waits_for_are_taken_out_of_the_queue(monkeypatch):
+    import transfer_queue as tq
+    from fst_verl import transfer
+
+    queue, trainer = {"val": {"other": {}, "other_0_0": {}}}, RunningTrainer("sync")
+    trainer.replay_buffer = SimpleNamespace(sample=lambda **_: 1 / 0)
+    trainer.agent_loop_manager = SimpleNamespace(generate_sequences=lambda batch: queue["val"].update({"a_0_0": {}}))
+    monkeypatch.setattr(tq, "kv_batch_put", lambda keys, partition_id, tags: queue["val"].update(dict.fromkeys(keys)))
+    monkeypatch.setattr(tq, "kv_list", lambda: queue)
+    monkeypatch.setattr(tq, "kv_clear", lambda keys, partition_id: [queue[partition_id].pop(key) for key in keys])
+    with pytest.raises(ZeroDivisionError):
+        transfer.roll_out(trainer, chunk([0, 1]), "fst_context", [{}, {}], uids=["a", "b"], group=1)
+    assert set(queue["val"]) == {"other", "other_0_0"}
+
+
 def test_the_last_output_of_a_session_counts():
     found = last_outputs(["a_0_0", "a_0_2", "a_0_10", "a_1_0", "b_0_0"])
     assert found == {("a", "0"): "a_0_10", ("a", "1"): "a_1_0", ("b", "0"): "b_0_0"}
@@ -142,20 +197,23 @@ def test_an_answer_is_private_where_the_row_says_so():
     assert [p.private for p in rows.problems(names.tensordict_utils.get_tensordict(batch))] == [True, False]
 
 
-def test_a_rollout_that_fails_in_the_fast_phase_says_so_in_its_output():
+@pytest.mark.parametrize(("log_probs", "expected"), [(True, [0.0]), (False, None)])
+def test_a_rollout_that_fails_in_the_fast_phase_says_so_in_its_output(log_probs, expected):
     import asyncio
-    from types import SimpleNamespace
 
     from fst_verl.agent_loop import ContextLoop
     from fst_verl.assignment import RowColumn
     from omegaconf import OmegaConf
 
     fst = {"context": {"name": "population", "path": None, "kwargs": {}, "placement": "system"}}
-    config = SimpleNamespace(config=OmegaConf.create({"fst": fst}))
+    roles = {"rollout": {"calculate_log_probs": log_probs}}
+    config = SimpleNamespace(config=OmegaConf.create({"fst": fst, "actor_rollout_ref": roles}))
     loop = ContextLoop(tokenizer=SimpleNamespace(pad_token_id=3), trainer_config=config)
     row = {"raw_prompt": [{"role": "user", "content": "q"}], "session_id": 0}
     sent = RowColumn("no_such_loop", ["p"], "anchor", 1, "id", on_error="record").to_row()
-    output = asyncio.run(loop.run({}, **row, fst=sent)).as_dict()
+    made = asyncio.run(loop.run({}, **row, fst=sent))
+    assert made.response_logprobs == expected  # as the others of its batch
+    output = made.as_dict()
     assert "no_such_loop" in output["extra_fields"]["fst"]["error"] and float(output["rm_scores"].sum()) == 0.0
     with pytest.raises(KeyError):  # in training it is verl's to handle
         asyncio.run(loop.run({}, **row, fst=sent | {"on_error": "raise"}))

@@ -44,6 +44,11 @@ def test_what_was_never_run_here_is_accepted_and_named():
     ]
 
 
+def test_the_old_names_of_our_trainers_are_accepted_as_verls_own():
+    config = check.compose(["trainer.v1.trainer_mode=fst_colocate_async", "+fst_cpu=default", "+fst=paper"])
+    assert support.refused(config) == support.untested(config, "verl.trainer.main_ppo") == []
+
+
 def test_an_engine_that_nobody_has_heard_of_is_untested_and_not_refused():
     config = check.compose(["actor_rollout_ref.rollout.name=tomorrows"])
     assert "actor_rollout_ref.rollout.name=tomorrows" in support.untested(config, "verl.trainer.main_ppo")

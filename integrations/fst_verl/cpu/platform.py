@@ -1,7 +1,7 @@
 """verl on a machine without an accelerator: a platform named "cpu", and patches for code that assumes one.
 
-Active only if torch is a CPU-only build (or VERL_PLATFORM=cpu says so): a CUDA or ROCm build of torch is left
-alone even on a node without a GPU, since that may be the head node of a GPU cluster. Then nothing here runs.
+Active only where it is asked for, by `+fst_cpu=default` in a run's config or by VERL_PLATFORM=cpu in the environment;
+elsewhere nothing here runs.
 
 What is patched, and why:
   torch.cpu           lacks the memory and RNG half of the torch.<device> namespace
@@ -37,14 +37,9 @@ ENVIRONMENT = {
 }
 
 
-def should_activate() -> bool:
-    """Is this a CPU-only torch, and no other platform asked for?"""
-    asked = os.environ.get("VERL_PLATFORM", "").strip().lower()
-    if asked:
-        return asked == "cpu"
-    import torch
-
-    return torch.version.cuda is None and torch.version.hip is None and not hasattr(torch, "npu")
+def asked_for() -> bool:
+    """Does the environment name this platform?"""
+    return os.environ.get("VERL_PLATFORM", "").strip().lower() == "cpu"
 
 
 def activate() -> None:
@@ -186,7 +181,7 @@ def _platform_class() -> type:
             return True
 
         def is_platform_available(self, use_smi_check: bool = False) -> bool:
-            return should_activate()
+            return asked_for()
 
         def current_device(self) -> Any:
             return torch.device("cpu")  # verl passes it to .to()

@@ -13,7 +13,6 @@ from fst_plugin.config import ConfigError, ConfigProblem
 
 from .. import report
 from ..command_line import Command
-from ..compat import MODES
 from ..composing import complete
 from . import runner
 from .runner import VerlRun
@@ -39,15 +38,12 @@ def arguments(given: Sequence[str], arm: str, seed: int, folder: Path) -> list[s
     """The overrides of one run. given: those of every arm, with an fst config group; `{seed}` in them stands for the
     seed."""
     given = [a.replace("{seed}", str(seed)) for a in given]
-    mode = dict(a.lstrip("+").split("=", 1) for a in given if "=" in a).get("trainer.v1.trainer_mode", "sync")
-    drift = arm == "rl" and any(a.lstrip("+").lower() == "fst.drift=true" for a in given)
     return [
         "trainer.logger=[console,file]",
         f"data.seed={seed}",
         f"fst.seed={seed}",
         *given,
         *ARM_ARGUMENTS[arm],
-        *([f"trainer.v1.trainer_mode={MODES.get(mode, mode)}"] if drift else []),
         "trainer.resume_mode=disable",
         f"trainer.default_local_dir={folder / 'checkpoints'}",
         f"hydra.run.dir={folder / 'hydra'}",

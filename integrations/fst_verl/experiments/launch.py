@@ -50,15 +50,13 @@ def launch(
     on_step(last_step(metrics))
 
 
-def check_jobs(jobs: int) -> None:
+def check_jobs(jobs: int, on_cpu: bool) -> None:
     """Raises RuntimeError if this many verl runs at a time would mix up their weights.
 
     verl names the socket that weights travel through after the Ray job, and every local Ray cluster numbers its first
     job alike. On CPU `cpu.own_socket` tells runs apart; jobs of one cluster have numbers of their own.
     """
-    from ..cpu import platform as cpu
-
-    if jobs > 1 and not cpu.should_activate() and not os.environ.get("RAY_ADDRESS"):
+    if jobs > 1 and not on_cpu and not os.environ.get("RAY_ADDRESS"):
         raise RuntimeError(
             f"--jobs {jobs}: verl runs on one host would take each other's weights, unless they share a Ray cluster:"
             " ray start --head, set RAY_ADDRESS to its address, and try again; or use --jobs 1"

@@ -18,6 +18,7 @@ from typing import Any
 from fst_plugin.record.atomic import set_aside, write_json
 
 from ..command_line import MAIN, Command
+from ..cpu import platform as cpu
 from .launch import check_jobs, launch
 
 DONE_FILE = "done.json"
@@ -95,8 +96,8 @@ def run_all(runs: Sequence[VerlRun], jobs: int, run_one: Callable[[VerlRun], Non
     Once `run_one` raises, no other run begins, and what it raised is raised when those under way have ended. Raises
     RuntimeError, before anything is started, if this many at a time cannot be, or a folder holds another run.
     """
-    check_jobs(jobs)
     waiting = [one for one in runs if not one.finished()]
+    check_jobs(jobs, cpu.asked_for() or all(any("fst_cpu=" in a for a in one.arguments) for one in waiting))
     stopped = threading.Event()
 
     def guarded(one: VerlRun) -> None:

@@ -74,8 +74,8 @@ def test_arms_differ_in_nothing_but_the_arm(tmp_path):
     for one in runs[3:]:
         config = check.compose([a for a in one.arguments if not a.startswith("hydra.")])
         assert config.data.env.kwargs.book == 1 and config.data.seed == config.fst.seed == 1
-        own[one.arm] = (config.fst.enabled, config.trainer.critic_warmup > 10**6, config.trainer.v1.trainer_mode)
-    assert own == {"rl": (False, False, "fst_sync"), "prompts": (True, True, "sync"), "fst": (True, False, "sync")}
+        own[one.arm] = (config.fst.enabled, config.trainer.critic_warmup > 10**6)
+    assert own == {"rl": (False, False), "prompts": (True, True), "fst": (True, False)}
     assert comparison.problems(runs) == []
 
 

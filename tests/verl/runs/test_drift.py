@@ -44,7 +44,6 @@ def test_plain_rl_is_measured_too_and_before_the_actor_is_updated(launch):
         "rl",
         "+fst=default",
         "fst.enabled=false",
-        "trainer.v1.trainer_mode=fst_sync",
         "algorithm.adv_estimator=probe_grpo",
         *COMMON,
         "actor_rollout_ref.rollout.val_kwargs.n=15",

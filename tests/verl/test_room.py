@@ -1,0 +1,51 @@
+"""Room for evolved prompts in verl's lengths."""
+
+import pytest
+
+pytest.importorskip("omegaconf")
+
+from fst_verl import room  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
+
+ACTOR = "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"
+PROMPT, MODEL = "actor_rollout_ref.rollout.prompt_length", "actor_rollout_ref.rollout.max_model_len"
+
+
+def config(max_model_len=None, prompt_length="${data.max_prompt_length}", packed=16384):
+    return OmegaConf.create(
+        {
+            "data": {"max_prompt_length": 1024, "max_response_length": 512},
+            "actor_rollout_ref": {
+                "actor": {"ppo_max_token_len_per_gpu": packed},
+                "rollout": {"prompt_length": prompt_length, "max_model_len": max_model_len},
+            },
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "context", "expected"),
+    [
+        ({}, None, {PROMPT: 1536}),
+        ({}, 4096, {PROMPT: 1536}),
+        ({"max_model_len": 1536}, 4096, {PROMPT: 1536, MODEL: 2048}),
+        ({"max_model_len": 4000}, 4096, {PROMPT: 1536}),
+        ({"prompt_length": 1400}, None, {PROMPT: 1536}),
+        ({"prompt_length": 3000}, None, {}),
+        ({"packed": 1536}, None, {PROMPT: 1536, ACTOR: 2048}),
+        ({"max_model_len": 1536}, 1800, {PROMPT: 1288, MODEL: 1800}),  # room ends where the model's context does
+        ({}, 1536, {}),
+    ],
+)
+def test_lengths_grow_by_what_a_prompt_needs(given, context, expected):
+    made = config(**given)
+    assert room.lengths(made, 512, context) == expected
+    room.make(made, 512, context)
+    assert {key: OmegaConf.select(made, key) for key in expected} == expected
+    assert made.data.max_prompt_length == 1024
+
+
+def test_what_was_changed_and_what_is_missing_is_said():
+    assert room.make(config(), 512, 4096) == [f"room for evolved prompts of 512 tokens: {PROMPT} 1024 -> 1536"]
+    *_, last = room.make(config(), 512, 1800)
+    assert "no room for the last 248" in last and "1288 tokens" in last and "fst.max_prompt_tokens" in last
