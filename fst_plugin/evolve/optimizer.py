@@ -25,6 +25,7 @@ from ..optimizer import Candidate, Evidence, Evolution
 from ..policy import Policy
 from ..prompts import Population, Prompt
 from ..reflection.base import Reflection
+from ..rewards import RewardBar
 from ..rollouts import Evaluate, Problem, Rollout, Trace
 from .budget import MIN_ANCHORS, BudgetSplit, split_budget
 from .progress import Status
@@ -42,6 +43,7 @@ class GEPAOptimizer:
     reflection: proposes prompts.
     config: K is `population`; `fast` says how much a phase spends, and on what; see `FSTConfig` for every key.
     policy: whose prompts are evolved: their cap in its tokens, its control tokens, the width of its engine.
+    bar: what the run knows of its rewards so far; None: nothing but `config.fast.perfect_score`.
     log: where lines for people go.
     status: receives where the phase stands, after every round.
     """
@@ -52,12 +54,14 @@ class GEPAOptimizer:
         config: FSTConfig = DEFAULTS,
         policy: Policy = Policy(),  # noqa: B008  frozen
         *,
+        bar: RewardBar | None = None,
         log: Callable[[str], None] = lambda line: None,
         status: Callable[[Status], None] = lambda status: None,
     ):
         self.reflection = reflection
         self.config = config
         self.policy = policy
+        self.bar = bar or RewardBar(config.fast.perfect_score)
         self.log = log
         self.status = status
 
@@ -129,7 +133,7 @@ class _Phase:
             for digest in carried.keys() & trace.rollouts.keys():
                 if trace.problem.id not in never:  # what is held out is rolled out anew, for both sides alike
                     known.setdefault(carried[digest], {})[trace.problem.id] = trace.rollouts[digest]
-        self.scoreboard = Scoreboard(evaluate, anchors, self.budget, known)
+        self.scoreboard = Scoreboard(evaluate, anchors, self.budget, known, settings.bar)
         others = [t.problem for t in traces if t.problem.id not in anchor_ids | never] if free else []
         self.learning = [*anchors, *others]
         self.proposer = Proposer(
@@ -138,6 +142,7 @@ class _Phase:
             cycle,
             seed,
             private=[*self.learning, *self.held_out],
+            bar=lambda: self.scoreboard.bar,
         )
         self.candidates: dict[str, Candidate] = {}
         self.evidence: Evidence | None = None
@@ -186,8 +191,7 @@ class _Phase:
             learning=self.learning,
             reserve=2 * plan.evidence,
             records=self.settings.config.fast.records,
-            perfect_score=self.settings.config.fast.perfect_score,
-            max_failed_rounds=self.settings.config.reflection.max_failures,
+            max_barren_rounds=self.settings.config.reflection.max_failures,
             patience=self.settings.config.fast.patience,
             on_round=lambda: self._tell("searching"),
         )
@@ -244,14 +248,13 @@ class _Phase:
         differences = [after[i].score - before[i].score for i in pairs]
         margin = statistics.fmean(differences) if differences else 0.0
         error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else float("inf")
-        differ = sum(d != 0 for d in differences)
-        adopted = differ >= MIN_DIFFERENCES and margin > self.settings.config.fast.confidence * error + 1e-9
-        self.evidence = Evidence(challenger.digest, incumbent.digest, len(pairs), margin, error, adopted)
+        why = _short_of(differences, margin, error, self.settings.config.fast.confidence)
+        self.evidence = Evidence(challenger.digest, incumbent.digest, len(pairs), margin, error, not why, why)
         self.settings.log(
             f"fast phase {self.cycle}: {challenger.digest} against {incumbent.digest} on {len(pairs)} problems held"
-            f" out: {margin:+.3f} ± {error:.3f}: {'leads now' if adopted else 'does not lead'}"
+            f" out: {margin:+.3f} ± {error:.3f}: {f'does not lead: {why}' if why else 'leads now'}"
         )
-        return adopted
+        return not why
 
     def _tell(self, stage: str) -> None:
         count = self._verdicts()
@@ -287,6 +290,8 @@ class _Phase:
             )
         if count["leaks"]:
             warnings.append(f"{count['leaks']} proposed prompts carried a problem's own answer and were refused")
+        if count["hidden"]:
+            warnings.append(f"{count['hidden']} hidden characters were taken out of proposed prompts")
         if scoreboard.failed:
             warnings.append(f"{scoreboard.failed} of {scoreboard.spent} rollouts failed and count for nothing")
         verdicts = self._verdicts()
@@ -308,6 +313,7 @@ class _Phase:
             "proposals_skipped": count["skipped"],
             "proposals_skipped_long": count["long"],
             "proposals_refused_leak": count["leaks"],
+            "hidden_characters": count["hidden"],
             "reflection_calls": count["calls"],
             "reflection_failures": count["failures"],
             "population_size": len(prompts),
@@ -318,13 +324,17 @@ class _Phase:
         if self.evidence is not None:
             metrics |= {"evidence_margin": self.evidence.margin, "evidence_problems": self.evidence.problems}
             metrics |= {"evidence_error": self.evidence.error} if self.evidence.problems > 1 else {}
+        scored = {prompt.text: prompt for prompt in scoreboard.scored()}
+        new = [replace(c, prompt=scored.get(c.prompt.text, c.prompt)) for c in self.candidates.values()]
         refused = [Candidate(prompt, "refused") for prompt in self.proposer.refused]
+        carried = {prompt.text for prompt in prompts}
         return Evolution(
             Population(tuple(prompts)),
             {k: float(v) for k, v in metrics.items()},
             tuple(warnings),
-            (*self.candidates.values(), *refused),
+            (*new, *refused),
             self.evidence,
+            tuple(scored.get(p.text, replace(p, scores={})) for p in old.prompts if p.text not in carried),
         )
 
 
@@ -333,6 +343,16 @@ def _sample(problems: Sequence[Problem], size: int, seed: str) -> list[Problem]:
     if size >= len(problems):
         return list(problems)
     return [problems[i] for i in sorted(random.Random(seed).sample(range(len(problems)), size))]
+
+
+def _short_of(differences: Sequence[float], margin: float, error: float, confidence: float) -> str:
+    """The condition for the lead that a challenger does not meet, in words; empty if it meets all."""
+    differ = sum(d != 0 for d in differences)
+    if differ < MIN_DIFFERENCES:
+        return f"the two differ on {differ} problems, a lead needs {MIN_DIFFERENCES}"
+    if margin <= confidence * error + 1e-9:
+        return f"it is not ahead by more than {confidence:g} standard errors (fst.fast.confidence)"
+    return ""
 
 
 def _beats(new: Prompt, old: Prompt) -> bool:

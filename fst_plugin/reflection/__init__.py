@@ -8,7 +8,7 @@ from .base import Reflection, ReflectionRequest, render_record
 from .lm import DSPyReflection
 from .offline import OfflineReflection
 from .policy import PolicyReflection, extract_prompt
-from .text import clean, redact, split_sentences
+from .text import clean, split_sentences
 
 __all__ = [
     "DSPyReflection",
@@ -18,7 +18,6 @@ __all__ = [
     "ReflectionRequest",
     "clean",
     "extract_prompt",
-    "redact",
     "render_record",
     "split_sentences",
 ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..prompts import Prompt
+from ..rewards import RewardBar
 from ..rollouts import Problem, Rollout, content_text
 from .text import shorten
 
@@ -23,6 +24,7 @@ class ReflectionRequest:
     slot: 0-based number of this request within its batch.
     seed: differs from batch to batch; with slot the only source of randomness.
     max_chars: longest prompt that is of use.
+    bar: which of the rollouts are solved.
     """
 
     parent: Prompt
@@ -30,6 +32,7 @@ class ReflectionRequest:
     slot: int
     seed: int
     max_chars: int
+    bar: RewardBar = RewardBar()
 
 
 class Reflection(Protocol):

@@ -21,7 +21,7 @@ def build_reflection(config: FSTConfig, policy: Policy) -> Reflection:
     if spec.path:
         return load(spec.path, "fst.reflection.path")(**spec.kwargs)
     if spec.kind == "offline":
-        return OfflineReflection(perfect_score=config.fast.perfect_score)
+        return OfflineReflection()
     if spec.kind == "policy":
         if policy.generate is None:
             raise ValueError("fst.reflection.kind=policy needs a policy that can generate: use lm or offline here")

@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..config import DEFAULTS, ReflectionConfig
+from ..secrets import described, redact
 from .base import ReflectionRequest, render_record
-from .text import redact
 
 _log = logging.getLogger(__name__)
 _COMPONENT = "system_prompt"
@@ -63,7 +63,7 @@ class DSPyReflection:
             if isinstance(outcome, str):
                 texts.append(outcome)
                 continue
-            self.last_error = redact(f"{type(outcome).__name__}: {outcome}")
+            self.last_error = described(outcome)
             _log.warning("reflection by %s failed: %s", self.model, self.last_error)
             texts.append(None)
         return texts

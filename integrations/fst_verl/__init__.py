@@ -17,6 +17,7 @@
     assignment     assign: what a row carries, and which messages its sessions send
     agent_loop     assign, inside verl's rollout workers
     lookahead      the next T batches, fetched ahead
+    plain_rows     what a checkpoint stores of them
     batches        rows of verl's batches as the method's problems
     transfer       verl's transfer queue
     validation     validation under the best prompt and the seed prompt

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from fst_plugin import config as core
 from fst_plugin.config import ConfigError, ConfigProblem, FSTConfig
 from fst_plugin.imports import load
+from fst_plugin.secrets import described
 
 from . import room, support
 from .compat import ESTIMATOR
@@ -56,6 +58,18 @@ def rollout_setup(config: DictConfig) -> dict[str, Any]:
     return parts
 
 
+def not_finite(bad: Sequence[float], of: int, config: DictConfig) -> str:
+    """What to say of rewards that are NaN or infinite, with the function or the environment that gave them."""
+    custom = OmegaConf.select(config, "reward.custom_reward_function") or {}
+    source = "verl's own reward function of the data source"
+    if env := config.data.get("env"):
+        named = OmegaConf.select(env, "id", throw_on_missing=False)
+        source = f"the environment {named} (data.env.id)" if named else "an environment of data.env.tasks"
+    if custom.get("path"):
+        source = f"{custom.get('name')} in {custom['path']} (reward.custom_reward_function)"
+    return f"{len(bad)} of {of} rewards are not finite (such as {bad[0]}): fix {source}"
+
+
 def engine_width(config: DictConfig) -> int:
     """Rollouts that the engine runs at a time: max_num_seqs of every replica."""
     rollout = config.actor_rollout_ref.rollout
@@ -97,7 +111,7 @@ def _played(key: str, task: dict[str, Any], episodes: bool) -> list[ConfigProble
         ends = episodes or any(made.step("")[2:4])
         made.close()
     except Exception as error:  # of any author's environment
-        return [ConfigProblem(key, f"{task['id']} cannot be made and played: {type(error).__name__}: {error}")]
+        return [ConfigProblem(key, f"{task['id']} cannot be made and played: {described(error)}")]
     if ends:
         return []
     return [ConfigProblem("data.env.multi_turn", f"{task['id']} goes on after one answer: set it to true")]

@@ -12,7 +12,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from fst_plugin.prompts import shown
 from fst_plugin.record.atomic import write_json
+from fst_plugin.secrets import redact
 
 console = Console()
 VERL_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -43,7 +45,7 @@ def _one_line() -> Iterator[None]:
         console.print(f"this command needs verl ({error}): pip install 'fst-plugin[verl]'", style="red", markup=False)
         raise typer.Exit(2) from None
     except (RuntimeError, ValueError) as error:
-        console.print(str(error), style="red", markup=False)
+        console.print(shown(redact(str(error))), style="red", markup=False)
         raise typer.Exit(1) from None
 
 

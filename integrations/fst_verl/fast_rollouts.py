@@ -6,12 +6,13 @@ column asks for the training's sampling, and for an error in place of a failed g
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fst_plugin.rollouts import Cell, Message, Rollout
 
-from . import batches, transfer
+from . import batches, check, transfer
 from .assignment import CONTEXT_LOOP, REFLECT_LOOP, RowColumn
 from .compat import names
 from .transfer import Trajectory
@@ -116,5 +117,7 @@ class FastRollouts:
     def _rollout(self, cell: Cell, result: Trajectory | None) -> Rollout:
         if result is None:
             return Rollout(0.0, error="scoring failed; verl's agent loop worker logged why")
+        if not math.isfinite(result.score):
+            return Rollout(0.0, error=check.not_finite([result.score], 1, self.trainer.config))
         reference = self.reference(cell.problem.answer)
         return batches.rollout(result.score, result.text, result.extra, reference, result.tokens)

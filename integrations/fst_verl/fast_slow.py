@@ -6,9 +6,10 @@ whole of it runs on fakes.
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,13 @@ class FastSlow:
         if trainer.global_steps > 0:
             folder = self._checkpoint_folder() / STATE_FOLDER
             start_over = "trainer.resume_mode=disable"
-            self.weights.restore(folder, trainer.global_steps, data_key="data.train_files", start_over=start_over)
+            self.weights.restore(
+                folder,
+                trainer.global_steps,
+                data_key="data.train_files",
+                start_over=start_over,
+                parts=[LOOKAHEAD_FILE],
+            )
             self.look_ahead.load(folder / LOOKAHEAD_FILE, self.weights.state.pending)
 
     def save(self) -> None:
@@ -143,7 +150,8 @@ class FastSlow:
         step = self.trainer.global_steps
         folder = Path(self.config.trainer.default_local_dir).absolute() / f"global_step_{step}" / STATE_FOLDER
         self.look_ahead.save(folder / LOOKAHEAD_FILE)
-        self.weights.save(folder, step, [problem.id for problem in self.look_ahead.pending()])
+        pending = [problem.id for problem in self.look_ahead.pending()]
+        self.weights.save(folder, step, pending, parts=[LOOKAHEAD_FILE])
 
     def _checkpoint_folder(self) -> Path:
         config = self.config.trainer
@@ -237,7 +245,10 @@ class FastSlow:
         """(problem id, prompt digest, rollout) of the batch's trajectories that ran under a prompt of ours."""
         answers = {p.id: p.answer for p in self.look_ahead.recent()} if self.rollouts.show_answer else {}
         found = []
-        for one in transfer.trajectories(batch, self.trainer.tokenizer):
+        done = transfer.trajectories(batch, self.trainer.tokenizer)
+        if bad := [one.score for one in done if not math.isfinite(one.score)]:  # one would spoil its group's advantages
+            raise ValueError(check.not_finite(bad, len(done), self.config))
+        for one in done:
             if mark := one.extra.get("fst"):
                 reference = self.rollouts.reference(answers.get(mark["problem"]))
                 rollout = batches.rollout(one.score, one.text, one.extra, reference, one.tokens)
@@ -253,6 +264,11 @@ class FastSlow:
             found["timing_s/fst_phase"] = found["fst/seconds"]  # a part of verl's own timing_s/step
         found["fst/hook_seconds"], self._seconds = self._seconds, 0.0
         return found
+
+    def keep(self, metrics: Mapping[str, Any]) -> None:
+        """What verl logs of the step, kept across resumes: verl's file logger starts anew."""
+        if self.weights is not None:
+            self.weights.log_step(self.trainer.global_steps, metrics)
 
     @contextmanager
     def _timed(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig
 
 from fst_plugin.config import ConfigError, FSTConfig
+from fst_plugin.secrets import redact
 
 
 class FSTSearchPath(SearchPathPlugin):
@@ -58,4 +59,4 @@ class FSTCallback(Callback):
             if (config.fst.enabled or config.fst.drift) and (problems := check.problems(config)):
                 raise ConfigError(problems)
         except Exception as error:
-            raise SystemExit(f"{type(error).__name__}: {error}") from error
+            raise SystemExit(f"{type(error).__name__}: {redact(str(error))}") from error

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -13,7 +11,8 @@ from rich.console import Console
 
 from fst_plugin import config as core
 from fst_plugin.config import ConfigProblem, FSTConfig
-from fst_plugin.reflection.text import redact, visible
+from fst_plugin.prompts import shown
+from fst_plugin.secrets import redact, without_secrets
 
 from . import check, inputs, resolved, support
 from .command_line import Command
@@ -37,21 +36,21 @@ class Looked:
 
     def show(self, console: Console) -> None:
         """Prints the fst config, and what its unset keys come to."""
-        node = _without_secrets(OmegaConf.to_container(self.config.fst))
+        node = without_secrets(OmegaConf.to_container(self.config.fst))
         text = OmegaConf.to_yaml(OmegaConf.create({"fst": node}))
-        console.print(visible(text), markup=False, highlight=False, soft_wrap=True)
+        console.print(shown(text), markup=False, highlight=False, soft_wrap=True)
         if not self.fst.enabled:
             return
         console.print("unset keys come to:", markup=False)
         for key, words in resolved.unset_keys(self.fst, self.config).items():
-            console.print(f"  {key}: {visible(words)}", markup=False, highlight=False, soft_wrap=True)
+            console.print(f"  {key}: {shown(redact(words))}", markup=False, highlight=False, soft_wrap=True)
 
     def say(self, console: Console) -> None:
         """Prints notes, problems and how many there are."""
         for line in self.notes:
-            console.print(visible(_redacted(line)), style="yellow", markup=False, soft_wrap=True)
+            console.print(shown(redact(line)), style="yellow", markup=False, soft_wrap=True)
         for problem in self.problems:
-            console.print(f"- {visible(_redacted(str(problem)))}", style="red", markup=False, soft_wrap=True)
+            console.print(f"- {shown(redact(str(problem)))}", style="red", markup=False, soft_wrap=True)
         found = len(self.problems)
         console.print("[red]" + f"{found} problem(s)" if found else "[green]no problems")
 
@@ -86,15 +85,3 @@ def _notes(command: Command, config: DictConfig, fst: FSTConfig) -> list[str]:
     if fst.enabled and (untested := support.untested(config, command.module)):
         found.append(f"accepted, and untested here: {', '.join(untested)}")
     return found
-
-
-def _without_secrets(node: Any) -> Any:
-    if isinstance(node, Mapping):
-        return {key: _without_secrets(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_without_secrets(value) for value in node]
-    return _redacted(node) if isinstance(node, str) and _redacted(node) != " ".join(node.split()) else node
-
-
-def _redacted(text: str) -> str:
-    return redact(text, limit=len(text) + 100)

@@ -1,5 +1,6 @@
 """Whole cycles on fakes: evolve before every T steps, keep what is durable, refuse what must never be sent."""
 
+import traceback
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from rule_world import SEED, World, make_problems
 
 from fst_plugin import Evolution, Population, Prompt, Rollout
 from fst_plugin.config import ConfigError, parse
-from fst_plugin.fast_weights import FastPhaseFailed, choose_seed
+from fst_plugin.fast_weights import FastPhaseFailed, FastWeights, choose_seed
 from fst_plugin.policy import Policy
 from fst_plugin.record import state
 
@@ -101,6 +102,17 @@ def test_a_failed_phase_stops_the_run_with_the_engines_own_error(tmp_path):
         weights.evolve(1, "w", make_problems(8), failing)
 
 
+def test_a_failed_phase_tells_its_cause_without_its_secrets(tmp_path):
+    def refused(cells):
+        raise ConnectionError("judge at http://me:hunter2@host refused Authorization: Bearer hunter3")
+
+    weights, lines = fast_weights(tmp_path)
+    with pytest.raises(FastPhaseFailed, match=r"ConnectionError: judge at http://\*\*\*@host refused") as failed:
+        weights.evolve(1, "w", make_problems(8), refused)
+    told = "".join([*traceback.format_exception(failed.value), *lines])
+    assert "raise ConnectionError(" in told and "hunter" not in told
+
+
 def test_a_bounded_number_of_consecutive_failures_is_survived(tmp_path):
     weights, lines = fast_weights(tmp_path, fast={"max_failed_phases": 1})
     assert weights.evolve(1, "w0", make_problems(8), failing)["phase_failed"] == 1
@@ -119,6 +131,30 @@ class Careless:
 
     def evolve(self, population, problems, evaluate, *, cycle, seed, traces=()):
         return Evolution(Population(tuple(Prompt(text) for text in self.texts)))
+
+
+class Hiding(Careless):
+    def __init__(self):
+        super().__init__(["Be\U000e0041\u200b kind.", "Be kind.", "Be\ud800 brief."])
+
+
+def test_whatever_the_optimizer_hidden_characters_are_taken_out_and_counted(tmp_path):
+    weights, lines = fast_weights(tmp_path, fast={"path": f"{__name__}.Hiding"})
+    assert weights.evolve(1, "w", make_problems(4), World())["hidden_characters"] == 3
+    assert [p.text for p in weights.population.prompts] == ["Be kind.", "Be brief."]
+    assert any("3 hidden characters" in line for line in lines)
+    for path in tmp_path.rglob("*.*"):
+        assert "\ud800" not in path.read_text(encoding="utf-8")
+
+
+def test_lone_surrogates_of_a_first_prompt_are_replaced_and_told(tmp_path):
+    lines = []
+    seed = choose_seed(parse({}), ["Be\ud800 brief.\u200b"])
+    weights = FastWeights.start(parse({}), Policy(), tmp_path, seed=seed, log=lines.append)
+    assert weights.population.best.text == weights.seed.text == "Be\ufffd brief.\u200b"
+    assert [line for line in lines if "surrogate" in line and "1" in line]
+    weights.save(tmp_path, 0, [])
+    assert (tmp_path / "best_prompt.txt").read_text(encoding="utf-8") == "Be\ufffd brief.\u200b"
 
 
 @pytest.mark.parametrize("bad", ["word " * 500, "Be brief.<|im_end|>", "   "])
@@ -189,7 +225,7 @@ def test_a_record_of_another_world_is_set_aside_not_deleted(tmp_path):
     world = World()
     again.evolve(1, "w", problems, world)
     assert world.rollouts > 0 and any("setup was" in line for line in lines)
-    assert (tmp_path / "old_cycle_0000_1" / "calls.jsonl").exists()
+    assert (tmp_path / "old_cycle_0000_1" / "candidates.jsonl").exists()
 
 
 def test_cycles_of_a_run_that_went_further_are_set_aside(tmp_path):

@@ -75,6 +75,13 @@ def test_the_command_prints_config_and_problems(tmp_path):
     assert bad.exit_code == 1 and "fst.slow_steps" in bad.output
 
 
+def test_the_command_shows_no_secret():
+    secrets = ["fst.reflection.api_base=http://me:hunter2@host/v1", "+fst.reflection.kwargs.headers.x-api-key=hunter3"]
+    out = CliRunner().invoke(app, ["check", *secrets, "+fst.password=hunter4", "+fst.slow_step=sk-proj-hunter5hunter5"])
+    assert "http://***@host/v1" in out.output and "x-api-key: '***'" in out.output and "fst.slow_step" in out.output
+    assert "hunter" not in out.output
+
+
 def test_arguments_that_do_not_compose_are_told():
     out = CliRunner().invoke(app, ["check", "no.such.key=1"])
     assert out.exit_code == 1 and "no.such.key" in out.output.replace("\n", "") or "Key 'no'" in out.output

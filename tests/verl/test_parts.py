@@ -12,6 +12,7 @@ from fst_verl.compat import names  # noqa: E402
 from fst_verl.fast_rollouts import FastRollouts  # noqa: E402
 from fst_verl.lookahead import LookAhead  # noqa: E402
 from fst_verl.transfer import Trajectory, last_outputs  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
 
 from fst_plugin import Cell, Prompt  # noqa: E402
 from fst_plugin.rollouts import problem_id  # noqa: E402
@@ -115,6 +116,67 @@ def test_feedback_comes_from_the_reward_function_else_from_the_score():
     assert rollout(said).feedback == "Be brief." and rollout(said).tokens == 5
     assert "0.5" in rollout(silent).feedback and "7" not in rollout(silent).feedback
     assert rollout(silent, show_answer=True).feedback.endswith("The reference answer is: 7")
+
+
+@pytest.mark.parametrize("nothing", [None, "", "  \n", float("nan"), np.float64("nan"), [], b""])
+def test_feedback_that_says_nothing_is_made_and_marked_as_made(nothing):
+    found = rollout(Trajectory("u", -0.5, "t", 5, {"reward_extra_info": {"feedback": nothing}}))
+    assert found.feedback == "The answer got a reward of -0.5." and found.feedback_made
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ("Be brief.", "Be brief."),
+        (["Be brief.", "", None, "Be kind."], "Be brief.\nBe kind."),
+        (np.array(["Be brief.", "Be kind."], dtype=object), "Be brief.\nBe kind."),
+        ({"style": "Be brief.", "marks": [1, 2]}, "style: Be brief.\nmarks: 1\n2"),
+        (b"Be brief.", "Be brief."),
+        (np.int64(3), "3"),
+    ],
+)
+def test_feedback_of_any_kind_is_read_as_text(given, text):
+    found = rollout(Trajectory("u", 0.0, "t", 5, {"reward_extra_info": {"feedback": given}}))
+    assert found.feedback == text and not found.feedback_made
+
+
+def test_feedback_that_is_no_text_does_not_stop_verls_validation():
+    from fst_verl.trainer import FastSlowHooks
+    from verl.trainer.ppo.metric_utils import process_validation_metrics
+
+    class Base:
+        def _val_metrics_update(self, sources, uids, infos, turns):
+            return process_validation_metrics(sources, uids, infos)
+
+    class Trainer(FastSlowHooks, Base):
+        def __init__(self):
+            self.fst = SimpleNamespace(relabel=lambda sources, uids, keywords: sources)
+
+    infos = {"reward": [0.5, 1.0], "feedback": [["Be", "brief."], {"a": 1}]}
+    found = Trainer()._val_metrics_update(["s", "s"], ["u", "v"], infos, [])
+    assert found["s"]["reward"]["mean@1"] == 0.75 and "feedback" not in found["s"]
+
+
+def test_what_an_environment_had_made_for_it_is_marked_too():
+    told = {"feedback": "The answer got a reward of 0.", "feedback_made": "yes"}
+    assert rollout(Trajectory("u", 0.0, "t", 5, {"reward_extra_info": told})).feedback_made
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"data": {}, "reward": {"custom_reward_function": {"path": "mine.py", "name": "judge"}}}, "judge in mine.py"),
+        ({"data": {"env": {"id": "a:b/C-v0"}}}, "a:b/C-v0"),
+        ({"data": {"env": {"id": "???", "tasks": [{"id": "x"}]}}}, "data.env.tasks"),
+        ({"data": {}}, "verl's own reward function"),
+    ],
+)
+def test_a_reward_that_is_not_finite_is_a_failed_rollout_that_names_who_gave_it(score, config, named):
+    fast_rollouts = FastRollouts(SimpleNamespace(config=OmegaConf.create(config)), show_answer=False)
+    cell = Cell(Prompt("p"), rows.problems(chunk([7]))[0])
+    error = fast_rollouts._rollout(cell, Trajectory("u", score, "t", 5, {})).error
+    assert named in error and str(score) in error
 
 
 def test_a_failure_is_no_reward_of_zero_and_keeps_its_cause():

@@ -17,7 +17,7 @@ from typing import Any
 
 from fst_plugin.analysis.read import read
 from fst_plugin.analysis.run import Run
-from fst_plugin.reflection.text import visible
+from fst_plugin.prompts import shown
 
 from .. import report
 from ..command_line import Command, key_of
@@ -43,7 +43,8 @@ class Found:
     seed, best: mean anchor score of the seed prompt and of the best prompt. gain, error: reward that the best new
     prompt adds on `problems` held-out problems, and its standard error; None if it can't be told.
     tested: new prompts that were tried at all. mean, top: of the step's groups, mean reward, and mean reward of each
-    group's best rollout. solved: share of groups whose best rollout reaches `perfect`, the perfect score.
+    group's best rollout. solved: share of groups whose best rollout reaches `perfect`, the perfect score; None if that
+    is not known yet.
     rollouts: what the fast phase cost. prompt: the best prompt's text.
     """
 
@@ -56,7 +57,7 @@ class Found:
     mean: float
     top: float
     solved: float
-    perfect: float
+    perfect: float | None
     rollouts: int
     prompt: str
 
@@ -71,7 +72,7 @@ class Found:
     def room(self) -> bool:
         """Is a group's best rollout so far ahead of its mean that RL has something to learn from?"""
         ahead = self.top - self.mean
-        return ahead > 0 and ahead >= ROOM * abs(self.perfect)
+        return ahead > 0 and ahead >= ROOM * abs(self.perfect or 0.0)
 
     def verdict(self) -> str:
         helps, room = self.helps(), self.room()
@@ -133,7 +134,7 @@ def run(command: Command, out: Path, tell: Callable[[str], None] = lambda line: 
     if not one.finished():
         tell(f"verl starts, which can take minutes; its log: {folder / LOG_FILE}")
     run_all([one], 1, lambda one: runner.run(one, lambda step: news.look()))
-    return measured(read(one.spec), looked.fst.fast.perfect_score)
+    return measured(read(one.spec))
 
 
 class _News:
@@ -150,7 +151,7 @@ class _News:
     def look(self) -> None:
         now = time.monotonic()
         for line in self._lines():
-            self._tell(visible(line))
+            self._tell(shown(line))
             self._last = now
         if now - self._last >= QUIET_S:
             self._tell(f"still running after {now - self._began:.0f} s")
@@ -169,10 +170,10 @@ class _News:
                 yield found.group()
 
 
-def measured(run: Run, perfect: float) -> Found:
+def measured(run: Run) -> Found:
     """Figures of a finished probe: of its one cycle, and of its one step.
 
-    perfect: the perfect score. Raises RuntimeError if the phase failed.
+    Raises RuntimeError if the phase failed.
     """
     if not (run.cycles and run.cycles[0].finished):
         raise RuntimeError(f"the fast phase did not finish: {Path(run.where) / LOG_FILE} says why")
@@ -188,7 +189,7 @@ def measured(run: Run, perfect: float) -> Found:
         mean=step["fst/group_mean"],
         top=step["fst/group_best"],
         solved=step["fst/group_solved"],
-        perfect=perfect,
+        perfect=step.get("fst/perfect_score"),
         rollouts=int(phase["rollouts"]),
         prompt=cycle.population[0].text,
     )
@@ -209,8 +210,8 @@ def show(console: Any, found: Found) -> None:
     table.add_row("new prompts tried", str(found.tested))
     table.add_row("slow rollouts: mean reward", f"{found.mean:.3f}")
     table.add_row("slow rollouts: best of each group, mean", f"{found.top:.3f}")
-    table.add_row(f"slow rollouts: groups that reach {found.perfect:g}", f"{found.solved:.3f}")
+    table.add_row("slow rollouts: groups solved at least once", f"{found.solved:.3f}")
     table.add_row("fast rollouts spent", str(found.rollouts))
     console.print(table)
-    console.print(Panel(Text(visible(found.prompt)), title="best prompt"))
+    console.print(Panel(Text(shown(found.prompt)), title="best prompt"))
     console.print(found.verdict(), markup=False)

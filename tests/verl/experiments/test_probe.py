@@ -79,7 +79,7 @@ def launched(monkeypatch):
         ran.append(program)
         weights, _ = fast_weights(out / "checkpoints" / "fst")
         weights.evolve(1, "w", make_problems(48), World())
-        data = {"fst/group_mean": 0.25, "fst/group_best": 0.8, "fst/group_solved": 0.75}
+        data = {"fst/group_mean": 0.25, "fst/group_best": 0.8, "fst/group_solved": 0.75, "fst/perfect_score": 1.0}
         (out / "metrics.jsonl").write_text(json.dumps({"step": 1, "data": data}) + "\n")
         for end in (70, len(LOG)):
             (out / "log.txt").write_text(LOG[:end])

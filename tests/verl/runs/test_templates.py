@@ -60,10 +60,15 @@ def training_rows(run):
     return [e for e in sent if sum(other["uid"] == e["uid"] for other in sent) == 4]
 
 
-@pytest.mark.parametrize("template", [GEMMA, MISTRAL], ids=["Gemma-like", "Mistral-like"])
-def test_without_a_system_role_prompts_precede_the_question(world, launch, tmp_path, template):
+PYTHON_API = {"program": (str(PROBES / "python_api.py"),), "VERL_PLATFORM": "cpu"}
+
+
+@pytest.mark.parametrize(
+    ("template", "started"), [(GEMMA, {}), (MISTRAL, PYTHON_API)], ids=["Gemma-like", "Mistral-like, by Python"]
+)
+def test_without_a_system_role_prompts_precede_the_question(world, launch, tmp_path, template, started):
     folder, tokenizer = model_with(world, tmp_path / "model", template)
-    run = launch("run", *FST, f"actor_rollout_ref.model.path={folder}").finish()
+    run = launch("run", *FST, f"actor_rollout_ref.model.path={folder}", **started).finish()
     assert "fst.context.placement=auto: prompts go by 'user'" in run.text()
     prompts, rows = population(run), training_rows(run)
     assert len(prompts) == 2 and len(rows) == 16
