@@ -76,13 +76,14 @@ class StepRewards:
             self._by_rank[rank].append(reward)
 
     def figures(self, bar: RewardBar) -> dict[str, float]:
-        """Mean reward by rank, and of the groups: mean reward, share with a solved answer, mean share of solved ones;
-        what has no rewards is left out."""
+        """Mean reward by rank; and means over the groups: of the mean reward, the best reward, whether an answer is
+        solved, and the share that is. What has no rewards is left out."""
         found = {f"reward_prompt_{rank}": _mean(rewards) for rank, rewards in sorted(self._by_rank.items())}
         groups = list(self._by_problem.values())
         if groups:
             solved = [[bar.solved(reward) for reward in group] for group in groups]
             found["group_mean"] = _mean([_mean(group) for group in groups])
+            found["group_best"] = _mean([max(group) for group in groups])
             found["group_solved"] = _mean([any(group) for group in solved])
             found["group_solved_mean"] = _mean([_mean(group) for group in solved])
         return found

@@ -3,8 +3,15 @@
 `plugin` is what verl loads (entry-point group `verl.plugins`); everything else hangs on it:
 
     compat         every verl name that is used here
-    hydra_door     `+fst=default`: config groups, and the check before a run
+    config_groups  `+fst=default`: config groups next to verl's
+    hydra_door     the check before a run
+    command_line   a user's command: what python runs, Hydra's arguments
+    composing      a command's config, without running it or importing verl
     check          problems of a whole verl + fst config
+    support        what works with what: tested, untested, refused
+    inputs         files, columns and keys that a command needs
+    resolved       what unset keys come to
+    report         what `fst check` says of a command
     trainer        verl's trainers with fast weights, one line a hook
     fast_slow      what the hooks do: evolve -> assign -> step, as a plain object
     fast_rollouts  evolve: fast-phase rollouts through verl's own rollout path

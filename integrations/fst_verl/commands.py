@@ -14,7 +14,7 @@ from rich.console import Console
 
 from fst_plugin.prompts import shown
 from fst_plugin.record.atomic import write_json
-from fst_plugin.secrets import redact, without_secrets
+from fst_plugin.secrets import redact
 
 console = Console()
 VERL_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -54,25 +54,25 @@ def check(
     show: Annotated[bool, typer.Option(help="print the resolved fst config")] = True,
     reflect: Annotated[bool, typer.Option("--reflect", help="ask the reflection LM once, for real")] = False,
 ) -> None:
-    """Checks the arguments of a `python -m verl.trainer.main_ppo ... +fst=default` command; starts nothing."""
-    with _one_line():
-        from omegaconf import OmegaConf
+    """Checks a verl command as it stands, `fst check python3 -m verl.trainer.main_ppo ...`, or its arguments alone;
+    starts nothing. `+fst=default` is added if it names no fst config.
 
+    Takes a second or two. A main module of your own is asked for its config with Hydra's `--cfg job`, which takes as
+    long as its imports do.
+    """
+    with _one_line():
         from fst_plugin.reflection.build import asked
 
-        from .check import compose, environment, fst_config, problems
+        from . import command_line, report
 
-        config = compose(context.args)
+        command = command_line.Command.take(context.args)
+        looked = report.look(command)
     if show:
-        fst = without_secrets(OmegaConf.to_container(config.fst))
-        console.print(OmegaConf.to_yaml(OmegaConf.create({"fst": fst})), markup=False, highlight=False)
-    found = [*problems(config), *environment(config)]
-    if reflect and not found:
-        found = asked(fst_config(config))
-    for problem in found:
-        console.print(f"- {shown(redact(str(problem)))}", style="red", markup=False)
-    console.print("[red]" + f"{len(found)} problem(s)" if found else "[green]no problems")
-    raise typer.Exit(1 if found else 0)
+        looked.show(console)
+    if reflect and not looked.problems:
+        looked.problems.extend(asked(looked.fst))
+    looked.say(console)
+    raise typer.Exit(1 if looked.problems else 0)
 
 
 def probe(
@@ -83,14 +83,14 @@ def probe(
     """One fast phase on the model and data of a verl command, without training: is the task limited by its prompt, or
     by the weights?
 
-    Takes the arguments of `python -m verl.trainer.main_ppo ... +fst=default`.
+    Takes a command as it stands, `fst probe python3 -m verl.trainer.main_ppo ...`, or its arguments alone.
     """
     with _one_line():
+        from .command_line import Command
         from .experiments import probe as probing
 
-        found = probing.run(context.args, out)
-    console.print(probing.table(found))
-    console.print(found.verdict(), markup=False)
+        found = probing.run(Command.take(context.args), out, lambda line: console.print(line, markup=False))
+    probing.show(console, found)
     if json_file:
         write_json(json_file, found.to_json())
 

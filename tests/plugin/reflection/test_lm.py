@@ -23,7 +23,7 @@ NEW = Reply("<prompt>New.</prompt>")
 
 def requests(count, cycle=0):
     records = ((Problem("p", ({"role": "user", "content": "a task"},)), Rollout(0.0, "an answer", "Say A1.")),)
-    return [ReflectionRequest(Prompt(f"Old {i}."), records, i, 0, 500, cycle) for i in range(count)]
+    return [ReflectionRequest(Prompt(f"Old {i}."), records, i, 0, 500, cycle=cycle) for i in range(count)]
 
 
 def reflect(stub, **settings):
