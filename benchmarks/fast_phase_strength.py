@@ -18,6 +18,7 @@ from rule_world import SEED_TEXT, World, gepa, seed_prompt
 from fst_plugin.prompts import Population, Prompt
 from fst_plugin.reflection import OfflineReflection
 from fst_plugin.reflection.base import ReflectionRequest
+from fst_plugin.rewards import RewardBar
 from fst_plugin.rollouts import Problem, Rollout, Trace, merged
 
 ANCHORS, K = 192, 4  # paper: T x B = 6 x 32, K = 4
@@ -57,7 +58,7 @@ def carried_population(world: World, seed: int) -> Population:
 
 
 def _propose(text: str, records: list[tuple[Problem, Rollout]], seed: int) -> str:
-    request = ReflectionRequest(Prompt(text), tuple(records), seed % 2, seed, MAX_CHARS)
+    request = ReflectionRequest(Prompt(text), tuple(records), seed % 2, seed, MAX_CHARS, RewardBar(1.0))
     return OfflineReflection().propose([request])[0] or text
 
 

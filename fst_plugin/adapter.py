@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from .config import ConfigProblem, ContextConfig, FSTConfig
@@ -43,9 +44,9 @@ def part_problems(config: FSTConfig) -> list[ConfigProblem]:
     """The user's own parts, and the library of an LM reflection, that cannot be imported."""
     parts = {"context": config.context.path, "fast": config.fast.path, "reflection": config.reflection.path}
     paths = {f"fst.{part}.path": path for part, path in parts.items() if path}
-    if config.reflection.kind == "lm" and not config.reflection.path:
-        paths["fst.reflection.kind"] = "dspy.LM"
     found = []
+    if config.reflection.kind == "lm" and not config.reflection.path and find_spec("dspy") is None:
+        found.append(ConfigProblem("fst.reflection.kind", "lm needs dspy, which is not installed: pip install dspy"))
     for key, path in paths.items():
         try:
             load(path, key)

@@ -6,6 +6,7 @@ group `fst.commands`: a function `register(app)` that adds commands to a typer a
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +18,8 @@ from rich.text import Text
 
 from . import __version__
 from .analysis import commands as analysis
-from .reflection.text import visible
+from .prompts import shown
+from .secrets import described, redact
 
 GROUP = "fst.commands"
 """Entry-point group of packages that add commands."""
@@ -74,31 +76,26 @@ def prompts(
     everything: Annotated[bool, typer.Option("--all", help="also the prompts that were not carried on")] = False,
 ) -> None:
     """Lists the prompts of a run with their lineage and scores."""
+    from .analysis.prompts import table as prompt_table
     from .record.cycles import diff as text_diff
     from .record.cycles import read_record
 
     try:
         record = read_record(run)
         if best:
-            typer.echo(record.best().text)
+            _print(record.best().text)
         elif diff:
-            typer.echo(text_diff(record.text_of(diff[0]), record.text_of(diff[1]), *diff))
+            _print(text_diff(record.text_of(diff[0]), record.text_of(diff[1]), *diff))
         else:
-            console.print(_prompt_table([r for r in record.rows() if everything or r.rank is not None]))
+            console.print(prompt_table([r for r in record.rows() if everything or r.rank is not None]))
     except (FileNotFoundError, ValueError) as error:
-        console.print(str(error), style="red", markup=False)
+        console.print(shown(redact(str(error))), style="red", markup=False)
         raise typer.Exit(1) from None
 
 
-def _prompt_table(rows: list[Any]) -> Table:
-    table = Table("cycle", "rank", "digest", "parent", "verdict", "score", "on", "last line")
-    for row in rows:
-        prompt, rank = row.prompt, "" if row.rank is None else str(row.rank)
-        last = next((visible(line) for line in reversed(prompt.text.splitlines()) if line.strip()), "")
-        score = f"{prompt.mean_score:.3f}" if prompt.scores else "-"
-        cells = [str(row.cycle), rank, prompt.digest, row.parent, row.verdict, score, str(len(prompt.scores))]
-        table.add_row(*cells, Text(last, overflow="ellipsis", no_wrap=True))
-    return table
+def _print(text: str) -> None:
+    """Escaped on a terminal, where an evolved prompt must not act; byte for byte into a file or a pipe."""
+    typer.echo(shown(text) if sys.stdout.isatty() else text.encode("utf-8", "surrogatepass"))
 
 
 def _compose() -> None:
@@ -108,7 +105,7 @@ def _compose() -> None:
         try:
             entry.load()(app)
         except Exception as error:
-            line = f"the commands of {entry.name} are missing: {type(error).__name__}: {error}"
+            line = f"the commands of {entry.name} are missing: {described(error)}"
             Console(stderr=True).print(Text(line, style="yellow"))
 
 

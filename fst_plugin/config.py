@@ -7,11 +7,13 @@ once; what needs the RL framework's own settings to be judged is checked next to
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .secrets import HIDDEN, names_a_secret, redact, without_secrets
 
 TASK_AGNOSTIC_SEED = "You are a helpful assistant."
 """Seed prompt if the data has no system message. Task-agnostic as in paper §continual; the wording is ours."""
@@ -76,10 +78,17 @@ class ReflectionConfig(Pluggable):
     api_base: str | None = Field(None, description="address of the LM server; the key comes from the environment only")
     temperature: float = Field(1.0, ge=0, description="ours")
     max_tokens: int = Field(4096, gt=0, description="longest answer of the reflection LM, in its tokens (ours)")
-    timeout_s: float = Field(120.0, gt=0, description="ours")
-    retries: int = Field(2, ge=0, description="ours")
+    timeout_s: float = Field(
+        120.0,
+        gt=0,
+        description="longest wait for an answer, or that a rate limit may ask for; three such waits in a row, and the"
+        " LM is asked no more in this phase (ours)",
+    )
+    retries: int = Field(2, ge=0, description="of a call that timed out or may pass: rate limits, server errors (ours)")
     concurrency: int = Field(8, gt=0, description="reflection calls in flight (ours)")
-    max_failures: int = Field(3, gt=0, description="rounds of failures in a row that end a fast phase (ours)")
+    max_failures: int = Field(
+        5, gt=0, description="rounds in a row without a usable prompt that end a fast phase, failures or not (ours)"
+    )
     show_answer: bool = Field(
         False,
         description="if neither reward function nor environment gives feedback: may the reflection see the problem's"
@@ -147,7 +156,11 @@ class FastPhaseConfig(Pluggable):
         description="private: a problem's answer is its own, and a prompt that carries one is refused; auto: as the"
         " environment says (extra_info.private_answer), else shared (ours)",
     )
-    perfect_score: float = Field(1.0, description="reward at which a rollout has nothing left to learn from (ours)")
+    perfect_score: float | None = Field(
+        None,
+        description="reward from which on an answer is solved and has nothing left to teach; null: the best reward that"
+        " the run has seen so far (ours)",
+    )
     max_failed_phases: int = Field(
         0,
         ge=0,
@@ -228,6 +241,9 @@ def inspect(data: Mapping[str, Any]) -> tuple[FSTConfig, list[ConfigProblem]]:
     that what depends on the rest can still be looked at."""
     problems: list[ConfigProblem] = []
     usable: dict[str, Any] = copy.deepcopy(dict(data))
+    for place in list(_undecoded(usable)):
+        problems.append(ConfigProblem(".".join(["fst", *map(str, place)]), "is not valid text: write it as UTF-8"))
+        _drop(usable, place)
     while True:
         try:
             config = FSTConfig.model_validate(usable)
@@ -246,6 +262,17 @@ def parse(data: Mapping[str, Any]) -> FSTConfig:
     return config
 
 
+def _undecoded(node: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where texts with lone surrogates stand: bytes that were not UTF-8, which no file or log can hold."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _undecoded(value, (*place, key))
+    elif isinstance(node, str) and any("\ud800" <= char <= "\udfff" for char in node):
+        yield place
+    elif isinstance(node, (list, tuple)) and any(True for value in node for _ in _undecoded(value)):
+        yield place
+
+
 def _drop(data: dict[str, Any], loc: tuple[Any, ...]) -> None:
     """Removes what stands at `loc`, or as much of it as there is."""
     node: Any = data
@@ -261,7 +288,11 @@ def _readable(error: Mapping[str, Any]) -> ConfigProblem:
     key = ".".join(["fst", *map(str, error["loc"])])
     if error["type"] == "extra_forbidden":
         return ConfigProblem(key, f"unknown key; known keys here: {', '.join(_siblings(error['loc']))}")
-    return ConfigProblem(key, f"{error['msg']} (got {error['input']!r})")
+    return ConfigProblem(key, f"{error['msg']} (got {_shown(error)})")
+
+
+def _shown(error: Mapping[str, Any]) -> str:
+    return HIDDEN if names_a_secret(str(error["loc"][-1])) else redact(repr(without_secrets(error["input"])))
 
 
 def _siblings(loc: tuple[Any, ...]) -> list[str]:

@@ -3,7 +3,8 @@
 An adapter (one per RL stack) owns the slow weights. Before every slow step it calls `due` and, if that says yes,
 `evolve`; when it submits a batch, `deal`; after the step's rollouts, `observe`; when it logs, `metrics`; with its own
 checkpoints, `save` and `restore`. Everything else - the journal of a running phase, the budget, the checks on what an
-optimizer returns, the slow phase's scores, the durable state - is here, once for all stacks.
+optimizer returns, the slow phase's scores, the durable state - is here, once for all stacks. An adapter whose stack
+begins its log anew on a resume also calls `log_step`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections import defaultdict
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,19 +21,28 @@ from uuid import uuid4
 
 from .config import APPENDED_SEED, TASK_AGNOSTIC_SEED, ConfigError, ConfigProblem, FSTConfig
 from .context import Placement
+from .evolve import admission
 from .evolve.build import build_optimizer
+from .evolve.outcome import checked
+from .evolve.scoreboard import RolloutsFailed
 from .optimizer import Evolution
 from .policy import Policy
-from .prompts import Population, Prompt, text_digest
+from .prompts import Population, Prompt, shown, text_digest
+from .record import checkpoint
 from .record import state as durable
 from .record.atomic import set_aside
 from .record.cycles import write_cycle
-from .record.journal import Journal, JournalMismatch
+from .record.journal import Journal, open_journal
+from .record.lock import hold
 from .record.slow_scores import SlowScores, traces_digest
 from .record.state import State
-from .reflection.build import build_reflection
+from .record.steps import append_step
+from .reflection.base import Reflection, ReflectionFailed
+from .reflection.build import build_reflection, ping
+from .rewards import RewardBar, StepRewards
 from .rollouts import Evaluate, Problem, Rollout, Trace
 from .schedule import Schedule
+from .secrets import described, redact
 
 OUTCOME_NEUTRAL: dict[str, Any] = {
     "validate_seed": True,
@@ -82,6 +92,7 @@ class FastWeights:
     policy: what the adapter knows of the model.
     folder: live folder of the run; every finished cycle leaves its record there.
     seed: the first prompt.
+    reflection: proposes prompts, in all fast phases.
     setup: names what else decides how a rollout goes (reward function, sampling, data settings); a journal is valid
         only for the setup it was recorded under.
     log: where lines for people go.
@@ -93,16 +104,18 @@ class FastWeights:
     policy: Policy
     folder: Path
     seed: Prompt
+    reflection: Reflection
     setup: str = ""
     log: Callable[[str], None] = print
     slow: SlowScores = field(default_factory=SlowScores)
 
     def __post_init__(self) -> None:
         self._run = uuid4().hex[:12]
+        self._lock: Any = None  # held while this lives
         self._loaded = (0, self.state.weights)
         self._of_step: dict[str, float] = {}
-        self._by_rank: dict[int, list[float]] = defaultdict(list)
-        self._by_problem: dict[str, list[float]] = defaultdict(list)
+        self._steps_kept = True
+        self._rewards = StepRewards()
 
     # -------------------------------------------------------------------------------------- begin, save, restore
 
@@ -127,52 +140,56 @@ class FastWeights:
         setup: what else decides how a rollout goes, as JSON values.
         fresh: this run does not go on from an earlier one: an earlier live folder is moved aside.
 
-        Raises ConfigError if the seed prompt is longer than the policy's cap.
+        Raises ConfigError if the seed prompt is longer than the policy's cap, ReflectionFailed if the reflection is a
+        server that does not answer (one real call), ValueError if it cannot be built, FolderInUse if another run writes
+        to `folder`.
         """
+        seed, hidden = admission.without_surrogates(seed)
+        if hidden:
+            log(f"fst: the first prompt has {hidden} lone surrogates, which no file can hold: each is now U+FFFD")
         length = policy.count_tokens(seed.text)
         if length > policy.max_tokens:
             message = f"the first prompt has {length} tokens, the cap is {policy.max_tokens}: nothing could be evolved"
             fix = "raise it (and the data's prompt length), or start from a shorter fst.seed_prompt"
             raise ConfigError([ConfigProblem("fst.max_prompt_tokens", f"{message}; {fix}")])
+        reflection = build_reflection(config, policy)
+        ping(reflection)
+        lock = hold(folder, log)
         if fresh and folder.exists():
             log(f"fst: {folder} is of an earlier run: moved to {set_aside(folder)}")
         state = State(Population((seed,)), seed.digest, dataset, weights)
         named = text_digest(json.dumps(setup, sort_keys=True, default=str)) if setup else ""
-        return cls(config, state, policy, folder, seed, named, log)
+        made = cls(config, state, policy, folder, seed, reflection, named, log)
+        made._lock = lock
+        return made
 
-    def restore(self, folder: Path, step: int, *, data_key: str, start_over: str) -> None:
+    def restore(self, folder: Path, step: int, *, data_key: str, start_over: str, parts: Sequence[str] = ()) -> None:
         """Takes up what `save` left in `folder` after slow step `step`.
 
         data_key, start_over: for messages: the key that names the training data, and how to begin a new run instead.
+        parts: as `save` was given; they can be read once this returns.
 
-        Raises ValueError if the folder holds no complete fast weights, or those of another seed prompt or dataset.
+        Raises ValueError as `record.checkpoint.load` does.
         """
-        try:
-            state = durable.load(folder)
-        except FileNotFoundError:
-            raise ValueError(
-                f"{folder.parent} holds no fast weights (no {folder.name}/{durable.STATE_FILE}): it was trained"
-                f" without them or not saved whole; set fst.enabled=false, or start over with {start_over}"
-            ) from None
-        durable.refuse_mismatch(
-            state,
+        self.state, self.slow = checkpoint.load(
+            folder,
             seed_digest=self.state.seed_digest,
             dataset_digest=self.state.dataset_digest,
-            where=folder.parent,
             data_key=data_key,
             start_over=start_over,
+            parts=parts,
         )
-        self.state, self.slow = state, SlowScores.load(folder)
-        self._loaded = (step, state.weights)
+        self._loaded = (step, self.state.weights)
 
-    def save(self, folder: Path, step: int, pending: Sequence[str]) -> None:
+    def save(self, folder: Path, step: int, pending: Sequence[str], parts: Sequence[str] = ()) -> None:
         """Writes everything that a resumed run needs into a checkpoint's folder, the state last.
 
         step: slow steps done.
         pending: ids of the problems fetched ahead and not yet trained on, in order.
+        parts: names of files that the adapter has put into `folder`: the state answers for them too.
         """
-        self.slow.save(folder)
-        durable.save(self.state.at(weights=self.weights_after(step), pending=tuple(pending)), folder)
+        state = replace(self.state, weights=self.weights_after(step), pending=tuple(pending))
+        checkpoint.save(folder, state, self.slow, parts)
 
     def weights_after(self, step: int) -> str:
         """Names the slow weights after `step`: a checkpoint's own name if they were loaded, else a new one."""
@@ -192,9 +209,9 @@ class FastWeights:
             return Schedule(self.config.slow_steps)
         return Schedule(self.config.slow_steps, spec.patience, spec.window, spec.min_steps, spec.max_steps)
 
-    def due(self, step: int) -> bool:
-        """Does a fast phase run before this slow step?"""
-        return self.schedule.due(step, self.state.cycle_start, self.state.rewards)
+    def due(self, step: int, last_step: int | None = None) -> bool:
+        """Does a fast phase run before this slow step? last_step: of the run, if known."""
+        return self.schedule.due(step, self.state.cycle_start, self.state.rewards, last_step)
 
     # ------------------------------------------------------------------------------------------------------- assign
 
@@ -221,14 +238,26 @@ class FastWeights:
         rank = {prompt.digest: i for i, prompt in enumerate(self.population.prompts)}
         valid = [(p, d, r.score) for p, d, r in rollouts if r.error is None and math.isfinite(r.score)]
         for problem, digest, score in valid:
-            self._by_problem[problem].append(score)
-            if digest in rank:  # not one that was in flight when the cycle began
-                self._by_rank[rank[digest]].append(score)
+            self._rewards.add(problem, rank.get(digest), score)
         if valid:
+            stale = sum(digest not in rank for _, digest, _ in valid)
+            self._of_step["stale_population_share"] = stale / len(valid)
             mean = sum(score for _, _, score in valid) / len(valid)
             self.state = replace(self.state, rewards=(*self.state.rewards, mean))
+        self._see(score for _, _, score in valid)
         if self.config.fast.free_scores:
             self.slow.add(step, weights, rollouts)
+
+    @property
+    def bar(self) -> RewardBar:
+        """From which reward on an answer is solved, as far as the run knows."""
+        return RewardBar(self.config.fast.perfect_score, self.state.reward_range)
+
+    def _see(self, rewards: Iterable[float]) -> None:
+        before = self.bar
+        self.state = replace(self.state, reward_range=before.after(rewards).seen)
+        if news := self.bar.news(before):
+            self.log(f"fst: {news}")
 
     def metrics(self) -> dict[str, float]:
         """Figures to log with a slow step, as `fst/<name>`: running totals, and what belongs to this step (its groups'
@@ -246,15 +275,27 @@ class FastWeights:
         }
         if counters.tokens_fast or not counters.rollouts_fast:  # else the adapter does not know them
             found["tokens_fast_total"] = counters.tokens_fast
-        found |= {f"reward_prompt_{rank}": sum(r) / len(r) for rank, r in sorted(self._by_rank.items())}
-        if groups := list(self._by_problem.values()):
-            found["group_mean"] = sum(sum(g) / len(g) for g in groups) / len(groups)
-            found["group_solved"] = sum(max(g) >= self.config.fast.perfect_score for g in groups) / len(groups)
+        found |= self._rewards.figures(self.bar)
+        if self.bar.value is not None:
+            found["perfect_score"] = self.bar.value
+        if self.bar.configured is not None:
+            found["perfect_score_exceeded"] = self.bar.exceeded
         found |= self._of_step
-        self._of_step = {}
-        self._by_rank.clear()
-        self._by_problem.clear()
+        self._of_step, self._rewards = {}, StepRewards()
         return {name: float(value) for name, value in found.items()}
+
+    def log_step(self, step: int, figures: Mapping[str, Any]) -> None:
+        """Keeps what is logged of a step in the run's folder, where a resume goes on with it: the figures of `fst
+        compare` and `fst report` then cover all of a run's lives. What cannot be written is said once.
+
+        figures: metric -> value, as the stack's own logger gets them; values that are not finite numbers are left out.
+        """
+        try:
+            append_step(self.folder, step, figures)
+        except OSError as error:
+            if self._steps_kept:
+                self.log(f"fst: step {step} and later ones are missing from the run's own record: {error}")
+            self._steps_kept = False
 
     # ------------------------------------------------------------------------------------------------------- evolve
 
@@ -281,9 +322,11 @@ class FastWeights:
             self.state = self.state.count(failed_phases=-self.state.counters.failed_phases)
         else:
             evolution = self._phase(journal, anchors, traces, evaluate, cycle)
+        self._see(journal.rewards())
         for line in evolution.warnings:
             self.log(f"fst: cycle {cycle}: warning: {line}")
-        population = self._admit(evolution.population)
+        most = self.config.population
+        population = admission.admit(evolution.population, self.population, self.policy, most, self.log)
         metrics = dict(evolution.metrics)
         started = replace(self.state, population=population, cycle=cycle, cycle_start=step, weights=weights, rewards=())
         self.state = started.count(
@@ -294,6 +337,7 @@ class FastWeights:
         )
         self.slow = SlowScores()
         durable.save(self.state, self.folder)
+        metrics |= journal.mishaps
         metrics["seconds"] = time.monotonic() - began
         self.log(
             f"fst: cycle {cycle}: {int(metrics.get('rollouts', 0))} rollouts, {len(traces)} problems with slow scores,"
@@ -326,50 +370,43 @@ class FastWeights:
             "slow_scores": traces_digest(traces),
             "settings": text_digest(self.config.model_dump_json(exclude=OUTCOME_NEUTRAL)),
             "setup": self.setup,
+            "rewards": repr(self.state.reward_range),
         }
-        for later in sorted(folder.parent.glob("cycle_*")):
-            if later.name > folder.name:  # of a run that went further from here
-                self.log(f"fst: {later.name} is of another run: moved to {set_aside(later).name}")
-        try:
-            return Journal(folder, identity)
-        except JournalMismatch as mismatch:  # a phase of other weights: worth nothing now
-            self.log(f"fst: discarding {folder.name}, moved to {set_aside(folder).name}: {mismatch}")
-            return Journal(folder, identity)
+        return open_journal(folder, identity, self.log)
 
     def _phase(
         self, journal: Journal, anchors: Sequence[Problem], traces: Sequence[Trace], evaluate: Evaluate, cycle: int
     ) -> Evolution:
         try:
-            reflection = journal.reflection(build_reflection(self.config, self.policy))
-            optimizer = build_optimizer(self.config, self.policy, reflection, self.log)
-            evolution = optimizer.evolve(
+            reflection = journal.reflection(self.reflection)
+            optimizer = build_optimizer(self.config, self.policy, reflection, self.log, self.bar)
+            found = optimizer.evolve(
                 self.population, anchors, journal.evaluate(evaluate), cycle=cycle, seed=self._seed(), traces=traces
             )
+            evolution = checked(found, self.config.fast.path)
         except Exception as error:
-            failed = self.state.counters.failed_phases + 1
-            if failed > self.config.fast.max_failed_phases:
-                raise FastPhaseFailed(
-                    f"fast phase {cycle} failed: {error} (its record: {journal.folder}; to let training go on with the"
-                    " old population, raise fst.fast.max_failed_phases)"
-                ) from error
-            self.state = self.state.count(failed_phases=1)
-            spent = {"rollouts": float(journal.rollouts), "reflection_calls": float(journal.reflections)}
-            lines = (f"failed: {error}; the old population stays",)
-            return Evolution(self.population, {"phase_failed": 1.0, **spent}, lines)
+            return self._failed(journal, error, cycle)
+        evolution = admission.readable(evolution, self.population)
         if journal.replayed:
             self.log(f"fst: cycle {cycle}: {journal.replayed} calls answered from the record made before the restart")
         self.state = self.state.count(failed_phases=-self.state.counters.failed_phases)  # consecutive ones count
-        write_cycle(journal.folder, self.population, evolution)
-        journal.finish(evolution)
+        journal.finish(evolution, write_cycle(journal.folder, self.population, evolution))
         return evolution
 
-    def _admit(self, population: Population) -> Population:
-        """Drops prompts that must not be sent; keeps the old population if none remain."""
-        kept = []
-        for prompt in population.prompts[: self.config.population]:
-            reason = self.policy.refuse(prompt.text)
-            if reason is None or prompt.text in {p.text for p in self.population.prompts}:
-                kept.append(prompt)
-            else:
-                self.log(f"fst: prompt {prompt.digest} refused: {reason}")
-        return Population(tuple(kept)) if kept else self.population
+    def _failed(self, journal: Journal, error: Exception, cycle: int) -> Evolution:
+        """The old population if the config allows for this failure; else raises FastPhaseFailed."""
+        why, folder = f"failed: {described(error, 1000)}", journal.folder
+        if isinstance(error, (ReflectionFailed, RolloutsFailed)):  # the record would answer a new start with it again
+            folder = set_aside(folder)
+        else:
+            self.log(shown(redact("".join(traceback.format_exception(error)))))
+        if self.state.counters.failed_phases >= self.config.fast.max_failed_phases:
+            raise FastPhaseFailed(
+                f"fast phase {cycle} {why} (its record: {folder}; to let training go on with the"
+                " old population, raise fst.fast.max_failed_phases)"
+            ) from None  # the cause's own traceback, redacted, is in the log
+        self.state = self.state.count(failed_phases=1)
+        spent = {"rollouts": float(journal.rollouts), "reflection_calls": float(journal.reflections)}
+        if isinstance(error, ReflectionFailed):
+            spent["reflection_failures"] = spent["reflection_calls"]
+        return Evolution(self.population, {"phase_failed": 1.0, **spent}, (f"{why}; the old population stays",))

@@ -18,6 +18,7 @@ class Evidence:
     margin: mean difference of their rewards, new less old.
     error: its standard error (0 if all differences are equal).
     adopted: did the new one take the lead?
+    why: the condition that it did not meet; empty if it took the lead.
     """
 
     challenger: str
@@ -26,6 +27,7 @@ class Evidence:
     margin: float
     error: float
     adopted: bool
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,16 @@ class Candidate:
         but beaten by others in its round), "scored" (scored on the anchors), "carried" (in the population), "leads".
     margin: mean difference to its parent on the test problems, None if it was never tested.
     records: what the reflection that made it was shown: problem id and rollout.
+    tested: how many problems `margin` rests on.
+    error: standard error of `margin`; None if it rests on fewer than two problems.
     """
 
     prompt: Prompt
     verdict: str
     margin: float | None = None
     records: tuple[tuple[str, Rollout], ...] = ()
+    tested: int = 0
+    error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ class Evolution:
     warnings: lines a person should see.
     candidates: every new prompt and what became of it.
     evidence: the comparison that decided the lead, if one was made.
+    dropped: prompts that were carried until now and are not any more, with the scores that they were dropped by.
     """
 
     population: Population
@@ -60,6 +67,7 @@ class Evolution:
     warnings: tuple[str, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     evidence: Evidence | None = None
+    dropped: tuple[Prompt, ...] = ()
 
 
 class PromptOptimizer(Protocol):

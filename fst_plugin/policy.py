@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,9 @@ MAX_TOKENS = 1024
 """Cap of a prompt if the adapter sets none, in the policy's tokens (ours)."""
 WIDTH = 256
 """Rollouts that an engine runs at a time if the adapter does not know (ours)."""
+
+_OPENED = re.compile(r"(<[\w:.-]{0,30}(?:think|thought|reason)[\w:.-]{0,30}>|\[THINK\]|◁think▷)\s*\Z", re.IGNORECASE)
+_THINKING_TAG = re.compile(r"</([\w:.-]{0,30}(?:think|thought|reason)[\w:.-]{0,30})>", re.IGNORECASE)
 
 Generate = Callable[[list[list[Message]]], list[str]]
 
@@ -54,6 +58,29 @@ def takes_system_messages(tokenizer: Any, used: bool = False) -> bool:
     return text in rendered and (used or "system" in template or "<|im_start|>" in template)
 
 
+def thinking_marks(tokenizer: Any) -> tuple[tuple[str, str], ...]:
+    """Opening and closing tags of thinking that the chat template speaks of: a model's own convention."""
+    template = getattr(tokenizer, "chat_template", None)
+    names = _THINKING_TAG.findall(template) if isinstance(template, str) else []
+    return tuple((f"<{name}>", f"</{name}>") for name in sorted(set(names)))
+
+
+def opened_thinking(tokenizer: Any, template: Mapping[str, Any]) -> str:
+    """The opening mark of thinking with which the chat template itself begins an answer; "" if it does not.
+
+    template: further arguments of the chat template.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        return ""
+    chat = [{"role": "user", "content": ""}]
+    try:
+        asked = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **template)
+    except Exception:  # of any template; one that cannot render a user message fails where it is used
+        return ""
+    found = _OPENED.search(asked)
+    return found[1] if found else ""
+
+
 def estimate_tokens(text: str) -> int:
     """Length in tokens if no tokenizer is at hand: a token per four bytes of UTF-8."""
     return math.ceil(len(text.encode("utf-8", "surrogatepass")) / 4)
@@ -69,6 +96,8 @@ class Policy:
     generate: the policy's answers to plain chats; None if it cannot be asked.
     fits: does a chat fit the prompt length of its rollouts?
     width: rollouts that its engine runs at a time.
+    thinking: opening and closing marks of its thinking that its chat template speaks of.
+    opened: the opening one, if its chat template begins every answer with it.
     """
 
     max_tokens: int = MAX_TOKENS
@@ -77,15 +106,21 @@ class Policy:
     generate: Generate | None = None
     fits: Callable[[Sequence[Message]], bool] = lambda chat: True
     width: int = WIDTH
+    thinking: tuple[tuple[str, str], ...] = ()
+    opened: str = ""
 
     @classmethod
-    def of_tokenizer(cls, tokenizer: Any, max_tokens: int, **more: Any) -> Policy:
-        """From a Hugging Face tokenizer; `more`: generate, fits, width."""
+    def of_tokenizer(
+        cls, tokenizer: Any, max_tokens: int, *, template: Mapping[str, Any] | None = None, **more: Any
+    ) -> Policy:
+        """From a Hugging Face tokenizer. template: further arguments of its chat template. more: generate, fits,
+        width."""
 
         def count(text: str) -> int:
             return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-        return cls(max_tokens, count, control_tokens(tokenizer), **more)
+        marks, opened = thinking_marks(tokenizer), opened_thinking(tokenizer, template or {})
+        return cls(max_tokens, count, control_tokens(tokenizer), thinking=marks, opened=opened, **more)
 
     def refuse(self, text: str) -> str | None:
         """Why this text must never be sent as an evolved prompt; None if it may be."""

@@ -7,6 +7,7 @@ whatever their history. Both types are immutable; evolution makes new ones.
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,6 +18,14 @@ from typing import Any
 def text_digest(text: str) -> str:
     """16 hex digits that name a text: blake2b-64 of its UTF-8 bytes."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+
+
+def shown(text: str) -> str:
+    """`text` as a terminal or a log may show it: every character that does not print (control and escape characters,
+    direction marks, invisible ones, lone surrogates) is written as an escape; line feeds, tabs and spaces stay."""
+    return "".join(
+        c if c in "\n\t" or c.isprintable() or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in text
+    )
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,16 @@ def problem_id(messages: Sequence[Message], answer: Any = None, **more: Any) -> 
     """16 hex digits that name a problem by content: its messages, its answer, and what else belongs to it, such as its
     tools. `more` without a value counts for nothing."""
     rest = {name: value for name, value in more.items() if value is not None}
-    text = json.dumps([list(messages), answer, rest], sort_keys=True, ensure_ascii=False, default=_by_value)
+    row = _with_text_keys([list(messages), answer, rest])
+    text = json.dumps(row, sort_keys=True, ensure_ascii=False, default=_by_value)
     return _digest(text.encode("utf-8", "surrogatepass"))
+
+
+def _with_text_keys(thing: Any) -> Any:
+    """Keys of several types have no order; as text they do."""
+    if isinstance(thing, Mapping):
+        return {str(key): _with_text_keys(value) for key, value in thing.items()}
+    return [_with_text_keys(one) for one in thing] if isinstance(thing, (list, tuple)) else thing
 
 
 def _by_value(thing: Any) -> Any:
@@ -88,6 +96,8 @@ class Rollout:
     score: the reward, as training would have seen it.
     response: the model's text; of an episode, the whole conversation after the first message.
     feedback: what the environment or the reward function said of it; "" if nothing was said.
+    feedback_made: the feedback was made from the reward, since neither of them said anything: it teaches nothing that
+        the score does not, and is no rule for a prompt.
     error: set when the rollout itself failed (engine, environment): its score then means nothing.
     of: how many rollouts the score is the mean of (>= 1); the texts are then the worst one's.
     tokens: how many tokens the model generated; None if the adapter does not know.
@@ -99,17 +109,18 @@ class Rollout:
     error: str | None = None
     of: int = 1
     tokens: int | None = None
+    feedback_made: bool = False
 
 
 def merged(rollouts: Sequence[Rollout]) -> Rollout:
-    """Several rollouts of one prompt on one problem as one: their mean score, the worst one's texts. Failed ones count
-    for nothing; if all failed, the first of them."""
+    """Several rollouts of one prompt on one problem as one: their mean score, the worst one's texts (of several, one
+    with feedback of its own). Failed ones count for nothing; if all failed, the first of them."""
     valid = [r for r in rollouts if r.error is None]
     if not valid:
         return rollouts[0]
     total = sum(r.of for r in valid)
     mean = sum(r.score * r.of for r in valid) / total
-    return replace(min(valid, key=lambda r: r.score), score=mean, of=total)
+    return replace(min(valid, key=lambda r: (r.score, r.feedback_made)), score=mean, of=total)
 
 
 @dataclass(frozen=True)

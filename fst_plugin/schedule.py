@@ -29,11 +29,19 @@ class Schedule:
         """Slow steps that every cycle has."""
         return self.slow_steps if self.patience is None else self.min_steps
 
-    def due(self, step: int, cycle_start: int | None, rewards: Sequence[float] = ()) -> bool:
-        """Is a fast phase due before `step`? cycle_start: first step of the running cycle, None before the first.
-        rewards: mean reward of each slow step of the cycle."""
+    def due(
+        self, step: int, cycle_start: int | None, rewards: Sequence[float] = (), last_step: int | None = None
+    ) -> bool:
+        """Is a fast phase due before `step`? Not where less than half a cycle would be left to use it (ours).
+
+        cycle_start: first step of the running cycle, None before the first.
+        rewards: mean reward of each slow step of the cycle.
+        last_step: of the run; None: not known.
+        """
         if cycle_start is None:
             return True
+        if last_step is not None and 2 * (last_step - step + 1) < self.guaranteed_steps:
+            return False
         done = step - cycle_start
         if self.patience is None:
             return done >= self.slow_steps

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import gymnasium as _gym
 
-from .base import SPLITS, WINDOW, EnvironmentFault, ReasoningEnv, content_id, split_seed
+from .base import SPLITS, WINDOW, ReasoningEnv, content_id, split_seed
+from .contract import ContractError, EnvironmentFault
 from .make import TextEnv, make
 from .spaces import UnicodeText
 
@@ -37,6 +38,7 @@ __all__ = [
     "ENVIRONMENTS",
     "SPLITS",
     "WINDOW",
+    "ContractError",
     "EnvironmentFault",
     "ReasoningEnv",
     "TextEnv",

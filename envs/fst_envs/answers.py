@@ -6,7 +6,9 @@ Invariant: the text is data and never executed.
 from __future__ import annotations
 
 import json
+import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -58,6 +60,34 @@ def find_answer(text: str) -> str | None:
     r"""The content of the last <answer>...</answer>, else of the last \boxed{...}, stripped; None if neither exists."""
     tagged = last_tag(text)
     return last_boxed(text) if tagged is None else tagged
+
+
+_WORDS = re.compile(r"[^\W\d_]+")
+_NOT_FINITE = re.compile(r"[ij]?(nan|inf|infinity)[ij]?")
+_EXPONENTS = re.compile(r"(?<![\w.])[\d_]*\.?[\d_]+e[+]?[\d_]+")
+
+
+def holds_non_finite(text: str) -> bool:
+    """Whether a text holds nan or inf as a word of its own, in any spelling ("-Infinity", "nanj", "n an", "∞"), or a
+    number too large for a float ("1e999").
+
+    Comparisons with such values come out in ways that scorers do not expect: `min(1.0, nan)` is 1.0.
+    """
+    spaced = unicodedata.normalize("NFKC", text).casefold()
+    return any(_not_finite(plain) for plain in (spaced, "".join(spaced.split())))
+
+
+def _not_finite(plain: str) -> bool:
+    if "∞" in plain or any(_NOT_FINITE.fullmatch(word) for word in _WORDS.findall(plain)):
+        return True
+    return any(_overflows(number) for number in _EXPONENTS.findall(plain))
+
+
+def _overflows(number: str) -> bool:
+    try:
+        return math.isinf(float(number))
+    except ValueError:  # no number, such as "e_1"
+        return False
 
 
 def short(text: str, limit: int) -> str:

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.error import ResetNeeded
 
+from .contract import LOAD, RESPOND, ContractError, EnvironmentFault, env_title, returned
 from .spaces import UnicodeText
 
 logger = logging.getLogger(__name__)
@@ -32,12 +32,9 @@ SPLITS: Mapping[str, int] = {"train": 0, "val": 1, "test": 2, "anchor": 3}
 WINDOW = 2**28  # ours: seeds per split; four windows fit into the 32 bits that older generators take as a seed
 
 
-class EnvironmentFault(RuntimeError):
-    """Raised by an environment when something other than the model's text went wrong: nothing was scored."""
-
-
-FAULTS: tuple[type[BaseException], ...] = (EnvironmentFault, OSError, ImportError)
-"""What `respond` raises if the world is to blame, not the model's text (OSError covers connections and timeouts)."""
+FAULTS: tuple[type[BaseException], ...] = (EnvironmentFault, ContractError, OSError, ImportError)
+"""What `respond` raises if the world or the environment's code is to blame, not the model's text (OSError covers
+connections and timeouts)."""
 
 
 def split_seed(split: str, index: int) -> int:
@@ -97,14 +94,16 @@ class ReasoningEnv(gym.Env[str, str]):
         Returns (question, extra): extra is added to the info of `reset` and holds JSON values; its "answer" is the gold
         answer.
         """
-        raise NotImplementedError
+        raise ContractError(f"{env_title(self)}: load(index, split) is not written: it must return (question, extra)")
 
     def respond(self, text: str) -> tuple[str, float, bool, str]:
         """Judges the model's text. Returns (observation, reward, done, feedback); done is True if single-turn.
 
         An exception means that the text could not be checked, reward 0, unless it is one of `FAULTS`.
         """
-        raise NotImplementedError
+        raise ContractError(
+            f"{env_title(self)}: respond(text) is not written: it must return (observation, reward, done, feedback)"
+        )
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Starts an episode. Returns (question, info).
@@ -126,13 +125,17 @@ class ReasoningEnv(gym.Env[str, str]):
                 f"index {index} is outside the split, which has {self.size} instances: 0 to {self.size - 1}"
             )
         self.task_id = None
-        question, extra = self.load(index, split)
+        question, extra = returned(f"{env_title(self)}: load", self.load(index, split), LOAD)
         self.task_id = content_id(question)
         private = {"private_answer": True} if self.private_answers else {}
         return question, {**extra, **private, "task_id": self.task_id, "index": index, "split": split}
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Plays one turn. Raises ResetNeeded outside an episode, TypeError for an action that is not a str."""
+        """Plays one turn.
+
+        Raises ResetNeeded outside an episode, TypeError for an action that is not a str, ContractError for a wrong
+        shape of what `respond` returns, EnvironmentFault for a reward that is not finite.
+        """
         if self.task_id is None:
             raise ResetNeeded("step() outside an episode: call reset() first")
         if not isinstance(action, str):
@@ -145,10 +148,8 @@ class ReasoningEnv(gym.Env[str, str]):
         except Exception as e:  # the verifier choked on the model's text
             error, feedback = unchecked(self, e)
             result = ("", 0.0, True, feedback)
-        observation, reward, done, feedback = result
-        if not math.isfinite(reward):
-            raise EnvironmentFault(f"{type(self).__name__}.respond returned the reward {reward}: it must be finite")
+        observation, reward, done, feedback = returned(f"{env_title(self)}: respond", result, RESPOND)
         info = {"feedback": feedback, "task_id": self.task_id, "error": error}
         if done:
             self.task_id = None
-        return observation, float(reward), bool(done), False, info
+        return observation, reward, done, False, info

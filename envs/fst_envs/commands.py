@@ -63,6 +63,12 @@ def _fail(message: str) -> typer.Exit:
     return typer.Exit(1)
 
 
+def _about(env_id: str, e: Exception) -> str:
+    """What an environment raised, with its id said once."""
+    said = str(e) or type(e).__name__
+    return said if env_id in said else f"{env_id}: {said}"
+
+
 def _full(env_id: str) -> str:
     from . import ENVIRONMENTS
 
@@ -87,20 +93,39 @@ def _make(env_id: str, kwargs: str) -> Any:
     except typer.Exit:
         raise
     except Exception as e:
-        raise _fail(f"{env_id}: {e}") from None
+        raise _fail(_about(env_id, e)) from None
 
 
 @app.command("list")
-def list_() -> None:
+def list_(
+    env_id: Annotated[str, typer.Argument(metavar="[ID]", help="name the tasks of this environment instead")] = "",
+) -> None:
     """Lists the package's environments and adapters, and whether what they need is installed."""
     from . import ENVIRONMENTS
 
+    if env_id:
+        for task in _tasks(env_id):
+            typer.echo(visible(task))
+        return
     table = Table("id", "what", "extra", "installed")
     for name, entry_point in ENVIRONMENTS.items():
         extra, module = EXTRAS.get(name, ("", ""))
         there = "" if not module else "yes" if importlib.util.find_spec(module) else "no"
         table.add_row(name, escape(_what(entry_point, list(ENVIRONMENTS.values()))), extra, there)
     console.print(table)
+
+
+def _tasks(env_id: str) -> list[str]:
+    from . import ENVIRONMENTS
+
+    module = ENVIRONMENTS.get(env_id.rpartition(":")[2], "").partition(":")[0]
+    tasks = getattr(importlib.import_module(module), "tasks", None) if module else None
+    if tasks is None:
+        raise _fail(f"{env_id} has no list of tasks; fst/ReasoningGym-v0, fst/Gem-v0 and fst/TextArena-v0 have one")
+    try:
+        return list(tasks())
+    except Exception as e:
+        raise _fail(_about(env_id, e)) from None
 
 
 def _what(entry_point: str, all_: list[str]) -> str:
@@ -124,7 +149,7 @@ def show(
     try:
         question, info = env.reset(options={"index": index, "split": split})
     except Exception as e:
-        raise _fail(f"{env_id}: {e}") from None
+        raise _fail(_about(env_id, e)) from None
     finally:
         env.close()
     for key, value in info.items():
@@ -158,7 +183,7 @@ def play(
     except typer.Exit:
         raise
     except Exception as e:
-        raise _fail(f"{env_id}: {e}") from None
+        raise _fail(_about(env_id, e)) from None
     finally:
         env.close()
 
@@ -173,8 +198,8 @@ def check(
         ),
     ] = False,
     kwargs: Kwargs = "{}",
-    instances: Annotated[int, typer.Option(help="instances per split")] = 8,
-    jobs: Annotated[int, typer.Option(help="processes, with --all")] = 2,
+    instances: Annotated[int, typer.Option(min=1, help="instances per split")] = 8,
+    jobs: Annotated[int, typer.Option(min=1, help="processes, with --all")] = 2,
     json_file: Annotated[Path | None, typer.Option("--json", help="also write the findings to this file")] = None,
 ) -> None:
     """Checks whether an environment is fit to train on; exit status 1 if one is not."""
@@ -193,10 +218,10 @@ def check(
     left_out = checks.left_out() if all_ else {}
     table = Table("environment", "", "reset ms", "step ms", "MB", "gold", "overlap", "feedback")
     for report in found:
-        memory = "" if report.memory_mb is None else f"{report.memory_mb:.0f}"
-        numbers = (f"{report.reset_ms:.2f}", f"{report.step_ms:.2f}", memory, f"{report.gold:.0%}")
+        numbers = _cell(report.reset_ms, ".2f"), _cell(report.step_ms, ".2f"), _cell(report.memory_mb, ".0f")
+        shares = _cell(report.gold, ".0%"), _cell(report.overlap, ".0%")
         verdict = "[green]ok" if report.ok else "[red]no"
-        table.add_row(escape(report.name), verdict, *numbers, f"{report.overlap:.0%}", report.feedback)
+        table.add_row(escape(report.name), verdict, *numbers, *shares, report.feedback or "")
     console.print(table)
     for report in found:
         if not all_ or not report.ok:
@@ -211,11 +236,15 @@ def check(
     raise typer.Exit(1 if bad else 0)
 
 
+def _cell(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
 def _tell(report: Any) -> None:
     for problem in report.problems:
-        _say(f"{escape(report.name)}:", problem, "red")
+        _say("" if report.env_id.rpartition(":")[2] in problem else f"{report.name}:", problem, "red")
     for note in report.notes:
-        _say(f"{escape(report.name)}:", note, "dim")
+        _say(f"{report.name}:", note, "dim")
 
 
 @app.command()
@@ -239,7 +268,7 @@ def export(
         data = rows(_full(env_id), arguments, split, n, start=start, repeat=repeat)
         write_rows(data, file)
     except Exception as e:
-        raise _fail(f"{env_id}: {e}") from None
+        raise _fail(_about(env_id, e)) from None
     console.print(f"{len(data)} rows of {escape(env_id)} {split} in {escape(str(file))}")
 
 

@@ -15,7 +15,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import gymnasium as gym
+
 from .base import EnvironmentFault, ReasoningEnv, content_id
+from .contract import ContractError
 from .make import make
 
 Row = dict[str, Any]
@@ -87,7 +90,8 @@ def rows(
     start: the first index to look at; default 0.
     exclude: task ids that must not occur, such as those of another split.
     repeat: allow a question several times, for environments with few questions; default False (ours).
-    Raises ValueError if 20 n + 1000 instances (ours), or all instances of the split, do not suffice.
+    Raises ContractError for an environment that returns a wrong shape; ValueError if 20 n + 1000 instances (ours), or
+    all instances of the split, do not suffice.
     """
     kwargs = dict(env_kwargs or {})
     taken = set(exclude)
@@ -100,6 +104,8 @@ def rows(
             end = min(end, env.unwrapped.size)
         while index < end and len(found) < n:
             question, info = env.reset(options={"index": index, "split": split})
+            if index == start:
+                _refuse_wrong_shape(env)
             if info["task_id"] not in taken:
                 if not repeat:
                     taken.add(info["task_id"])
@@ -114,6 +120,16 @@ def rows(
             "fewer, make the environment's questions more varied" + ("" if repeat else ", or allow repeat=True")
         )
     return found
+
+
+def _refuse_wrong_shape(env: gym.Env[str, str]) -> None:
+    """Plays one text, so that a `step` of a wrong shape is refused here and not by every worker; it is not scored."""
+    try:
+        env.step("")
+    except ContractError:
+        raise
+    except Exception:
+        pass  # a fault, or a text that cannot be read: that is for the episodes to find
 
 
 def _row(env_id: str, kwargs: dict[str, Any], split: str, index: int, question: str, info: dict[str, Any]) -> Row:

@@ -7,7 +7,7 @@ split and index names an instance. The hash of its first observation is its `tas
 
 Plain data names wrappers, `wrap={"extract": "boxed", "max_turns": 5}`, and travels in a row's `env_kwargs`.
 
-Invariant: what the environment itself says is passed on unchanged.
+Invariant: what the environment itself says is passed on unchanged, once `contract.Contract` has let it pass.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from gymnasium import spaces
 from gymnasium.utils import RecordConstructorArgs
 
 from .base import FAULTS, ReasoningEnv, content_id, split_seed, unchecked
+from .contract import with_contract
+from .names import wrong_arguments
 from .wrappers import WRAP_KEYS, OwnRNG, wrapped
 
 
@@ -40,7 +42,7 @@ class TextEnv(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
 
     def __init__(self, env: gym.Env[str, str]):
         RecordConstructorArgs.__init__(self)
-        gym.Wrapper.__init__(self, env)
+        gym.Wrapper.__init__(self, with_contract(env))
         self._task_id = ""
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
@@ -50,8 +52,6 @@ class TextEnv(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
             names = {"index": options["index"], "split": options.get("split", "train")}
             seed = split_seed(names["split"], names["index"])
         observation, info = self.env.reset(seed=seed, options=options)
-        if not isinstance(observation, str):
-            raise TypeError(f"{self.unwrapped} returned a {type(observation).__name__} from reset: it must be a str")
         self._task_id = info.get("task_id") or content_id(observation)
         return observation, {**names, **info, "task_id": self._task_id}
 
@@ -68,7 +68,7 @@ class TextEnv(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
             info = {"task_id": self._task_id, "error": error, "feedback": feedback, "feedback_made": True}
             return "", 0.0, True, False, info
         said = info.get("feedback")
-        feedback = said or made_feedback(str(observation), float(reward), terminated or truncated)
+        feedback = said or made_feedback(observation, float(reward), terminated or truncated)
         info = {"task_id": self._task_id, "error": None, **info, "feedback": feedback, "feedback_made": not said}
         return observation, float(reward), terminated, truncated, info
 
@@ -98,13 +98,17 @@ def make(env_id: str, *, wrap: Mapping[str, Any] | None = None, **kwargs: Any) -
         raise gym.error.Error(
             f"{env_id!r}: {e} An id names the module that registers it: 'module:namespace/Name-v0'."
         ) from e
+    except TypeError as e:
+        spec = gym.registry.get(env_id.rpartition(":")[2])
+        wrong = spec and wrong_arguments(spec, kwargs)
+        raise TypeError(f"{env_id}: {wrong} (--kwargs, or data.env.kwargs)" if wrong else str(e)) from e
     for name in ("observation_space", "action_space"):
-        space = getattr(env, name)
+        space = getattr(env, name, None)
         if not isinstance(space, spaces.Text):
             env.close()
             raise TypeError(
-                f"{env_id} is not a str -> str environment: its {name} is {space}, but must be a gymnasium.spaces.Text "
-                "(fst_envs.UnicodeText is one that accepts any character)"
+                f"{env_id} is not a str -> str environment: its {name} is {space}; set self.{name} = "
+                "fst_envs.UnicodeText(), and translate between text and your own values in reset and step"
             )
     if wrap.get("own_rng", env.unwrapped.metadata.get("global_rng")):
         env = OwnRNG(env)

@@ -14,6 +14,7 @@ from typing import Any
 
 from .episodes.episode import BlockingEpisode, run
 from .instances import Instance
+from .named import refuse_unnamed
 
 
 def score(
@@ -59,17 +60,28 @@ def score(
 
 
 def compute_score(
-    data_source: str, solution_str: str, ground_truth: Any, extra_info: Mapping[str, Any] | None = None, **_: Any
+    data_source: str,
+    solution_str: str,
+    ground_truth: Any,
+    extra_info: Mapping[str, Any] | None = None,
+    environments: Mapping[str, Any] | None = None,
+    **_: Any,
 ) -> dict[str, Any]:
     """verl's reward function for rows of `instances.rows`.
 
     solution_str: what the model wrote.
     extra_info: names the instance, see `Instance.of`.
+    environments: those that rows may name, see `named.refuse_unnamed`; verl passes it on from
+        `reward.custom_reward_function.reward_kwargs`.
     The other arguments are verl's and not used.
-    Returns {"score": float, "feedback": str, "acc": float, "faults": float}: acc is the score, faults counts those that
-    a retry recovered from; verl's validation reports means of both.
+    Returns {"score": float, "feedback": str, "acc": float, "faults": float, "unchecked": float}, and "feedback_made":
+    "yes" if the feedback was made here: acc is the score, faults counts those that a retry recovered from, unchecked is
+    1 if the environment could not read the text; verl's validation reports means of these three.
     """
     named = Instance.of(extra_info)
+    refuse_unnamed(named, environments)
     result = score(named.env_id, named.env_kwargs, named.index, named.split, solution_str, task_id=named.task_id)
-    reward, faults = result["score"], float(result["faults"])
-    return {"score": reward, "feedback": result["feedback"], "acc": reward, "faults": faults}
+    reward, unchecked = result["score"], float(bool(result["error"]))
+    counted = {"faults": float(result["faults"]), "unchecked": unchecked}
+    made = {"feedback_made": "yes"} if result["feedback_made"] else {}  # text: verl averages what is not
+    return {"score": reward, "feedback": result["feedback"], "acc": reward, **counted, **made}

@@ -2,6 +2,8 @@
 
     run.py          one run as plain data
     read.py         reads it from its files
+    logs.py         its logged steps: verl's file logger over the run's own record
+    hydra_record.py its config, as Hydra recorded it
     costs.py        rollouts, tokens, reflection calls and seconds, per step; every efficiency figure twice
     curves.py       steps and rollouts to another arm's peak; KL at matched reward; bootstrap over seeds
     asymptote.py    fit of the reward's ceiling, with an interval, or the reason why there is none (needs scipy)

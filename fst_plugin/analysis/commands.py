@@ -66,6 +66,8 @@ def compare(
     console = Console()
     if arms is not None:
         runs = _run_arms(runs, arms, seeds, jobs, out)
+    elif options := [run for run in runs if run.startswith("-")]:
+        raise typer.BadParameter(f"No such option: {options[0]}")
     try:
         figures = comparing.compare(read_all(runs, rollouts_per_step), baseline, source, ceiling)
     except RunError as error:
@@ -140,7 +142,7 @@ def report(
 def register(app: typer.Typer) -> None:
     """Adds both commands to a typer app."""
     app.command()(report)
-    app.command()(compare)
+    app.command(context_settings={"ignore_unknown_options": True})(compare)  # a verl command has flags of its own
 
 
 def _fail(message: str, code: int) -> NoReturn:

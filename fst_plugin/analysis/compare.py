@@ -90,17 +90,22 @@ def _own(members: list[Run], source: str | None, fit: asymptote.Fit | None) -> d
         own["reasons"]["asymptote"] = _missing_scipy()
     elif fit.reason:
         own["reasons"]["asymptote"] = fit.reason
-    if any(b.before for b in books):
-        own["reasons"]["costs"] = "a log begins after step 1 (a resumed run): what came before is not in the sums"
+    if missing := max(book.missing for book in books):
+        own["reasons"]["costs"] = (
+            f"{missing} slow steps are in no log (a resumed run's log starts anew): totals that the run did not count"
+            " itself are left out, and what is per step or per rollout is of the logged steps"
+        )
+    if lines := [f"{run.name}: {line}" for run in members for line in run.left_out]:
+        own["reasons"]["left_out"] = "; ".join(lines)
     return own
 
 
 def _costs(book: Costs) -> dict[str, float | None]:
     """What a run cost, and tokens and seconds per slow step and per rollout."""
-    names = ("slow_rollouts", "fast_rollouts", "rollouts", "tokens_slow", "tokens_fast", "reflection_calls")
-    sums = {name: book.sum(name) for name in names} | {"seconds": sum(book.seconds().values()) or None}
-    per = {f"{n}_{unit}": value for n in ("tokens_slow", "seconds") for unit, value in book.per(sums[n]).items()}
-    return {"slow_steps": float(len(book.rows)), **sums, **per}
+    names = ("slow_rollouts", "fast_rollouts", "rollouts", "tokens_slow", "tokens_fast", "reflection_calls", "seconds")
+    sums = {name: book.sum(name) for name in names}
+    per = {f"{name}_{unit}": rate for name in ("tokens_slow", "seconds") for unit, rate in book.rates(name).items()}
+    return {"slow_steps": float(len(book.rows) + book.missing), **sums, **per}
 
 
 def _against(

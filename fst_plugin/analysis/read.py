@@ -1,19 +1,22 @@
-"""Reads a run from disk: verl's file logger (JSONL of {"step", "data"}), the live folder `<default_local_dir>/fst`, and
-Hydra's record of the config. Nothing is written. Files that are still being written are read as far as they go; what is
+"""Reads a run from disk: its logs (logs.py), the live folder `<default_local_dir>/fst`, and Hydra's record of the
+config (hydra_record.py). Nothing is written. Files that are still being written are read as far as they go; what is
 damaged is an error that names it.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..record.cycles import live_folder, read_record
-from .run import Run, RunError, Step
+from ..record.steps import STEPS_FILE
+from .hydra_record import read_config
+from .hydra_record import rollouts_per_step as configured
+from .logs import last_step, read_logs
+from .run import Run, RunError
 
 ATTRIBUTION_FILE = "attribution.json"
 _ARM_SEED = re.compile(r"(?P<arm>.+?)[_-](?:seed[_-]?)?(?P<seed>\d+)")
@@ -30,8 +33,9 @@ def read(spec: str, rollouts_per_step: int | None = None) -> Run:
 
     A PATH is a run's folder (its log as the one *.jsonl in it, its live `fst` folder in it or in a folder of it), or
     one of these files or folders by itself: `metrics.jsonl,checkpoints`. Several logs (of a run that was resumed) are
-    laid over each other, the later one winning. NAME is "<arm>_<seed>"; without it, the first PATH's own name.
-    Raises RunError if nothing usable is there.
+    laid over each other, the later one winning, and over what the live folder kept of every life of the run; that
+    alone is enough. NAME is "<arm>_<seed>"; without it, the first PATH's own name. Raises RunError if nothing usable is
+    there.
     """
     name, _, rest = spec.partition("=") if "=" in spec and not Path(spec).exists() else ("", "", spec)
     paths = [Path(part).expanduser() for part in (rest.split(",") if not Path(rest).exists() else [rest])]
@@ -40,7 +44,7 @@ def read(spec: str, rollouts_per_step: int | None = None) -> Run:
         raise RunError(f"{missing[0]} does not exist: name a run's folder, or its log and its checkpoint folder")
     logs = [log for path in paths for log in _logs(path)]
     live = next((found for path in paths if (found := live_folder(path)) is not None), None)
-    if not logs:
+    if not logs and not (live and (live / STEPS_FILE).exists()):
         raise RunError(
             f"{rest} holds no log of verl's file logger: add trainer.logger=[console,file] to the run (TRL: train with"
             " fst_trl's trainer), or name the log next to the folder, as LOG.jsonl,FOLDER"
@@ -48,7 +52,8 @@ def read(spec: str, rollouts_per_step: int | None = None) -> Run:
     name = name or (paths[0].stem if paths[0].is_file() else paths[0].resolve().name)
     arm, seed = parse_name(name)
     folders = list(dict.fromkeys([p if p.is_dir() else p.parent for p in paths] + ([live] if live else [])))
-    config, overrides = _read_config(folders)
+    config, overrides = read_config(folders)
+    steps, left_out = read_logs(logs, live)
     try:
         record = read_record(live, journals=True) if live else None
     except ValueError as error:
@@ -58,14 +63,15 @@ def read(spec: str, rollouts_per_step: int | None = None) -> Run:
         arm=arm,
         seed=seed,
         where=rest,
-        steps=read_logs(logs),
+        steps=steps,
         population=record.population if record else (),
         seed_digest=record.state.seed_digest if record and record.state else None,
         cycles=record.cycles if record else (),
         config=config,
         overrides=overrides,
         attribution=_read_attribution(folders),
-        rollouts_per_step=rollouts_per_step or _configured(config),
+        rollouts_per_step=rollouts_per_step or configured(config),
+        left_out=left_out,
     )
 
 
@@ -89,82 +95,18 @@ def read_all(specs: Sequence[str], rollouts_per_step: int | None = None) -> list
 def _logs(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    found = sorted(path.glob("*.jsonl"))
+    found = [] if live_folder(path) == path else sorted(path.glob("*.jsonl"))
     if len(found) > 1:
         names = ", ".join(f.name for f in found)
         raise RunError(f"{path} holds several logs ({names}): name those of the run, as LOG.jsonl,{path}")
     return found
 
 
-def read_logs(logs: Sequence[Path]) -> tuple[Step, ...]:
-    """The steps of verl's file logger, each once, a later log winning. Raises RunError if there are none."""
-    found: dict[int, dict[str, float]] = {}
-    for log in logs:
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        for number, line in enumerate(lines, 1):
-            try:
-                entry = json.loads(line)
-                step, data = int(entry["step"]), dict(entry["data"])
-            except (ValueError, KeyError, TypeError) as error:
-                if number == len(lines):  # the run is being written, or was killed
-                    continue
-                raise RunError(
-                    f"{log}, line {number} is not a {{step, data}} of verl's file logger ({error})"
-                ) from error
-            found.setdefault(step, {}).update({k: float(v) for k, v in data.items() if _is_number(v)})
-    if not found:
-        raise RunError(f"{', '.join(map(str, logs))}: the log is empty; wait for the run's first validation or step")
-    return tuple(Step(step, found[step]) for step in sorted(found))
-
-
-def last_step(log: Path) -> int:
-    """The last step in a log that may be being written; 0 if there is none yet."""
-    lines = log.read_bytes().split(b"\n")[:-1] if log.exists() else []
-    try:
-        return int(json.loads(lines[-1])["step"]) if lines else 0
-    except (ValueError, KeyError, TypeError):
-        return 0
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _read_config(folders: Sequence[Path]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Config and command-line overrides as Hydra recorded them; empty if no folder has them."""
-    for folder in folders:
-        for hydra in (folder / ".hydra", *sorted(folder.glob("*/.hydra"))):
-            if (hydra / "config.yaml").exists():
-                return dict(_yaml(hydra / "config.yaml") or {}), tuple(map(str, _yaml(hydra / "overrides.yaml") or ()))
-    return {}, ()
-
-
-def _yaml(path: Path) -> Any:
-    import yaml  # type: ignore[import-untyped]
-
-    if not path.exists():
-        return None
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:
-        raise RunError(f"{path} is not YAML ({error}): restore it or move it away") from error
-
-
-def _configured(config: Mapping[str, Any]) -> int | None:
-    """Rollouts of a slow step as a verl config says; None if it does not, or if groups are filtered."""
-    try:
-        batch, group = config["data"]["train_batch_size"], config["actor_rollout_ref"]["rollout"]["n"]
-        filtered = (config.get("algorithm", {}).get("filter_groups") or {}).get("enable")
-    except (KeyError, TypeError, AttributeError):
-        return None
-    return batch * group if isinstance(batch, int) and isinstance(group, int) and not filtered else None
-
-
 def _read_attribution(folders: Sequence[Path]) -> dict[str, Any]:
     path = next((folder / ATTRIBUTION_FILE for folder in folders if (folder / ATTRIBUTION_FILE).exists()), None)
     try:
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path else {}
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise RunError(f"{path} is not a JSON object ({error}): restore it or move it away") from error
 
 

@@ -12,13 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..prompts import Prompt
-from ..record.cycles import Cycle, prompt_rows
+from ..record.cycles import Cycle, PromptRow, prompt_rows
+from ..record.steps import is_trained
 
 KL_KEYS = ("fst/kl_to_base", "actor/kl_loss")
 """Metric names of KL(trained || base) per token, the preferred one first. `actor/kl_loss` is verl's own estimate on the
 step's rollouts, before the step's update, each arm under its own prompts."""
 SEED_SUFFIX = "/seed_prompt"
 """Ending of a data source's name if its problems were validated under the seed prompt."""
+PHASE_FIGURES = {"rollouts_fast": "rollouts", "reflection_calls": "reflection_calls", "tokens_fast": "tokens"}
+"""Running total `fst/<name>_total` -> `fst/<name>` of the fast phase that ran before the step."""
 _VALIDATION = re.compile(r"val-core/(?P<source>.+)/(?P<variable>[^/]+)/mean@(?P<n>\d+)")
 
 
@@ -28,10 +31,15 @@ class RunError(ValueError):
 
 @dataclass(frozen=True)
 class Step:
-    """One line of verl's file logger. step: slow steps done. data: metric name -> finite number."""
+    """What was logged at one step. step: slow steps done. data: metric name -> finite number."""
 
     step: int
     data: Mapping[str, float]
+
+    @property
+    def trained(self) -> bool:
+        """Was the step itself logged, and not only a validation?"""
+        return is_trained(self.step, self.data)
 
 
 @dataclass(frozen=True)
@@ -47,6 +55,7 @@ class Run:
     cycles: its fast phases, ordered.
     config, overrides: Hydra's own record of the run, if its folder has one.
     attribution: counts of a 2x2, if the folder has them (see attribution.py).
+    left_out: what the logs hold and no figure counts, as lines for a person.
     rollouts_per_step: slow rollouts a step, for `slow_rollouts`.
     """
 
@@ -62,6 +71,7 @@ class Run:
     overrides: tuple[str, ...] = ()
     attribution: Mapping[str, Any] = field(default_factory=dict)
     rollouts_per_step: int | None = None
+    left_out: tuple[str, ...] = ()
 
     # ------------------------------------------------------------------------------------------------------- reward
 
@@ -109,25 +119,55 @@ class Run:
 
     # --------------------------------------------------------------------------------------------------------- cost
 
-    def slow_rollouts(self) -> dict[int, int]:
-        """Slow step -> slow rollouts asked for up to and with it; empty if the log does not let it be known.
+    @property
+    def trained(self) -> tuple[Step, ...]:
+        """The steps that were trained and logged, ordered."""
+        return tuple(step for step in self.steps if step.trained)
 
-        From the run's own counter; else `rollouts_per_step` (given, or batch times G of the config); else from verl's
-        token counts: tokens of the step over the mean length of a trajectory.
+    @property
+    def missing(self) -> int:
+        """Slow steps of the run that no log holds; 0 if its logs are whole."""
+        return max((step.step for step in self.steps), default=0) - len(self.trained)
+
+    def slow_sizes(self) -> dict[int, int | None]:
+        """Trained step -> its slow rollouts, None if they are not known.
+
+        From the run's own counter, where the step before was logged too; else `rollouts_per_step` (given, or batch
+        times G of the config); else from verl's token counts: tokens of the step over the mean length of a trajectory.
         """
-        found, total = {0: 0}, 0
-        for step in self.steps:
-            if step.step == 0:
-                continue
-            counted, size = step.data.get("fst/rollouts_slow_total"), self.rollouts_per_step or _trajectories(step)
-            if counted is not None:
-                total = int(counted)
-            elif size is not None:
-                total += size
-            else:
+        counted = self.increments("rollouts_slow")
+        found: dict[int, int | None] = {}
+        for step in self.trained:
+            risen = counted.get(step.step)
+            found[step.step] = self.rollouts_per_step or _trajectories(step) if risen is None else int(risen)
+        return found
+
+    def slow_rollouts(self) -> dict[int, int]:
+        """Slow step -> slow rollouts asked for up to and with it; empty if the logs do not let it be known."""
+        counted, sizes = self.total("rollouts_slow"), self.slow_sizes()
+        found, last, total = {0: 0}, 0, 0
+        for step, size in sizes.items():
+            unlogged = step - last - 1
+            if step in counted:
+                total = int(counted[step])
+            elif size is None or (unlogged and self.rollouts_per_step is None):
                 return {}
-            found[step.step] = total
+            else:
+                total += size + unlogged * (self.rollouts_per_step or 0)
+            found[step], last = total, step
         return found if len(found) > 1 else {}
+
+    def increments(self, counter: str) -> dict[int, float]:
+        """Trained step -> what the running total `fst/<counter>_total` rose by. Where the step before was not logged,
+        by what the step's own fast phase says; not in the answer where that says nothing."""
+        totals, found = {0: 0.0, **self.total(counter)}, {}
+        for step in self.trained:
+            at, own = step.step, PHASE_FIGURES.get(counter)
+            if at in totals and at - 1 in totals:
+                found[at] = totals[at] - totals[at - 1]
+            elif at in totals and own is not None:
+                found[at] = step.data.get(f"fst/{own}", 0.0)
+        return found
 
     def total(self, counter: str) -> dict[int, float]:
         """Slow step -> a running total that is logged as `fst/<counter>_total`; empty if it is not."""
@@ -149,25 +189,24 @@ class Run:
         """Digest -> prompt, for every prompt that the run recorded, oldest first; with its latest scores."""
         found: dict[str, Prompt] = {}
         for cycle in self.cycles:
-            for prompt in (*(c.prompt for c in cycle.candidates), *cycle.population):
+            for prompt in (*(c.prompt for c in cycle.candidates), *cycle.dropped, *cycle.population):
                 if prompt.scores or prompt.digest not in found:
                     found[prompt.digest] = prompt
         for prompt in self.population:
             found.setdefault(prompt.digest, prompt)
         return found
 
-    def verdicts(self) -> dict[str, str]:
-        """Digest -> what became of a prompt, in the last cycle that had it: the words of `record.cycles.PromptRow`."""
-        seed = {self.seed_digest: "seed"} if self.seed_digest else {}
-        rows = (row for cycle in self.cycles for row in prompt_rows(cycle, self.seed_digest))
-        return seed | {row.prompt.digest: row.verdict for row in rows}
+    def outcomes(self) -> dict[str, PromptRow]:
+        """Digest -> what became of a prompt, in the last finished cycle that had it."""
+        finished = (cycle for cycle in self.cycles if cycle.finished)
+        return {row.prompt.digest: row for cycle in finished for row in prompt_rows(cycle)}
 
 
 def _validations(step: Step, seed: bool) -> list[tuple[str, int, float]]:
     """(source, n, mean@n) of one logged step, under the seed prompt or not; the largest n of each source."""
     best: dict[str, tuple[int, float]] = {}
     for key, value in step.data.items():
-        match = _VALIDATION.fullmatch(key)
+        match = _VALIDATION.fullmatch(key) if key.startswith("val-core/") else None  # of hundreds of keys, a few
         if match is None or match["source"].endswith(SEED_SUFFIX) is not seed:
             continue
         source, n = match["source"].removesuffix(SEED_SUFFIX), int(match["n"])

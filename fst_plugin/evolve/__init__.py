@@ -6,6 +6,8 @@ budget        how a phase divides its rollouts
 scoreboard    which rollouts were paid for, and what is known from them
 proposer      from a reflection's answers to prompts that are worth rollouts
 selection     which K prompts to carry on
+admission     what of any optimizer's outcome is let in
+evidence      when a new prompt takes the lead
 leaks         refuses prompts that carry a problem's own answer
 progress      where a phase stands, for people
 """

@@ -21,6 +21,7 @@ anchors. Its doors are used as follows.
 from __future__ import annotations
 
 import random
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -37,8 +38,6 @@ from .scoreboard import Scoreboard
 from .selection import frontier
 
 COMPONENT = "system_prompt"
-MAX_BARREN_ROUNDS = 5
-"""Rounds in a row without any child worth a rollout that end a phase (ours)."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,7 @@ class GEPAAdapter:
     learning: problems to learn from: the anchors and others with known rollouts.
     reserve: rollouts to leave for what comes after.
     records: most rollouts shown to a reflection.
+    max_barren_rounds: rounds in a row without any child worth a rollout that end the phase.
     patience: rounds without a new best anchor score that end the phase, None: no such end.
     on_round: called before every round but the first, and after the last.
     """
@@ -87,8 +87,7 @@ class GEPAAdapter:
         learning: Sequence[Problem],
         reserve: int,
         records: int,
-        perfect_score: float,
-        max_failed_rounds: int,
+        max_barren_rounds: int,
         patience: int | None = None,
         on_round: Callable[[], None] = lambda: None,
     ):
@@ -98,8 +97,7 @@ class GEPAAdapter:
         self.learning = list(learning)
         self.reserve = reserve
         self.records = records
-        self.perfect_score = perfect_score
-        self.max_failed_rounds = max_failed_rounds
+        self.max_barren_rounds = max_barren_rounds
         self.patience = patience
         self.on_round = on_round
         self.round = 0
@@ -158,18 +156,17 @@ class GEPAAdapter:
             before = self.scoreboard.rollouts(parents[self._prompt(text).parents[0]])
             after = self.scoreboard.rollouts(text)
             both = [p.id for p in problems if p.id in before and p.id in after]
-            margin = sum(after[i].score - before[i].score for i in both) / len(both) if both else 0.0
-            self._verdict(text, "outranked" if margin > 0 else "rejected", margin)
+            differences = [after[i].score - before[i].score for i in both]
+            margin = sum(differences) / len(both) if both else 0.0
+            error = statistics.stdev(differences) / len(both) ** 0.5 if len(both) > 1 else None
+            tested = replace(self.candidates[text], margin=margin, tested=len(both), error=error)
+            self.candidates[text] = replace(tested, verdict="outranked" if margin > 0 else "rejected")
             if both and _flat([*before.values(), *(after[i] for i in both)]):
                 equal.append(text)
         better = [t for t in tests if self.candidates[t].verdict == "outranked"]
         better.sort(key=lambda t: -(self.candidates[t].margin or 0.0))
         for text in (better or equal)[: passing(len(tests))]:
-            self._verdict(text, "scored")
-
-    def _verdict(self, text: str, verdict: str, margin: float | None = None) -> None:
-        old = self.candidates[text]
-        self.candidates[text] = replace(old, verdict=verdict, margin=old.margin if margin is None else margin)
+            self.candidates[text] = replace(self.candidates[text], verdict="scored")
 
     def make_reflective_dataset(
         self, candidate: dict[str, str], eval_batch: EvaluationBatch, components_to_update: list[str]
@@ -210,11 +207,14 @@ class GEPAAdapter:
         others = [
             (problem, known[problem.id])
             for problem in self.learning
-            if problem.id not in have and problem.id in known and known[problem.id].score < self.perfect_score
+            if problem.id not in have and problem.id in known and not self._solved(known[problem.id])
         ]
         random.Random(f"records-{self.proposer.seed}-{self.round}-{slot}").shuffle(others)
-        failed = [pair for pair in first if pair[1].score < self.perfect_score]
+        failed = [pair for pair in first if not self._solved(pair[1])]
         return tuple([*failed, *others, *(pair for pair in first if pair not in failed)][: self.records])
+
+    def _solved(self, rollout: Rollout) -> bool:
+        return self.scoreboard.bar.solved(rollout.score)
 
     # Acceptance and end
 
@@ -239,9 +239,9 @@ class GEPAAdapter:
             self._best, self._best_round = best, self.round
         if self.exhausted:
             return "the budget is spent, or nothing is left to learn"
-        if self.proposer.failed_rounds >= self.max_failed_rounds:
+        if self.proposer.failed_rounds >= self.max_barren_rounds:
             return f"{self.proposer.failed_rounds} rounds of reflection in a row failed"
-        if self._barren >= MAX_BARREN_ROUNDS:
+        if self._barren >= self.max_barren_rounds:
             return f"{self._barren} rounds in a row brought no usable prompt"
         if self.patience is not None and self.round - self._best_round >= self.patience:
             return f"the best anchor score has not moved for {self.patience} rounds"
@@ -313,7 +313,9 @@ class ParentSampling:
         return [(scored[i].text, len(held.get(i, ())) or 1) for i in able]
 
     def _failures(self, prompt: Prompt) -> list[str]:
-        return [problem for problem, score in prompt.scores.items() if score.mean < self._adapter.perfect_score]
+        return [
+            problem for problem, score in prompt.scores.items() if not self._adapter.scoreboard.bar.solved(score.mean)
+        ]
 
     def _test(self, parent: str, rng: random.Random) -> list[int]:
         """Positions of anchors: a failure of the parent first, then any others."""

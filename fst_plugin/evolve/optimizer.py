@@ -6,16 +6,15 @@ half is scored on all anchors. The K prompts to carry on are chosen among old an
 best new prompt meets the best old one on problems that no reflection saw; it takes the lead only if it wins there.
 
 Invariants: at most `budget` rollouts, whatever happens. The first prompt of the outcome is new only with evidence. A
-reflection that fails ends the phase with what there is, at worst the old population; a rollout engine that fails raises
-RolloutsFailed. The outcome is a function of (population, problems, traces, seed) and of the answers of `evaluate` and
-the reflection.
+reflection that begins to fail ends the phase with what there is; one that never answers raises ReflectionFailed, a
+rollout engine that fails RolloutsFailed. The outcome is a function of (population, problems, traces, seed) and of the
+answers of `evaluate` and the reflection.
 """
 
 from __future__ import annotations
 
 import math
 import random
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,16 +23,21 @@ from ..config import DEFAULTS, FSTConfig
 from ..optimizer import Candidate, Evidence, Evolution
 from ..policy import Policy
 from ..prompts import Population, Prompt
-from ..reflection.base import Reflection
+from ..reflection.base import Reflection, ReflectionFailed
+from ..rewards import RewardBar
 from ..rollouts import Evaluate, Problem, Rollout, Trace
 from .budget import MIN_ANCHORS, BudgetSplit, split_budget
+from .evidence import weigh
 from .progress import Status
 from .proposer import Proposer
 from .scoreboard import RolloutsFailed, Scoreboard
 from .selection import select
 
-MIN_DIFFERENCES = 3
-"""Held-out problems on which two prompts must differ for the comparison to count at all (ours)."""
+_USELESS = {
+    "unusable": "were answered without a prompt",
+    "cut": "broke off before their prompt ended",
+    "large": "were answered with too much to be read",
+}
 
 
 class GEPAOptimizer:
@@ -42,6 +46,7 @@ class GEPAOptimizer:
     reflection: proposes prompts.
     config: K is `population`; `fast` says how much a phase spends, and on what; see `FSTConfig` for every key.
     policy: whose prompts are evolved: their cap in its tokens, its control tokens, the width of its engine.
+    bar: what the run knows of its rewards so far; None: nothing but `config.fast.perfect_score`.
     log: where lines for people go.
     status: receives where the phase stands, after every round.
     """
@@ -52,12 +57,14 @@ class GEPAOptimizer:
         config: FSTConfig = DEFAULTS,
         policy: Policy = Policy(),  # noqa: B008  frozen
         *,
+        bar: RewardBar | None = None,
         log: Callable[[str], None] = lambda line: None,
         status: Callable[[Status], None] = lambda status: None,
     ):
         self.reflection = reflection
         self.config = config
         self.policy = policy
+        self.bar = bar or RewardBar(config.fast.perfect_score)
         self.log = log
         self.status = status
 
@@ -73,8 +80,8 @@ class GEPAOptimizer:
     ) -> Evolution:
         """See `PromptOptimizer.evolve`. `problems` that repeat count once. If enough traces (16, or as many as
         `problems`; ours) know every carried prompt, their problems are the anchors, and `problems` are only held out;
-        else `problems` are both. Raises RolloutsFailed if the rollout engine does not deliver, ValueError without
-        problems."""
+        else `problems` are both. Raises RolloutsFailed if the rollout engine does not deliver, ReflectionFailed if no
+        reflection gets an answer, ValueError without problems."""
         phase = _Phase(self, population, problems, evaluate, cycle, seed, traces)
         return phase.run()
 
@@ -129,7 +136,7 @@ class _Phase:
             for digest in carried.keys() & trace.rollouts.keys():
                 if trace.problem.id not in never:  # what is held out is rolled out anew, for both sides alike
                     known.setdefault(carried[digest], {})[trace.problem.id] = trace.rollouts[digest]
-        self.scoreboard = Scoreboard(evaluate, anchors, self.budget, known)
+        self.scoreboard = Scoreboard(evaluate, anchors, self.budget, known, settings.bar)
         others = [t.problem for t in traces if t.problem.id not in anchor_ids | never] if free else []
         self.learning = [*anchors, *others]
         self.proposer = Proposer(
@@ -138,6 +145,7 @@ class _Phase:
             cycle,
             seed,
             private=[*self.learning, *self.held_out],
+            bar=lambda: self.scoreboard.bar,
         )
         self.candidates: dict[str, Candidate] = {}
         self.evidence: Evidence | None = None
@@ -158,6 +166,7 @@ class _Phase:
         )
         try:
             self._search(self.plan)
+            self._refuse_silence()
             prompts = self._rank()
         except BaseException:
             self._tell("failed")
@@ -186,8 +195,7 @@ class _Phase:
             learning=self.learning,
             reserve=2 * plan.evidence,
             records=self.settings.config.fast.records,
-            perfect_score=self.settings.config.fast.perfect_score,
-            max_failed_rounds=self.settings.config.reflection.max_failures,
+            max_barren_rounds=self.settings.config.reflection.max_failures,
             patience=self.settings.config.fast.patience,
             on_round=lambda: self._tell("searching"),
         )
@@ -212,6 +220,13 @@ class _Phase:
         )
         self.scoreboard.run()
         self.settings.log(f"fast phase {self.cycle}: search ended: {adapter.ended()}")
+
+    def _refuse_silence(self) -> None:
+        """Raises ReflectionFailed, with the reflection's own words, if none of its calls got an answer."""
+        calls = self.proposer.count["calls"]
+        if calls and self.proposer.count["failures"] == calls:
+            why = self.proposer.trouble.last.get("failures", "it gave no reason")
+            raise ReflectionFailed(f"all {calls} reflections failed; the last error: {why}")
 
     def _rank(self) -> tuple[Prompt, ...]:
         """The K to carry on, best first. A new prompt of which half the rollouts failed is not considered."""
@@ -240,18 +255,15 @@ class _Phase:
         self._tell("comparing")
         self.scoreboard.run([(incumbent, problems), (challenger, problems)])
         before, after = self.scoreboard.rollouts(incumbent.text), self.scoreboard.rollouts(challenger.text)
-        pairs = [p.id for p in problems if p.id in before and p.id in after]
-        differences = [after[i].score - before[i].score for i in pairs]
-        margin = statistics.fmean(differences) if differences else 0.0
-        error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else float("inf")
-        differ = sum(d != 0 for d in differences)
-        adopted = differ >= MIN_DIFFERENCES and margin > self.settings.config.fast.confidence * error + 1e-9
-        self.evidence = Evidence(challenger.digest, incumbent.digest, len(pairs), margin, error, adopted)
+        both = [(before[p.id].score, after[p.id].score) for p in problems if p.id in before and p.id in after]
+        found = weigh(challenger, incumbent, both, self.settings.config.fast.confidence)
+        self.evidence = found
+        verdict = "leads now" if found.adopted else f"does not lead: {found.why}"
         self.settings.log(
-            f"fast phase {self.cycle}: {challenger.digest} against {incumbent.digest} on {len(pairs)} problems held"
-            f" out: {margin:+.3f} ± {error:.3f}: {'leads now' if adopted else 'does not lead'}"
+            f"fast phase {self.cycle}: {challenger.digest} against {incumbent.digest} on {found.problems} problems held"
+            f" out: {found.margin:+.3f} ± {found.error:.3f}: {verdict}"
         )
-        return adopted
+        return found.adopted
 
     def _tell(self, stage: str) -> None:
         count = self._verdicts()
@@ -277,16 +289,22 @@ class _Phase:
 
     def _outcome(self, prompts: Sequence[Prompt]) -> Evolution:
         scoreboard, count, old = self.scoreboard, self.proposer.count, self.population
-        warnings = self.warnings
+        warnings, trouble = self.warnings, self.proposer.trouble
         if count["failures"]:
-            why = f"; the last error: {self.proposer.last_error}" if self.proposer.last_error else ""
-            warnings.append(f"{count['failures']} of {count['calls']} reflections failed{why}")
+            why = trouble.last.get("failures", "it gave no reason")
+            warnings.append(f"{count['failures']} of {count['calls']} reflections failed; the last error: {why}")
+        for kind, what in _USELESS.items():
+            if trouble.count[kind]:
+                answers = f"{trouble.count[kind]} of {count['calls']} reflections"
+                warnings.append(f"{answers} {what}; the last: {trouble.last[kind]}")
         if self.proposer.failed_rounds >= self.settings.config.reflection.max_failures:
             warnings.append(
                 f"the phase ended early: {self.proposer.failed_rounds} rounds of reflection in a row failed"
             )
         if count["leaks"]:
             warnings.append(f"{count['leaks']} proposed prompts carried a problem's own answer and were refused")
+        if count["hidden"]:
+            warnings.append(f"{count['hidden']} hidden characters were taken out of proposed prompts")
         if scoreboard.failed:
             warnings.append(f"{scoreboard.failed} of {scoreboard.spent} rollouts failed and count for nothing")
         verdicts = self._verdicts()
@@ -308,8 +326,11 @@ class _Phase:
             "proposals_skipped": count["skipped"],
             "proposals_skipped_long": count["long"],
             "proposals_refused_leak": count["leaks"],
+            "hidden_characters": count["hidden"],
             "reflection_calls": count["calls"],
             "reflection_failures": count["failures"],
+            "reflection_timeouts": trouble.count["timeouts"],
+            **{f"reflection_{kind}": trouble.count[kind] for kind in _USELESS},
             "population_size": len(prompts),
             "lead_changed": prompts[0].text != old.best.text,
         }
@@ -318,13 +339,17 @@ class _Phase:
         if self.evidence is not None:
             metrics |= {"evidence_margin": self.evidence.margin, "evidence_problems": self.evidence.problems}
             metrics |= {"evidence_error": self.evidence.error} if self.evidence.problems > 1 else {}
+        scored = {prompt.text: prompt for prompt in scoreboard.scored()}
+        new = [replace(c, prompt=scored.get(c.prompt.text, c.prompt)) for c in self.candidates.values()]
         refused = [Candidate(prompt, "refused") for prompt in self.proposer.refused]
+        carried = {prompt.text for prompt in prompts}
         return Evolution(
             Population(tuple(prompts)),
             {k: float(v) for k, v in metrics.items()},
             tuple(warnings),
-            (*self.candidates.values(), *refused),
+            (*new, *refused),
             self.evidence,
+            tuple(scored.get(p.text, replace(p, scores={})) for p in old.prompts if p.text not in carried),
         )
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..policy import Policy
 from ..prompts import Prompt
-from ..record.journal import JournalMismatch
-from ..reflection.base import Reflection, ReflectionRequest
-from ..reflection.text import clean, redact
+from ..record.journal import JournalError
+from ..reflection.base import Reflection, ReflectionRequest, Trouble
+from ..reflection.text import clean, without_hidden
+from ..rewards import RewardBar
 from ..rollouts import Problem, Rollout
 from .leaks import leaked
 
@@ -33,10 +34,11 @@ class Proposer:
     policy: whose prompts are made: their cap in its tokens, its control tokens.
     seed: of the phase.
     private: problems whose answers no prompt may carry.
+    bar: tells which rollouts are solved, as far as is known.
     refused: prompts that did.
-    count: calls, failures, skipped, long, leaks.
+    count: calls, failures, skipped, long, leaks, hidden (characters dropped).
     failed_rounds: rounds in a row that failed throughout.
-    last_error: of the reflection, redacted, safe to log.
+    trouble: of the reflection, over all batches.
     """
 
     reflection: Reflection
@@ -44,10 +46,11 @@ class Proposer:
     cycle: int
     seed: int
     private: Sequence[Problem] = ()
+    bar: Callable[[], RewardBar] = RewardBar
     refused: list[Prompt] = field(default_factory=list)
     count: Counter[str] = field(default_factory=Counter)
     failed_rounds: int = 0
-    last_error: str = ""
+    trouble: Trouble = field(default_factory=Trouble)
     _seen: set[str] = field(default_factory=set)
 
     def know(self, text: str) -> None:
@@ -59,7 +62,9 @@ class Proposer:
         long gets one more, to be shortened."""
         seed = _derive(self.seed, round_number)
         requests = [
-            ReflectionRequest(parent, records, slot, seed, self._max_chars(parent.text, records))
+            ReflectionRequest(
+                parent, records, slot, seed, self._max_chars(parent.text, records), self.bar(), self.cycle
+            )
             for slot, (parent, records) in enumerate(parents)
         ]
         answers = self._ask(requests)
@@ -93,11 +98,13 @@ class Proposer:
             answers = list(self.reflection.propose(requests))
             if len(answers) != len(requests):
                 raise ValueError(f"{len(answers)} answers to {len(requests)} requests")
-        except JournalMismatch:
+        except JournalError:
             raise
         except Exception as error:
-            self.last_error = redact(f"{type(error).__name__}: {error}")
+            self.trouble.note("failures", error, len(requests))
             answers = [None] * len(requests)
+        else:
+            self.trouble.add(getattr(self.reflection, "trouble", Trouble()))
         self.count["failures"] += sum(answer is None for answer in answers)
         return answers
 
@@ -111,6 +118,8 @@ class Proposer:
         if len(answer) > _READ_LIMIT * 4 * self.policy.max_tokens:
             self.count["long"] += 1
             return None
+        answer, dropped = without_hidden(answer)
+        self.count["hidden"] += dropped
         try:
             text = clean(answer, self.policy.special_tokens)
         except ValueError:
@@ -128,7 +137,7 @@ class Proposer:
             fits = int(0.95 * len(text) * self.policy.max_tokens / self.policy.count_tokens(text))
             old = requests[index]
             parent = Prompt(text, (old.parent.digest,), "reflection", self.cycle)
-            again.append(ReflectionRequest(parent, old.records, old.slot, old.seed, max(1, fits)))
+            again.append(ReflectionRequest(parent, old.records, old.slot, old.seed, max(1, fits), old.bar, self.cycle))
         still_long: dict[int, str] = {}
         for index, answer in zip(long, self._ask(again), strict=True):
             texts[index] = self._vet(index, answer, still_long)

@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ..prompts import Prompt, Score
+from ..rewards import RewardBar
 from ..rollouts import Cell, Evaluate, Problem, Rollout
+from ..secrets import described
 
 MAX_DEAD_BATCHES = 3
 """Batches in a row of which every rollout failed that end a phase; the first batch ends it at once (ours)."""
@@ -29,6 +31,7 @@ class Scoreboard:
     anchors: the problems that prompts are scored on, distinct.
     budget: most rollouts.
     free: prompt text -> problem id -> rollout, what is known without paying.
+    bar: what the run knows of its rewards so far; it rises with those that come in.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Scoreboard:
         anchors: Sequence[Problem],
         budget: int,
         free: Mapping[str, Mapping[str, Rollout]] | None = None,
+        bar: RewardBar = RewardBar(),  # noqa: B008  frozen
     ):
         self._evaluate = evaluate
         self.anchors = list(anchors)
@@ -45,6 +49,7 @@ class Scoreboard:
         self.failed = 0
         self.tokens: int | None = 0
         self._known: dict[str, dict[str, Rollout]] = {text: dict(found) for text, found in (free or {}).items()}
+        self.bar = bar.after(r.score for known in self._known.values() for r in known.values() if r.error is None)
         self._scored: dict[str, Prompt] = {}
         self._owed: list[Cell] = []
         self._first_error: str | None = None
@@ -73,6 +78,7 @@ class Scoreboard:
             raise ValueError(f"evaluate returned {len(rollouts)} rollouts for {len(cells)} cells: one each, in order")
         rollouts = [_checked(rollout) for rollout in rollouts]
         self._count_tokens(rollouts)
+        self.bar = self.bar.after(rollout.score for rollout in rollouts if rollout.error is None)
         for cell, rollout in zip(cells, rollouts, strict=True):
             self._known.setdefault(cell.prompt.text, {})[cell.problem.id] = rollout
         self._watch(rollouts)
@@ -130,7 +136,7 @@ class Scoreboard:
         errors = [r.error for r in rollouts if r.error is not None]
         self.failed += len(errors)
         if errors and self._first_error is None:
-            self._first_error = errors[0]
+            self._first_error = described(errors[0])
         if len(errors) < len(rollouts):
             self._alive, self._dead_batches = True, 0
             return

@@ -29,7 +29,7 @@ def select(candidates: Sequence[Prompt], k: int) -> tuple[Prompt, ...]:
 
     Every further pick is the candidate that holds most of the problems which no pick holds yet; when all are held, the
     next by mean score. A text comes up once. Raises ValueError for no candidates or k < 1. Cover and ties are ours; the
-    paper keeps K prompts of the frontier and does not say which.
+    paper carries K prompts of the frontier and does not say which.
     """
     if k < 1 or not candidates:
         raise ValueError(f"cannot select {k} of {len(candidates)} candidates")

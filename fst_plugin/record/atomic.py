@@ -10,8 +10,34 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """A file to write bytes to, which takes the place of `path` once the block has ended; makes missing folders.
+
+    If the block raises, or the file can't be written (OSError, which names it), `path` is what it was before.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # the umask applies, as to any other file
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and not error.filename:  # a full disk names no file by itself
+            error.filename = str(target)
+        raise
+    sync_folder(target.parent)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -19,20 +45,8 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
     Raises OSError if the folder can't be written; `path` is then what it was before.
     """
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # the umask applies, as to any other file
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogatepass", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(target.parent)
+    with replacing(path) as file:
+        file.write(text.encode("utf-8", "surrogatepass"))
 
 
 def write_json(path: str | os.PathLike[str], obj: Any) -> None:
@@ -40,12 +54,25 @@ def write_json(path: str | os.PathLike[str], obj: Any) -> None:
 
     Raises TypeError or ValueError if `obj` is not a JSON value (NaN and infinity are none); `path` is then untouched.
     """
-    text = json.dumps(obj, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(path, to_json(obj, indent=2) + "\n")
+
+
+def to_json(obj: Any, indent: int | None = None, allow_nan: bool = False) -> str:
+    """JSON as UTF-8 can hold it: characters as they are; lone surrogates, and what some readers take for the end of a
+    line, escaped.
+
+    allow_nan: NaN and infinity pass, as Python writes them.
+
+    Raises TypeError or ValueError if `obj` is not a JSON value.
+    """
+    text = json.dumps(obj, indent=indent, ensure_ascii=False, allow_nan=allow_nan)
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        text = json.dumps(obj, indent=2, ensure_ascii=True, allow_nan=False)
-    write_text(path, text + "\n")
+        return json.dumps(obj, indent=indent, ensure_ascii=True, allow_nan=allow_nan)
+    for char in "\x85\u2028\u2029":
+        text = text.replace(char, f"\\u{ord(char):04x}")
+    return text
 
 
 def set_aside(folder: Path) -> Path:
@@ -72,4 +99,4 @@ def sync_folder(folder: str | os.PathLike[str]) -> None:
         os.close(handle)
 
 
-__all__ = ["sync_folder", "write_json", "write_text"]
+__all__ = ["replacing", "set_aside", "sync_folder", "to_json", "write_json", "write_text"]

@@ -5,30 +5,37 @@ cycle_0007/candidates.jsonl   one new prompt a line: verdict, margin of its test
                               and a text diff against its parent
 cycle_0007/ledger.json        verdicts counted, the evidence for the lead, the phase's figures
 
-Next to them is the phase's journal (journal.py), whose `evolution.json` marks the cycle as finished. Reading changes
-nothing; a file that cannot be used is a ValueError that names it.
+Next to them is the phase's journal (journal.py), whose `evolution.json` marks the cycle as finished and has the digests
+of the three. Before that they are not read. Reading changes nothing; a file that cannot be used is a ValueError that
+names it.
 """
 
 from __future__ import annotations
 
 import difflib
-import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
 
 from ..optimizer import Candidate, Evidence, Evolution
 from ..prompts import Population, Prompt
 from ..rollouts import Rollout
+from . import sealed
 from . import state as durable
-from .atomic import write_json, write_text
-from .journal import EVOLUTION_FILE, IDENTITY_FILE, read_calls, read_evolution
+from .atomic import write_json
+from .calls import read_calls
+from .journal import IDENTITY_FILE, read_outcome
 
 POPULATION_FILE, CANDIDATES_FILE, LEDGER_FILE = "population.json", "candidates.jsonl", "ledger.json"
+MAX_DIFF = 500
+"""Lines up to which two prompts are compared line by line: comparing takes their product (ours)."""
+
+PARTS = (POPULATION_FILE, CANDIDATES_FILE, LEDGER_FILE)
 
 
 @dataclass(frozen=True)
@@ -39,11 +46,12 @@ class Cycle:
     finished: False while the phase runs, or if it was cut off or failed.
     population: the prompts it carried on, best first; empty if it has not finished.
     candidates: every new prompt and what became of it.
-    old: digest -> text of the prompts that it began with.
+    old: digest -> text of the prompts that it began with, best first.
+    dropped: those of them that it did not carry on, with the scores that they were dropped by.
     evidence: the comparison that decided the lead; None if there was none.
     metrics: figures of the phase, name -> number.
     warnings: lines a person should see.
-    rollouts, reflections: what its journal paid for; None if the journal was not read, or there is none.
+    rollouts, reflections: what it asked for; None while it is not known.
     """
 
     number: int
@@ -51,6 +59,7 @@ class Cycle:
     population: tuple[Prompt, ...] = ()
     candidates: tuple[Candidate, ...] = ()
     old: Mapping[str, str] = field(default_factory=dict)
+    dropped: tuple[Prompt, ...] = ()
     evidence: Evidence | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
@@ -62,14 +71,20 @@ class Cycle:
 class PromptRow:
     """One prompt in one cycle, as every table shows it.
 
-    verdict: a word of `optimizer.Candidate`, or "seed" for the seed prompt.
+    verdict: a word of `optimizer.Candidate`, or "dropped" if it was carried until this cycle.
     rank: its place in the population; None if it was not carried on.
+    was: its place in the population that the cycle began with; None if it is new.
+    candidate: its accounts, if it is new.
+    evidence: the comparison that decided the lead, if the prompt was a side of it.
     """
 
     cycle: int
     prompt: Prompt
     verdict: str
     rank: int | None = None
+    was: int | None = None
+    candidate: Candidate | None = None
+    evidence: Evidence | None = None
 
     @property
     def parent(self) -> str:
@@ -77,18 +92,25 @@ class PromptRow:
         return self.prompt.parents[0] if self.prompt.parents else ""
 
 
-def prompt_rows(cycle: Cycle, seed_digest: str | None) -> list[PromptRow]:
-    """The prompts of a cycle: its population by rank, then the candidates that it did not carry on."""
-    verdicts = {c.prompt.digest: c.verdict for c in cycle.candidates}
-    if seed_digest is not None:
-        verdicts[seed_digest] = "seed"
-    rows = []
-    for rank, prompt in enumerate(cycle.population):
-        verdict = verdicts.get(prompt.digest, "carried" if rank else "leads")
-        rows.append(PromptRow(cycle.number, prompt, verdict, rank))
+def prompt_rows(cycle: Cycle) -> list[PromptRow]:
+    """Every prompt that a cycle had: its population by rank, those that it dropped, then the other new ones."""
+    candidates = {c.prompt.digest: c for c in cycle.candidates}
+    old = {digest: rank for rank, digest in enumerate(cycle.old)}
+    known = {prompt.digest: prompt for prompt in cycle.dropped}
+    sides = {cycle.evidence.challenger, cycle.evidence.incumbent} if cycle.evidence else set()
+
+    def row(prompt: Prompt, verdict: str, rank: int | None = None) -> PromptRow:
+        digest = prompt.digest
+        evidence = cycle.evidence if digest in sides else None
+        return PromptRow(cycle.number, prompt, verdict, rank, old.get(digest), candidates.get(digest), evidence)
+
     carried = {prompt.digest for prompt in cycle.population}
-    rest = [c.prompt for c in cycle.candidates if c.prompt.digest not in carried]
-    return [*rows, *(PromptRow(cycle.number, prompt, verdicts[prompt.digest]) for prompt in rest)]
+    gone = [d for d in cycle.old if d not in carried and d not in candidates] if cycle.finished else []
+    return [
+        *(row(prompt, "carried" if rank else "leads", rank) for rank, prompt in enumerate(cycle.population)),
+        *(row(known.get(d) or Prompt(cycle.old[d], origin="not recorded"), "dropped") for d in gone),
+        *(row(c.prompt, c.verdict) for digest, c in candidates.items() if digest not in carried),
+    ]
 
 
 @dataclass(frozen=True)
@@ -110,11 +132,10 @@ class Record:
 
     def rows(self) -> list[PromptRow]:
         """The prompts of every finished cycle, oldest cycle first; of a checkpoint, its population."""
-        seed = self.state.seed_digest if self.state else None
         cycles = [cycle for cycle in self.cycles if cycle.finished]
         if self.state and not cycles:
             cycles = [Cycle(self.state.cycle, True, self.population)]
-        return [row for cycle in cycles for row in prompt_rows(cycle, seed)]
+        return [row for cycle in cycles for row in prompt_rows(cycle)]
 
     def best(self) -> Prompt:
         """The prompt that leads. Raises ValueError if there is no state yet."""
@@ -136,17 +157,17 @@ class Record:
 # ------------------------------------------------------------------------------------------------------------ writing
 
 
-def write_cycle(folder: Path, old: Population, evolution: Evolution) -> None:
-    """Writes the three files. old: the population that the phase began with."""
+def write_cycle(folder: Path, old: Population, evolution: Evolution) -> dict[str, str]:
+    """Writes the three files and returns their digests, by name. old: the population that the phase began with."""
     texts = {prompt.digest: prompt.text for prompt in old.prompts}
     texts |= {c.prompt.digest: c.prompt.text for c in evolution.candidates}
     write_json(folder / POPULATION_FILE, evolution.population.to_json())
-    lines = [json.dumps(_candidate_to_json(c, texts), ensure_ascii=True) for c in evolution.candidates]
-    write_text(folder / CANDIDATES_FILE, "".join(f"{line}\n" for line in lines))
+    sealed.write_lines(folder / CANDIDATES_FILE, (_candidate_to_json(c, texts) for c in evolution.candidates))
     evidence = None if evolution.evidence is None else asdict(evolution.evidence)
     if evidence is not None and not math.isfinite(evidence["error"]):
         evidence["error"] = None  # a single pair has no spread
     ledger = {
+        "dropped": [prompt.to_json() for prompt in _dropped(old, evolution)],
         "old_population": [{"digest": p.digest, "text": p.text} for p in old.prompts],
         "new_population": [p.digest for p in evolution.population.prompts],
         "verdicts": dict(Counter(c.verdict for c in evolution.candidates)),
@@ -155,11 +176,35 @@ def write_cycle(folder: Path, old: Population, evolution: Evolution) -> None:
         "warnings": list(evolution.warnings),
     }
     write_json(folder / LEDGER_FILE, ledger)
+    return sealed.digests(folder, PARTS)
+
+
+def _dropped(old: Population, evolution: Evolution) -> list[Prompt]:
+    """With the scores that the optimizer gives them; an optimizer that names none leaves them without."""
+    named = {prompt.digest: prompt for prompt in evolution.dropped}
+    kept = {prompt.digest for prompt in evolution.population.prompts}
+    return [named.get(p.digest, replace(p, scores={})) for p in old.prompts if p.digest not in kept]
 
 
 def diff(old: str, new: str, old_name: str, new_name: str) -> str:
-    """A unified diff of two prompts."""
-    return "\n".join(difflib.unified_diff(old.splitlines(), new.splitlines(), old_name, new_name, lineterm=""))
+    """A unified diff of two prompts. Of texts with more than `MAX_DIFF` lines, all between the first and the last
+    difference is shown as replaced whole, and the diff says so."""
+    a, b = old.splitlines(), new.splitlines()
+    if max(len(a), len(b)) <= MAX_DIFF:
+        return "\n".join(difflib.unified_diff(a, b, old_name, new_name, lineterm=""))
+    head = _common(a, b)
+    tail = _common(a[head:][::-1], b[head:][::-1])
+    out, into = a[head : len(a) - tail], b[head : len(b) - tail]
+    if not out and not into:
+        return ""
+    places = f"@@ -{head + bool(out)},{len(out)} +{head + bool(into)},{len(into)} @@"
+    said = f"{places} more than {MAX_DIFF} lines: not compared one by one"
+    return "\n".join([f"--- {old_name}", f"+++ {new_name}", said, *(f"-{x}" for x in out), *(f"+{x}" for x in into)])
+
+
+def _common(a: Sequence[str], b: Sequence[str]) -> int:
+    """How many lines both begin with."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 def _candidate_to_json(candidate: Candidate, texts: Mapping[str, str]) -> dict[str, Any]:
@@ -169,6 +214,8 @@ def _candidate_to_json(candidate: Candidate, texts: Mapping[str, str]) -> dict[s
         **prompt.to_json(),
         "verdict": candidate.verdict,
         "margin": candidate.margin,
+        "tested": candidate.tested,
+        "error": candidate.error,
         "records": [{"problem": problem, **asdict(rollout)} for problem, rollout in candidate.records],
         "diff": diff(texts.get(parent, ""), prompt.text, parent, prompt.digest),
     }
@@ -204,61 +251,79 @@ def read_record(run: Path, journals: bool = False) -> Record:
         raise FileNotFoundError(f"{run} has no fst/{durable.STATE_FILE}: name the folder of {where}")
     state = None
     if (live / durable.STATE_FILE).exists():
-        with _named(live / durable.STATE_FILE):
-            state = durable.load(live)
+        state = durable.load(live)
     folders = sorted(folder for folder in live.glob("cycle_*") if folder.is_dir())
     return Record(live, state, tuple(read_cycle(folder, journals) for folder in folders))
 
 
 def read_cycle(folder: Path, journal: bool = False) -> Cycle:
-    """One cycle, as far as it has gone. journal: also count what its journal paid for, which reads all of it."""
+    """One cycle, as far as it has gone. journal: of one that is running, also count what it asked for so far, which
+    reads all of its journal."""
     number = folder.name.removeprefix("cycle_")
     if not number.isdigit():
         raise ValueError(f"{folder} is not a cycle_NNNN: move it away")
-    with _named(folder / EVOLUTION_FILE):
-        evolution = read_evolution(folder)
-    with _named(folder / LEDGER_FILE) as path:
-        ledger = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        old = {prompt["digest"]: prompt["text"] for prompt in ledger.get("old_population", ())}
-        evidence = _evidence(ledger.get("evidence"))
-    with _named(folder / CANDIDATES_FILE) as path:
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else ()
-        candidates = tuple(_candidate(json.loads(line)) for line in lines)
-    calls = read_calls(folder) if journal else []
-    asked = {kind: sum(len(c["answer"]) for c in calls if c["kind"] == kind) for kind in ("evaluate", "reflect")}
+    outcome = read_outcome(folder)
+    if outcome is None:
+        asked: Counter[str] = Counter()
+        for call in read_calls(folder) if journal else ():
+            asked[call.kind] += len(call.answer)
+        rollouts, reflections = (asked["evaluate"], asked["reflect"]) if asked else (None, None)
+        return Cycle(int(number), finished=False, rollouts=rollouts, reflections=reflections)
+    sealed.check_parts(folder, outcome.parts, PARTS)
+    ledger = sealed.read_json(folder / LEDGER_FILE, _Ledger)
     return Cycle(
         number=int(number),
-        finished=evolution is not None,
-        population=evolution.population.prompts if evolution else (),
-        candidates=candidates,
-        old=old,
-        evidence=evidence,
-        metrics=evolution.metrics if evolution else {},
-        warnings=evolution.warnings if evolution else (),
-        rollouts=asked["evaluate"] if calls else None,
-        reflections=asked["reflect"] if calls else None,
+        finished=True,
+        population=outcome.population.prompts,
+        candidates=tuple(line.candidate() for line in sealed.read_lines(folder / CANDIDATES_FILE, _CandidateLine)),
+        old={prompt.digest: prompt.text for prompt in ledger.old_population},
+        dropped=ledger.dropped,
+        evidence=ledger.evidence,
+        metrics=outcome.metrics,
+        warnings=outcome.warnings,
+        rollouts=outcome.rollouts,
+        reflections=outcome.reflections,
     )
 
 
-def _candidate(data: Mapping[str, Any]) -> Candidate:
-    records = [dict(record) for record in data["records"]]
-    shown = tuple((record.pop("problem"), Rollout(**record)) for record in records)
-    return Candidate(Prompt.from_json(data), data["verdict"], data["margin"], shown)
+@dataclass(frozen=True)
+class _Shown(Rollout):
+    problem: str = ""
 
 
-def _evidence(data: Mapping[str, Any] | None) -> Evidence | None:
-    if data is None:
-        return None
-    return Evidence(**{**data, "error": math.inf if data["error"] is None else data["error"]})
+@dataclass(frozen=True)
+class _CandidateLine(Prompt):
+    verdict: str = ""
+    margin: float | None = None
+    records: tuple[_Shown, ...] = ()
+    tested: int = 0
+    error: float | None = None
+
+    def candidate(self) -> Candidate:
+        shown = tuple((r.problem, _as(Rollout, r)) for r in self.records)
+        return Candidate(_as(Prompt, self), self.verdict, self.margin, shown, self.tested, self.error)
 
 
-@contextmanager
-def _named(path: Path) -> Iterator[Path]:
-    """Turns whatever is wrong with a file's content into a ValueError that names the file."""
-    try:
-        yield path
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is damaged or edited ({error}): restore it or move it away") from error
+@dataclass(frozen=True)
+class _Old:
+    digest: str
+    text: str
+
+
+def _with_error(evidence: Any) -> Any:
+    return {**evidence, "error": math.inf} if isinstance(evidence, dict) and evidence.get("error") is None else evidence
+
+
+@dataclass(frozen=True)
+class _Ledger:
+    old_population: tuple[_Old, ...]
+    dropped: tuple[Prompt, ...] = ()
+    evidence: Annotated[Evidence | None, BeforeValidator(_with_error)] = None
+
+
+def _as(kind: Any, wider: Any) -> Any:
+    """The part of a dataclass that a base of it holds."""
+    return kind(**{f.name: getattr(wider, f.name) for f in fields(kind)})
 
 
 __all__ = [

@@ -6,41 +6,67 @@ beginning with the same inputs; the journal answers the same calls from the file
 where it died without paying anything twice, and goes on from there. That needs an optimizer that is deterministic given
 the answers.
 
-Invariants: a call is answered from the record or recorded, never both. A record answers only the call that it was made
-for: another digest at its place is an error, not a guess. A journal belongs to one identity (weights, population,
-anchors, settings); another one's is never read. `evolution.json` is written last and atomically: a folder that has it
-holds a finished phase.
+Invariants: a call is answered from the record or recorded, never both; an answer that cannot be recorded is not given.
+A record answers only the call that it was made for: another digest at its place is an error, not a guess. A journal
+belongs to one identity (weights, population, anchors, settings); another one's is never read. `evolution.json` is
+written last and atomically: a folder that has it holds a finished phase, which needs no calls any more.
 
-    folder/identity.json    what the phase rests on
-    folder/calls.jsonl      one line per call: {"kind", "digest", "answer"}
-    folder/evolution.json   the outcome
+    folder/identity.json     what the phase rests on, sealed
+    folder/calls.jsonl.gz    its calls, while it runs (calls.py)
+    folder/evolution.json    the outcome, sealed, with the digests of what cycles.py writes
 """
 
 from __future__ import annotations
 
 import json
-import logging
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..optimizer import Evolution
 from ..prompts import Population, text_digest
-from ..reflection.base import Reflection, ReflectionRequest
-from ..reflection.text import redact
+from ..reflection.base import RECORD_CHARS, Reflection, ReflectionRequest, Trouble
+from ..reflection.text import shorten
 from ..rollouts import Cell, Evaluate, Rollout
-from .atomic import sync_folder, write_json
-
-_log = logging.getLogger(__name__)
+from ..secrets import described
+from . import sealed
+from .atomic import set_aside
+from .calls import CALLS_FILE, Call, CallsFile
 
 IDENTITY_FILE = "identity.json"
-CALLS_FILE = "calls.jsonl"
 EVOLUTION_FILE = "evolution.json"
 
 
-class JournalMismatch(RuntimeError):
+class JournalError(RuntimeError):
+    """The record of a phase cannot do its part: whoever gets this from a call must not go on."""
+
+
+class JournalMismatch(JournalError):
     """The record on disk belongs to another phase than the one that asks for it."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished phase came to.
+
+    rollouts, reflections: how many it asked for.
+    rewards: the lowest and the highest of its rollouts; empty if there were none.
+    parts: name -> digest of the cycle's other files.
+    """
+
+    population: Population
+    metrics: Mapping[str, float]
+    warnings: tuple[str, ...]
+    rollouts: int
+    reflections: int
+    rewards: tuple[float, ...] = ()
+    parts: Mapping[str, str] = field(default_factory=dict)
+
+    def evolution(self) -> Evolution:
+        return Evolution(self.population, dict(self.metrics), self.warnings)
 
 
 class Journal:
@@ -50,9 +76,11 @@ class Journal:
     identity: names everything the phase's outcome rests on.
     rollouts, reflections: how many were asked for.
     replayed, recorded: how many calls were answered from the record, and how many were added to it.
+    mishaps: figures of what was lost, by name: `record_bytes_cut`, of a call that a kill left unfinished (it was never
+        answered), and `records_set_aside`; empty if nothing was.
 
-    Raises JournalMismatch, naming what differs, if the folder holds the record of another identity, and ValueError if
-    its record is damaged other than by a torn last line (that one is dropped: its call was never answered).
+    Raises JournalMismatch, naming what differs, if the folder holds the record of another identity, and UnusableFile if
+    its record is damaged otherwise.
     """
 
     def __init__(self, folder: str | os.PathLike[str], identity: Mapping[str, str]):
@@ -62,17 +90,28 @@ class Journal:
         self.replayed = 0
         self.recorded = 0
         self._bind(dict(identity))
-        self._calls = self.folder / CALLS_FILE
-        self._old = self._read()
+        self._outcome = read_outcome(self.folder)
+        if self._outcome is not None:
+            self._forget_calls()
+        self._calls = CallsFile(self.folder)
+        self._old = self._calls.read()
+        self.mishaps = {"record_bytes_cut": float(self._calls.cut)} if self._calls.cut else {}
+        self._lost: JournalError | None = None
+        self._rewards: list[float] = []
 
     def evaluate(self, evaluate: Evaluate) -> Evaluate:
-        """`evaluate`, recorded."""
+        """`evaluate`, recorded. Texts come back shortened to what a reflection is shown, and so they are kept."""
 
         def recorded(cells: Sequence[Cell]) -> list[Rollout]:
             self.rollouts += len(cells)
             digest = _digest([[c.prompt.digest, c.problem.id] for c in cells])
-            answer = self._answer("evaluate", digest, lambda: [_rollout_to_json(r) for r in evaluate(cells)])
-            return [Rollout(**r) for r in answer]
+
+            def pay() -> Call:
+                return Call("evaluate", digest, [_shortened(r) for r in evaluate(cells)])
+
+            answer: list[Rollout] = self._answered("evaluate", digest, pay).answer  # type: ignore[assignment]
+            self._rewards += [r.score for r in answer if r.error is None and math.isfinite(r.score)]
+            return answer
 
         return recorded
 
@@ -80,25 +119,37 @@ class Journal:
         """`reflection`, recorded."""
         return _RecordedReflection(self, reflection)
 
-    def finish(self, evolution: Evolution) -> None:
-        """Marks the phase as finished, with this outcome."""
-        write_json(
+    def rewards(self) -> list[float]:
+        """Of the rollouts answered that did not fail; of a finished phase, the lowest and the highest."""
+        return list(self._outcome.rewards) if self._outcome else self._rewards
+
+    def finish(self, evolution: Evolution, parts: Mapping[str, str] | None = None) -> None:
+        """Marks the phase as finished, with this outcome; its calls are not needed any more. parts: see `Outcome`."""
+        sealed.write(
             self.folder / EVOLUTION_FILE,
             {
                 "population": evolution.population.to_json(),
                 "metrics": {k: float(v) for k, v in evolution.metrics.items()},
                 "warnings": list(evolution.warnings),
+                "rollouts": self.rollouts,
+                "reflections": self.reflections,
+                "rewards": [min(self._rewards), max(self._rewards)] if self._rewards else [],
+                "parts": dict(parts or {}),
             },
         )
+        self._forget_calls()
 
     def finished(self) -> Evolution | None:
-        """The outcome, if the phase had finished. Raises ValueError if the file was edited."""
-        return read_evolution(self.folder)
+        """The outcome, if the phase had finished."""
+        return self._outcome.evolution() if self._outcome else None
+
+    def _forget_calls(self) -> None:
+        (self.folder / CALLS_FILE).unlink(missing_ok=True)
 
     def _bind(self, identity: dict[str, str]) -> None:
         path = self.folder / IDENTITY_FILE
         if path.exists():
-            stored = json.loads(path.read_text(encoding="utf-8"))
+            stored = sealed.read(path, dict[str, str])
             names = sorted(k for k in {*stored, *identity} if stored.get(k) != identity.get(k))
             if names:
                 differs = "; ".join(f"{k} was {stored.get(k)!r}, is {identity.get(k)!r}" for k in names)
@@ -108,87 +159,92 @@ class Journal:
                 f"{self.folder} holds a record without {IDENTITY_FILE}: cannot tell which phase it belongs to"
             )
         else:
-            write_json(path, identity)
+            sealed.write(path, identity)
 
-    def _read(self) -> list[dict[str, Any]]:
-        """The recorded calls. Cuts a torn last line off the file, so that the next line begins on its own."""
-        if self._calls.exists():
-            raw = self._calls.read_bytes()
-            whole = raw.rfind(b"\n") + 1
-            if whole < len(raw):
-                with open(self._calls, "r+b") as file:
-                    file.truncate(whole)
-                    os.fsync(file.fileno())
-        return read_calls(self.folder)
-
-    def _answer(self, kind: str, digest: str, pay: Callable[[], Any]) -> Any:
-        if self.replayed < len(self._old):
-            call = self._old[self.replayed]
-            if (call["kind"], call["digest"]) != (kind, digest):
+    def _answered(self, kind: Literal["evaluate", "reflect"], digest: str, pay: Callable[[], Call]) -> Call:
+        if self._lost:
+            raise self._lost
+        if self.replayed < self._calls.whole:
+            call = next(self._old)
+            if (call.kind, call.digest) != (kind, digest):
                 raise JournalMismatch(
-                    f"{self._calls}, line {self.replayed + 1} answers {call['kind']} {call['digest']}, but the phase"
+                    f"{self._calls.path}, call {self.replayed + 1} answers {call.kind} {call.digest}, but the phase"
                     f" now asks {kind} {digest}: the optimizer is not"
                     f" deterministic; delete {self.folder} to start it anew"
                 )
             self.replayed += 1
-            return call["answer"]
-        answer = pay()
-        line = json.dumps({"kind": kind, "digest": digest, "answer": answer}, ensure_ascii=True)
-        new = not self._calls.exists()
-        with open(self._calls, "ab") as file:
-            file.write(line.encode("ascii") + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        if new:
-            sync_folder(self.folder)
-        self.recorded += 1
-        return answer
-
-
-def read_evolution(folder: Path) -> Evolution | None:
-    """The outcome of the phase recorded in `folder`, None if it has not finished.
-
-    Raises ValueError, KeyError or TypeError if the file was edited.
-    """
-    path = folder / EVOLUTION_FILE
-    if not path.exists():
-        return None
-    data = json.loads(path.read_text(encoding="utf-8"))
-    return Evolution(Population.from_json(data["population"]), data["metrics"], tuple(data["warnings"]))
-
-
-def read_calls(folder: Path) -> list[dict[str, Any]]:
-    """The calls recorded in `folder`, in order; a torn last line was never answered and is left out.
-
-    Raises ValueError, naming the line, if the record is damaged otherwise.
-    """
-    path, calls = folder / CALLS_FILE, []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1] if path.exists() else (), 1):
+            return call
+        call = pay()
         try:
-            call = json.loads(line)
-            calls.append({"kind": call["kind"], "digest": call["digest"], "answer": call["answer"]})
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path}, line {number} is damaged ({error}): delete {folder}") from error
-    return calls
+            self._calls.append(call)
+        except OSError as error:
+            self._lost = JournalError(
+                f"{self._calls.path} cannot be written ({error}): free space on the disk, or set"
+                " trainer.default_local_dir to another one; a new start goes on from the last call recorded"
+            )
+            raise self._lost from error
+        self.recorded += 1
+        return call
+
+
+def open_journal(folder: Path, identity: Mapping[str, str], log: Callable[[str], None]) -> Journal:
+    """The record of the phase that `folder` is for. Whatever there is of another phase, or cannot be used, is set
+    aside with a line in the log: it never keeps a run from starting.
+
+    folder: `cycle_NNNN`; later cycles next to it are of a run that went further from here.
+    """
+    aside = 0
+    for later in sorted(folder.parent.glob("cycle_*")):
+        if later.name > folder.name:
+            log(f"fst: {later.name} is of another run: moved to {set_aside(later).name}")
+            aside += 1
+    try:
+        journal = Journal(folder, identity)
+    except (JournalMismatch, sealed.UnusableFile) as problem:
+        log(f"fst: discarding {folder.name}, moved to {set_aside(folder).name}: {problem}")
+        aside += 1
+        journal = Journal(folder, identity)
+    if cut := journal.mishaps.get("record_bytes_cut"):
+        log(
+            f"fst: {folder.name}: {cut:.0f} bytes of a call were cut off its record: the run ended while it was written"
+        )
+    if aside:
+        journal.mishaps["records_set_aside"] = float(aside)
+    return journal
+
+
+def read_outcome(folder: Path) -> Outcome | None:
+    """The outcome of the phase recorded in `folder`, None if it has not finished. Raises UnusableFile."""
+    path = folder / EVOLUTION_FILE
+    return sealed.read(path, Outcome) if path.exists() else None
 
 
 class _RecordedReflection:
+    """trouble: of the last batch."""
+
     def __init__(self, journal: Journal, inner: Reflection):
         self._journal = journal
         self._inner = inner
+        self.trouble = Trouble()
 
     def propose(self, requests: Sequence[ReflectionRequest]) -> list[str | None]:
         """As the inner one; if that raises, None for every request, so that a failure is repeated like an answer."""
+        digest = _digest([_request_to_json(r) for r in requests])
 
-        def pay() -> list[str | None]:
+        def pay() -> Call:
+            trouble = Trouble()
+            answers: list[Rollout | str | None] = [None] * len(requests)
             try:
-                return list(self._inner.propose(requests))
+                answers = [_text_or_none(answer, trouble) for answer in self._inner.propose(requests)]
+                trouble.add(getattr(self._inner, "trouble", Trouble()))
             except Exception as error:
-                _log.warning("reflection failed: %s", redact(f"{type(error).__name__}: {error}"))
-                return [None] * len(requests)
+                trouble.note("failures", error, len(requests))
+            return Call("reflect", digest, answers, trouble.to_json())
 
         self._journal.reflections += len(requests)
-        return self._journal._answer("reflect", _digest([_request_to_json(r) for r in requests]), pay)
+        call = self._journal._answered("reflect", digest, pay)
+        self.trouble = Trouble.from_json(call.trouble)
+        return call.answer  # type: ignore[return-value]
 
     def describe(self) -> str:
         return self._inner.describe()
@@ -199,18 +255,30 @@ def _digest(value: Any) -> str:
 
 
 def _request_to_json(request: ReflectionRequest) -> list[Any]:
-    records = [[problem.id, _rollout_to_json(rollout)] for problem, rollout in request.records]
-    return [request.parent.digest, records, request.slot, request.seed, request.max_chars]
+    records = [[problem.id, asdict(rollout)] for problem, rollout in request.records]
+    return [request.parent.digest, records, request.slot, request.seed, request.max_chars, request.bar.value]
 
 
-def _rollout_to_json(rollout: Rollout) -> dict[str, Any]:
-    return {
-        "score": float(rollout.score),
-        "response": rollout.response,
-        "feedback": rollout.feedback,
-        "error": rollout.error,
-        "tokens": rollout.tokens,
-    }
+def _text_or_none(answer: Any, trouble: Trouble) -> str | None:
+    if answer is None or isinstance(answer, str):
+        return answer
+    trouble.note("failures", f"it answered with {type(answer).__name__}, not with text")
+    return None
 
 
-__all__ = ["Journal", "JournalMismatch", "read_calls", "read_evolution"]
+def _shortened(rollout: Rollout) -> Rollout:
+    response, feedback = shorten(rollout.response, RECORD_CHARS), shorten(rollout.feedback, RECORD_CHARS)
+    error = rollout.error and described(rollout.error)
+    return replace(rollout, score=float(rollout.score), response=response, feedback=feedback, error=error)
+
+
+__all__ = [
+    "EVOLUTION_FILE",
+    "IDENTITY_FILE",
+    "Journal",
+    "JournalError",
+    "JournalMismatch",
+    "Outcome",
+    "open_journal",
+    "read_outcome",
+]

@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ..prompts import Population, text_digest
 from ..reflection.base import RECORD_CHARS
 from ..reflection.text import shorten
 from ..rollouts import Problem, Rollout, Trace, merged
-from .atomic import write_text
+from . import sealed
 
 TRACES_FILE = "traces.jsonl"
 
@@ -48,7 +48,7 @@ class SlowScores:
         for (problem, prompt), found in cells.items():
             one = merged(found)
             response, feedback = shorten(one.response, RECORD_CHARS), shorten(one.feedback, RECORD_CHARS)
-            short = Rollout(one.score, response, feedback, None, one.of)
+            short = replace(one, response=response, feedback=feedback, tokens=None)
             self.entries.append(Entry(problem, prompt, step, weights, short))
 
     def traces(
@@ -69,20 +69,12 @@ class SlowScores:
         ]
 
     def save(self, folder: Path) -> None:
-        lines = [json.dumps(asdict(entry), ensure_ascii=True) for entry in self.entries]
-        write_text(folder / TRACES_FILE, "".join(f"{line}\n" for line in lines))
+        sealed.write_lines(folder / TRACES_FILE, map(asdict, self.entries))
 
     @classmethod
     def load(cls, folder: Path) -> SlowScores:
-        """Inverse of `save`; empty if the folder has none."""
-        path = folder / TRACES_FILE
-        if not path.exists():
-            return cls()
-        entries = []
-        for line in path.read_text(encoding="utf-8").splitlines():
-            data = json.loads(line)
-            entries.append(Entry(**{**data, "rollout": Rollout(**data["rollout"])}))
-        return cls(entries)
+        """Inverse of `save`. Raises FileNotFoundError if the folder has none, ValueError if they cannot be used."""
+        return cls(sealed.read_lines(folder / TRACES_FILE, Entry))
 
 
 def traces_digest(traces: Sequence[Trace]) -> str:
@@ -91,4 +83,4 @@ def traces_digest(traces: Sequence[Trace]) -> str:
     return text_digest(json.dumps(data, ensure_ascii=True))
 
 
-__all__ = ["Entry", "SlowScores", "traces_digest"]
+__all__ = ["TRACES_FILE", "Entry", "SlowScores", "traces_digest"]

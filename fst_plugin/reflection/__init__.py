@@ -4,21 +4,23 @@ Three kinds: a language model through DSPy, the policy itself through its rollou
 no language model. A user's own is any object with `propose` and `describe` (see `Reflection`).
 """
 
-from .base import Reflection, ReflectionRequest, render_record
+from .answers import extract_prompt
+from .base import Reflection, ReflectionFailed, ReflectionRequest, Trouble, render_record
 from .lm import DSPyReflection
 from .offline import OfflineReflection
-from .policy import PolicyReflection, extract_prompt
-from .text import clean, redact, split_sentences
+from .policy import PolicyReflection
+from .text import clean, split_sentences
 
 __all__ = [
     "DSPyReflection",
     "OfflineReflection",
     "PolicyReflection",
     "Reflection",
+    "ReflectionFailed",
     "ReflectionRequest",
+    "Trouble",
     "clean",
     "extract_prompt",
-    "redact",
     "render_record",
     "split_sentences",
 ]

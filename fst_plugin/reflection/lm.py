@@ -1,8 +1,8 @@
 """Reflection by a language model, through DSPy: any model string that DSPy knows, or any server with its API.
 
-DSPy's own instruction proposer writes the text; we bring the records, the limits and the call policy: answers are never
-cached (a cache keyed by model name would answer for weights that have moved), settings are scoped to the call (the
-trainer may use DSPy itself), calls run side by side up to `concurrency`, a call that hangs is given up. API keys come
+DSPy brings the models, the providers and the keys; the question and the reading of the answer are those of every
+reflection here. Answers are never cached (a cache keyed by model name would answer for weights that have moved), the
+trainer's own DSPy settings are left alone, calls run side by side within the limits of `calls.Batch`. API keys come
 from the environment, are read anew for every batch, and appear neither in this object nor in what it logs.
 """
 
@@ -10,27 +10,26 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
-import random
-import threading
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..config import DEFAULTS, ReflectionConfig
-from .base import ReflectionRequest, render_record
-from .text import redact
-
-_log = logging.getLogger(__name__)
-_COMPONENT = "system_prompt"
+from ..prompts import Prompt
+from ..rollouts import Problem, Rollout
+from ..secrets import redact
+from .answers import NoPrompt, prompt_or_trouble
+from .base import ReflectionFailed, ReflectionRequest, Trouble, ask
+from .calls import HUNG_AFTER, THREAD, Batch, run_apart
 
 
 class DSPyReflection:
     """Asks an LM for new prompts.
 
-    settings: model, server, bounds of a call; see `ReflectionConfig` for each and its default.
+    settings: model, server, limits of a call; see `ReflectionConfig` for each and its default.
     api_key_env: name of the environment variable that holds the key, if it is not the provider's usual one.
-    lm: a ready dspy.LM in place of model, server, temperature and length; it is used with its cache off.
+    lm: a ready dspy.LM in place of model, server, temperature and length; it is used with its cache and retries off.
+        One with an engine of its own needs an async one as well.
+    trouble: what went wrong in the last batch.
     """
 
     def __init__(
@@ -45,41 +44,77 @@ class DSPyReflection:
         self.settings = settings
         self.model = settings.model or str(getattr(lm, "model", "a DSPy LM"))
         self.api_key_env = api_key_env
-        self.last_error: str | None = None
+        self.trouble = Trouble()
         self._lm = lm
+        self._hung_in: int | None = None  # the cycle in which the server was given up
 
     def propose(self, requests: Sequence[ReflectionRequest]) -> list[str | None]:
-        import dspy
-
-        lm = self._build_lm(dspy)
-        calls = [self._call(dspy, lm, request) for request in requests]
-        rounds = -(-len(calls) // self.settings.concurrency)
-        attempts = self.settings.retries + 1
-        patience = (
-            2 * rounds * attempts * self.settings.timeout_s
-        )  # 2: a draft that is too long is shortened by a second call
-        texts: list[str | None] = []
-        for outcome in run_bounded(calls, self.settings.concurrency, patience):
-            if isinstance(outcome, str):
-                texts.append(outcome)
-                continue
-            self.last_error = redact(f"{type(outcome).__name__}: {outcome}")
-            _log.warning("reflection by %s failed: %s", self.model, self.last_error)
-            texts.append(None)
-        return texts
+        """See `Reflection.propose`. A server that hangs is asked no more in this cycle, and with one request at first
+        in the next."""
+        self.trouble = Trouble()
+        cycle = requests[0].cycle if requests else 0
+        if self._hung_in == cycle:
+            self.trouble.note(
+                "failures", f"{self.model} hung before in this phase: not asked again until the next", len(requests)
+            )
+            return [None] * len(requests)
+        careful, self._hung_in = self._hung_in is not None, None
+        try:
+            outcomes = run_apart(lambda: self._ask(requests, careful))
+        except Exception as error:  # the LM cannot even be built: no key, no such provider
+            self.trouble.note("failures", error, len(requests))
+            return [None] * len(requests)
+        return [self._text(outcome) for outcome in outcomes]
 
     def describe(self) -> str:
         at = f" at {redact(self.settings.api_base)}" if self.settings.api_base else ""
         return f"{self.model}{at} through DSPy"
 
+    def ping(self) -> None:
+        """Asks for one small prompt, for real. Raises ReflectionFailed, naming the keys to look at, if the LM gives no
+        answer, or none within its length."""
+        records = ((Problem("ping", ({"role": "user", "content": "2 + 2"},)), Rollout(0.0, "5", "Wrong: it is 4.")),)
+        self._hung_in = None
+        self.propose([ReflectionRequest(Prompt("Answer."), records, 0, 0, 200)])
+        why = self.trouble.last.get("failures") or self.trouble.last.get("cut")
+        if why is None:
+            return
+        raise ReflectionFailed(
+            f"{self.describe()} does not answer: {why}. Look at fst.reflection.model,"
+            " fst.reflection.api_base, fst.reflection.max_tokens and the key in this process's environment, or let"
+            " another reflect: fst.reflection.kind=policy or =offline"
+        )
+
+    # Asking
+
+    async def _ask(self, requests: Sequence[ReflectionRequest], careful: bool) -> list[str | Exception]:
+        import dspy
+
+        logging.getLogger("dspy.clients.lm").addFilter(_not_ours)
+        parts = [requests[:1], requests[1:]] if careful else [requests]
+        with dspy.context(disable_history=True, trace=None):
+            lm = self._build_lm(dspy)
+            outcomes: list[str | Exception] = []
+            try:
+                for part in parts:
+                    if not part or self._hung_in is not None:
+                        break
+                    batch = Batch(
+                        self.settings,
+                        retryable=dspy.utils.exceptions.is_retryable_lm_error,
+                        hung_after=1 if careful and not outcomes else HUNG_AFTER,
+                    )
+                    outcomes += await batch.run([self._call(dspy, lm, request) for request in part])
+                    self.trouble.count["timeouts"] += batch.timeouts
+                    self._hung_in = part[0].cycle if batch.hung else None
+            finally:
+                await lm.aclose()
+        return [*outcomes, *[outcomes[-1]] * (len(requests) - len(outcomes))]
+
     def _build_lm(self, dspy: Any) -> Any:
         if self._lm is not None:
-            return self._lm.copy(cache=False)
-        settings: dict[str, Any] = {
-            "timeout": self.settings.timeout_s,
-            "num_retries": self.settings.retries,
-            "cache": False,
-        }
+            return self._lm.copy(cache=False, num_retries=0)
+        settings: dict[str, Any] = {"timeout": self.settings.timeout_s, "num_retries": 0, "cache": False}
         if self.settings.api_base:
             settings["api_base"] = self.settings.api_base
         if self.api_key_env:
@@ -93,58 +128,42 @@ class DSPyReflection:
             self.model, temperature=self.settings.temperature, max_tokens=self.settings.max_tokens, **settings
         )
 
-    def _call(self, dspy: Any, lm: Any, request: ReflectionRequest) -> Callable[[], str]:
-        from dspy.teleprompt.gepa import InstructionProposer
+    def _call(self, dspy: Any, lm: Any, request: ReflectionRequest) -> Callable[[], Any]:
+        lm15, limits = dspy.lm15, lm.kwargs
+        question = lm15.Request(
+            model=lm.model,
+            messages=(lm15.Message.user(ask(request)[0]["content"]),),
+            config=lm15.Config(
+                temperature=limits.get("temperature"),
+                max_tokens=limits.get("max_tokens") or limits.get("max_completion_tokens"),
+            ),
+        )
 
-        state = random.getstate()  # building a proposer draws from the global generator, which is the trainer's
-        try:
-            proposer = InstructionProposer(max_chars=request.max_chars)
-        finally:
-            random.setstate(state)
-        records = [render_record(*record) for record in request.records]
-
-        def call() -> str:
-            with dspy.context(lm=lm, disable_history=True, trace=None):
-                found = proposer({_COMPONENT: request.parent.text}, {_COMPONENT: records}, [_COMPONENT])
-            return found[_COMPONENT]
+        async def call() -> str:
+            response = await lm.acall(question)
+            text = "".join(part.text for part in response.message.parts if isinstance(part, lm15.TextPart))
+            if response.finish_reason == "length":
+                raise NoPrompt("the answer was cut off at its length: raise fst.reflection.max_tokens", "cut")
+            return text
 
         return call
 
+    # Reading
 
-def run_bounded(calls: Sequence[Callable[[], str]], workers: int, patience_s: float) -> list[str | Exception]:
-    """Runs `calls` on at most `workers` threads; per call its text or the exception it ended with, in order.
-
-    What is unfinished after `patience_s` seconds is a TimeoutError. Its thread is a daemon, so that it cannot keep the
-    process from ending, and its late answer goes nowhere.
-    """
-    todo: queue.SimpleQueue[int] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[int, str | Exception]] = queue.SimpleQueue()
-    for index in range(len(calls)):
-        todo.put(index)
-
-    def work() -> None:
-        while True:
-            try:
-                index = todo.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                done.put((index, calls[index]()))
-            except Exception as error:
-                done.put((index, error))
-
-    for number in range(min(workers, len(calls))):
-        threading.Thread(target=work, name=f"reflection-{number}", daemon=True).start()
-    late = TimeoutError(f"no answer within {patience_s:g} s")
-    outcomes: list[str | Exception] = [late] * len(calls)
-    end = time.monotonic() + patience_s
-    for _ in calls:
-        try:
-            index, outcome = done.get(timeout=max(0.0, end - time.monotonic()))
-        except queue.Empty:
-            break
-        outcomes[index] = outcome
-    return outcomes
+    def _text(self, outcome: str | Exception) -> str | None:
+        """The prompt in an answer; "" if it holds none; None if there is no answer."""
+        if isinstance(outcome, str):
+            return prompt_or_trouble(outcome, self.trouble)
+        if isinstance(outcome, NoPrompt):
+            self.trouble.note(outcome.kind, str(outcome))
+            return ""
+        self.trouble.note("failures", outcome)
+        return None
 
 
-__all__ = ["DSPyReflection", "run_bounded"]
+def _not_ours(record: logging.LogRecord) -> bool:
+    """DSPy warns of every answer that is cut; a phase says it once."""
+    return record.threadName != THREAD
+
+
+__all__ = ["DSPyReflection"]

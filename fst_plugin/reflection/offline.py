@@ -3,7 +3,8 @@
 For demos, tests and machines that reach no model. It adds the distinct feedback sentences of the failures under the
 parent's text, one a line; a newer sentence takes the place of the one it contradicts; when the room is used up, lines
 that the present feedback does not repeat make way, oldest first. It invents nothing: what the environment does not say,
-it cannot propose. Deterministic in (request.seed, request.slot).
+it cannot propose, and what was made from the reward is not taken for said. Deterministic in (request.seed,
+request.slot).
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..config import DEFAULTS
 from ..rollouts import Problem, content_text
 from .base import ReflectionRequest
 from .text import split_sentences
@@ -33,7 +33,6 @@ class _Said:
 class OfflineReflection:
     """Composes prompts from feedback sentences.
 
-    perfect_score: a rollout below it is a failure (`fst.fast.perfect_score`).
     max_new: most sentences added to one prompt at a time (8, ours).
     min_words: shorter sentences, such as "Wrong.", are not rules (3, ours).
     max_sentence: longer ones, in characters, are left out (300, ours).
@@ -41,12 +40,10 @@ class OfflineReflection:
 
     def __init__(
         self,
-        perfect_score: float = DEFAULTS.fast.perfect_score,
         max_new: int = 8,
         min_words: int = 3,
         max_sentence: int = 300,
     ):
-        self.perfect_score = perfect_score
         self.max_new = max_new
         self.min_words = min_words
         self.max_sentence = max_sentence
@@ -72,10 +69,10 @@ class OfflineReflection:
         return text if text and len(text) <= request.max_chars else request.parent.text
 
     def _said(self, request: ReflectionRequest) -> list[_Said]:
-        """Distinct sentences of the failures' feedback, in the order of the records."""
+        """Distinct sentences of the failures' own feedback, in the order of the records."""
         said: dict[str, _Said] = {}
         for problem, rollout in request.records:
-            if rollout.error is not None or rollout.score >= self.perfect_score:
+            if rollout.error is not None or rollout.feedback_made or request.bar.solved(rollout.score):
                 continue
             for sentence in split_sentences(rollout.feedback):
                 if len(_WORD.findall(sentence)) >= self.min_words and len(sentence) <= self.max_sentence:

@@ -2,50 +2,41 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ..rollouts import Message
-from .base import ReflectionRequest, render_record
-
-_THINKING = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
-_TAGGED = re.compile(r"<prompt>(.*?)(?:</prompt>|\Z)", re.DOTALL | re.IGNORECASE)
-_FENCED = re.compile(r"```[^\S\n]*(?:[\w-]+[^\S\n]*)?\n(.*?)(?:\n[^\S\n]*```|\Z)", re.DOTALL)
-
-_ASK = """An assistant works under these instructions:
-<prompt>
-{parent}
-</prompt>
-
-This is how it went on some tasks:
-{records}
-
-Write better instructions for the assistant. Keep what works. State every rule and fact that the feedback gives away: \
-the assistant will not see the feedback. Do not solve the tasks themselves. At most {max_chars} characters. Answer \
-with the new instructions only, between <prompt> and </prompt>."""
+from .answers import prompt_or_trouble
+from .base import ReflectionRequest, Trouble, ask
 
 
 class PolicyReflection:
     """Asks the policy itself.
 
-    generate: answers to chats, one each, in order; one call is one batch on the rollout engine. It may raise: then all
-        requests of the batch have failed.
+    generate: answers to chats, one each, in order, "" for one that failed; one call is one batch on the rollout engine.
+        It may raise: then all requests of the batch have failed.
     fits: does a chat fit the engine's prompt length? Records are left out, last first, until it does; a request that
         does not fit with one record has failed.
+    thinking: opening and closing marks of the policy's own thinking, besides the usual ones.
+    opened: the opening one, if the chat template begins every answer with it: then it is thinking until that is closed.
+    trouble: what went wrong in the last batch.
     """
 
     def __init__(
         self,
         generate: Callable[[list[list[Message]]], list[str]],
         fits: Callable[[Sequence[Message]], bool] = lambda chat: True,
+        thinking: Sequence[tuple[str, str]] = (),
+        opened: str = "",
     ):
-        self._generate, self._fits = generate, fits
+        self._generate, self._fits, self._thinking, self._opened = generate, fits, tuple(thinking), opened
+        self.trouble = Trouble()
 
     def propose(self, requests: Sequence[ReflectionRequest]) -> list[str | None]:
+        self.trouble = Trouble()
         chats = [self._ask(request) for request in requests]
         answers = iter(self._answers([chat for chat in chats if chat is not None]))
-        return [None if chat is None else extract_prompt(next(answers)) for chat in chats]
+        return [self._text(None if chat is None else next(answers)) for chat in chats]
 
     def _ask(self, request: ReflectionRequest) -> list[Message] | None:
         for shown in range(len(request.records), 0, -1):
@@ -65,29 +56,15 @@ class PolicyReflection:
             raise ValueError(f"generate answered {len(answers)} of {len(chats)} chats")
         return [answer if isinstance(answer, str) else "" for answer in answers]
 
+    def _text(self, answer: str | None) -> str | None:
+        if not answer:
+            why = "it does not fit the policy's prompt length" if answer is None else "the policy gave no answer"
+            self.trouble.note("failures", why)
+            return None
+        return prompt_or_trouble(self._opened + answer, self.trouble, self._thinking)
+
     def describe(self) -> str:
         return "the policy itself, through its rollout engine"
 
 
-def ask(request: ReflectionRequest) -> list[Message]:
-    """The chat that asks for one new prompt: one user message, so that every chat template can render it."""
-    shown = "\n\n".join(
-        f"Task {i}:\n{r['Inputs']}\nAnswer:\n{r['Generated Outputs']}\nFeedback:\n{r['Feedback']}"
-        for i, r in enumerate((render_record(*record) for record in request.records), 1)
-    )
-    text = _ASK.format(parent=request.parent.text, records=shown, max_chars=request.max_chars)
-    return [{"role": "user", "content": text}]
-
-
-def extract_prompt(answer: str) -> str | None:
-    """The new prompt in an answer: what stands between <prompt> tags, else in the last fence of three backticks, else
-    all of it; without thinking. None if nothing is left."""
-    answer = _THINKING.sub("", answer)
-    for pattern in (_TAGGED, _FENCED):
-        found = [text.strip() for text in pattern.findall(answer) if text.strip()]
-        if found:
-            return found[-1]
-    return re.sub(r"</?prompt>", "", answer, flags=re.IGNORECASE).strip() or None
-
-
-__all__ = ["PolicyReflection", "ask", "extract_prompt"]
+__all__ = ["PolicyReflection"]

@@ -1,15 +1,12 @@
-"""Text that came from a model or an environment is data: it must neither act nor leak.
+"""Text that came from a model or an environment is data: it must not act.
 
-`clean` makes a proposed prompt safe to send: no control characters, nothing that a chat template or tokenizer would
-read as a control token. `redact` makes an error message safe to log. Both are pure functions of their arguments (and,
-for `redact`, of the environment).
+`clean` makes a proposed prompt safe to send: nothing that only the model would see, nothing that a chat template or
+tokenizer would read as a control token.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import unicodedata
 from collections.abc import Sequence
 
 _CONTROL_TOKENS = re.compile(
@@ -20,13 +17,20 @@ _CONTROL_TOKENS = re.compile(
     re.IGNORECASE,
 )
 _MAX_PASSES = 20
-_INVISIBLE = frozenset("\u200b\u2060\ufeff\u00ad")  # zero-width space, word joiner, byte order mark, soft hyphen
-_BIDI = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-_SECRET_NAMES = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.IGNORECASE)
-_SECRET_SHAPES = re.compile(
-    r"\b(?:sk|pk|rk|hf|gsk|xai|AIza)[-_][\w-]{8,}|\bBearer\s+\S+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
-    r"|(?i:(?<=api_key=)|(?<=api-key: )|(?<=token=))[^\s&,;'\"]+"
+_JOINING = (  # scripts whose letters are told to join or not: Arabic, Syriac, Indic, Burmese, Khmer, Mongolian, ...
+    r"\u0620-\u109f\u1780-\u17b3\u17b6-\u17ff\u1820-\u18aa\u1a00-\u1cff\ua800-\uabff\ufb50-\ufdff\U00010a00-\U00011fff"
+)
+_PICTURE = r"\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
+_HIDDEN = re.compile(
+    rf"(?P<needed>(?<=[{_JOINING}])[\u200c\u200d](?=[{_JOINING}])"
+    rf"|(?:(?<=[{_PICTURE}])|(?<=[{_PICTURE}]\ufe0f))\u200d(?=[{_PICTURE}])"
+    rf"|(?<=[{_PICTURE}0-9#*])[\ufe0e\ufe0f]"
+    r"|(?<=[\u1820-\u18aa])[\u180b-\u180d])"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ue000-\uf8ff\U000f0000-\U0010ffff"
+    r"\u200b-\u200f\u2060-\u206f\u00ad\u034f\ufeff"  # zero width, operators
+    r"\u061c\u202a-\u202e"  # direction
+    r"\u115f\u1160\u3164\uffa0\u17b4\u17b5\u180b-\u180f"  # fillers
+    r"\ufe00-\ufe0f\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"  # selectors, tags
 )
 
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[^\sa-z])|(?<=[。！？])")
@@ -35,13 +39,11 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[^\sa-z])|(?<=[。�
 def clean(text: str, special_tokens: Sequence[str] = ()) -> str:
     """`text` as it may be sent as a prompt.
 
-    Control characters (other than line feed and tab), lone surrogates, direction overrides and invisible characters
-    are dropped; control tokens of the common chat formats, and every one of `special_tokens` (the policy tokenizer's
-    own), become a space; outer white space goes, and of several empty lines one stays. A clean text comes back as it
-    is. Raises ValueError if nothing is left.
+    Hidden characters are dropped (`without_hidden`); control tokens of the common chat formats, and every one of
+    `special_tokens` (the policy tokenizer's own), become a space; outer white space goes, and of several empty lines
+    one stays. A clean text comes back as it is. Raises ValueError if nothing is left. Takes time linear in the text.
     """
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    text = "".join(c for c in text if c in "\n\t" or not _dropped(c))
+    text, _ = without_hidden(text)
     tokens = sorted({t for t in special_tokens if t.strip()}, key=lambda t: (-len(t), t))
     for _ in range(_MAX_PASSES):  # removing one token can put another together
         before = text
@@ -54,33 +56,32 @@ def clean(text: str, special_tokens: Sequence[str] = ()) -> str:
         text = re.sub(r"[<\[]", "", text)
         for token in tokens:
             text = text.replace(token[0], "") if token in text else text
-    text = re.sub(r"[ \t]+\n", "\n", text)
+    text = re.sub(r"(?<![ \t])[ \t]+\n", "\n", text)  # from a run's first blank on only: linear
     text = re.sub(r"\n{3,}", "\n\n", text).strip()
     if not text:
         raise ValueError("the proposed prompt is empty once control characters and control tokens are taken out")
     return text
 
 
-def _dropped(char: str) -> bool:
-    return char in _INVISIBLE or char in _BIDI or unicodedata.category(char) in ("Cc", "Cs", "Co")
+def without_hidden(text: str) -> tuple[str, int]:
+    """`text` without the characters that a model reads and a person does not see, and how many those were.
 
-
-def redact(text: str, limit: int = 300) -> str:
-    """`text` on one line, at most `limit` characters, with whatever looks like a secret replaced by ***.
-
-    Replaced: the values of environment variables whose names speak of keys, tokens or passwords; bearer tokens; the
-    usual shapes of API keys; user:password in addresses.
+    Dropped: control characters other than line feed and tab, lone surrogates, private use, direction marks, zero-width
+    and other invisible characters, fillers, tags and variation selectors. Kept where a script needs them: (non-)joiners
+    between two letters of a script that joins letters, joiners between two emoji, one text or emoji selector after a
+    symbol or a digit, selectors after a Mongolian letter. (So a flag made of tags becomes a plain black flag.) Every
+    line ends in a line feed.
     """
-    for name, value in os.environ.items():
-        if len(value) >= 6 and _SECRET_NAMES.search(name):
-            text = text.replace(value, "***")
-    text = " ".join(_SECRET_SHAPES.sub("***", text).split())
-    return text if len(text) <= limit else text[: limit - 3] + "..."
+    dropped = 0
 
+    def decide(match: re.Match[str]) -> str:
+        nonlocal dropped
+        if match["needed"]:
+            return match["needed"]
+        dropped += 1
+        return ""
 
-def visible(text: str) -> str:
-    """`text` as a terminal may show it: what is not printable, but for line feeds, is written as an escape."""
-    return "".join(c if c == "\n" or c.isprintable() else ascii(c)[1:-1] for c in text)
+    return _HIDDEN.sub(decide, text.replace("\r\n", "\n").replace("\r", "\n")), dropped
 
 
 def split_sentences(text: str) -> list[str]:
@@ -99,4 +100,4 @@ def shorten(text: str, limit: int) -> str:
     return text[:head] + mark + (text[-tail:] if tail else "")
 
 
-__all__ = ["clean", "redact", "shorten", "split_sentences", "visible"]
+__all__ = ["clean", "shorten", "split_sentences", "without_hidden"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,18 +40,18 @@ class FastRollouts:
         self.trainer, self.place = trainer, place
         self.asking = False  # does the trainer generate for a fast phase?
         self.step = 0
-        self.row_of: dict[str, Any] = {}
+        self.row_of: Mapping[str, Any] = {}
 
     # ---------------------------------------------------------------------------------------------- lead and follow
 
-    def lead(self, run: Callable[[], Any], step: int, row_of: dict[str, Any]) -> Any:
+    def lead(self, run: Callable[[], Any], step: int = 0, row_of: Mapping[str, Any] | None = None) -> Any:
         """`run` on the first process, where it may call `evaluate` and `generate`; its result on every process.
 
-        step: the slow step that the phase comes before.
-        row_of: problem id -> row of the dataset.
+        step: the slow step that a fast phase comes before.
+        row_of: problem id -> row of the dataset, for `evaluate`.
         Raises RuntimeError on the other processes if `run` fails on the first one.
         """
-        self.step, self.row_of = step, row_of
+        self.step, self.row_of = step, row_of or {}
         if not self.trainer.accelerator.is_main_process:
             return self._follow()
         try:
@@ -72,7 +72,7 @@ class FastRollouts:
             if what == "done":
                 return given
             if what == "failed":
-                raise RuntimeError(f"the fast phase failed on the first process: {given}")
+                raise RuntimeError(f"the first process failed: {given}")
             (self._evaluate if what == "cells" else self._generate)(given)
 
     def evaluate(self, cells: Sequence[Cell]) -> list[Rollout]:

@@ -46,7 +46,6 @@ class FastSlow:
         self._order: Ahead | None = None
         self._seed_arm = False
         self._marks: list[tuple[Problem, str]] = []  # of the rows that are being generated: problem, prompt digest
-        self._warned = False
 
     # -------------------------------------------------------------------------------------------------- begin, save
 
@@ -61,7 +60,7 @@ class FastSlow:
         """At the begin of `train`, after TRL has loaded its checkpoint: fast weights anew, or the checkpoint's."""
         assert self._order is not None
         self._order.next_epoch, self.batch = self._reached()
-        self.weights = self._start(fresh=self.resumed is None and self.trainer.accelerator.is_main_process)
+        self.weights = self._start(fresh=self.resumed is None)
         if self.resumed is None:
             return
         self.load(self.resumed)
@@ -87,28 +86,45 @@ class FastSlow:
 
     def load(self, checkpoint: Path) -> None:
         """The fast weights of a checkpoint whose weights were loaded."""
-        assert self.weights is not None
-        step = self.trainer.state.global_step
-        self.weights.restore(checkpoint / STATE_FOLDER, step, data_key="train_dataset", start_over="a new output_dir")
+        fst, step = self.weights, self.trainer.state.global_step
+        assert fst is not None
+
+        def run() -> Any:
+            fst.restore(checkpoint / STATE_FOLDER, step, data_key="train_dataset", start_over="a new output_dir")
+            return fst.state, fst.slow
+
+        fst.state, fst.slow = self.rollouts.lead(run)
 
     def _start(self, fresh: bool) -> FastWeights:
+        """On the first process the fast weights that evolve; the others hold their state, and no lock on the folder."""
         trainer, data = self.trainer, self.trainer.train_dataset
         log = print if trainer.accelerator.is_main_process else lambda line: None
         found = list(dict.fromkeys(map(adapter.system_text, rows.chats(data))))
         self.settings, seed = adapter.begin_with(self.settings, trainer._tokenizer, found, log)
         sampled = [rows.problem(data[i]) for i in adapter.sampled_places(len(data))]
         sources = {"rewards": [adapter.source_of(function) for function in trainer.reward_funcs]}
-        return FastWeights.start(
-            self.settings,
-            self._policy(seed, sampled),
-            Path(trainer.args.output_dir).absolute() / STATE_FOLDER,
-            seed=seed,
-            dataset=dataset_digest(len(data), (one.id for one in sampled)),
-            weights=f"start:{text_digest(str(trainer.model.config._name_or_path))}",
-            setup={name: getattr(trainer.args, name) for name in SAMPLING} | sources,
-            fresh=fresh,
-            log=log,
-        )
+        policy, folder = self._policy(seed, sampled), Path(trainer.args.output_dir).absolute() / STATE_FOLDER
+        started = []
+
+        def run() -> Any:
+            started.append(
+                FastWeights.start(
+                    self.settings,
+                    policy,
+                    folder,
+                    seed=seed,
+                    dataset=dataset_digest(len(data), (one.id for one in sampled)),
+                    weights=f"start:{text_digest(str(trainer.model.config._name_or_path))}",
+                    setup={name: getattr(trainer.args, name) for name in SAMPLING} | sources,
+                    fresh=fresh,
+                    log=log,
+                )
+            )
+            return started[0].state, started[0].seed
+
+        state, first = self.rollouts.lead(run)
+        nobody: Any = None  # only the first process reflects
+        return started[0] if started else FastWeights(self.settings, state, policy, folder, first, nobody, log=log)
 
     def _policy(self, seed: Prompt, sampled: Sequence[Problem]) -> Policy:
         """Raises ConfigError if the longest prompt does not fit with the longest of these problems."""
@@ -144,9 +160,11 @@ class FastSlow:
         with self.rollouts.plain_chats():
             return len(self.trainer._tokenize_prompts([[dict(message) for message in chat]])[0][0])
 
-    def _reached(self) -> tuple[int, int]:
+    def _reached(self, updates: int | None = None) -> tuple[int, int]:
+        """(epoch, generation batch) after this many updates; None: after those that were done."""
         assert self._order is not None
-        return self._order.reached(self.trainer.state.global_step, self.trainer.args.gradient_accumulation_steps)
+        done = self.trainer.state.global_step if updates is None else updates
+        return self._order.reached(done, self.trainer.args.gradient_accumulation_steps)
 
     # ------------------------------------------------------------------------------------------------------- evolve
 
@@ -165,7 +183,7 @@ class FastSlow:
         """Before a generation batch: its weights are those of the fast phase."""
         fst, step = self.weights, self.batch + 1
         assert fst is not None
-        if not fst.due(step):
+        if not fst.due(step, self._reached(self.trainer.state.max_steps)[1]):
             return
         begin = (fst.state.cycle_start or step) - 1
         coming = self._rows(self.batch, fst.schedule.guaranteed_steps)
@@ -235,21 +253,11 @@ class FastSlow:
             [None if trainer.tools else len(one) for one in ids],  # those of a tool's answers are not the model's
             [rows.problem(row).answer if self.settings.reflection.show_answer else None for row in inputs],
         )
-        self._warn_of_scale([one.score for one in found])
         if self.rollouts.asking:
             raise RewardsKnown(found)
         seen = [(problem.id, digest, one) for (problem, digest), one in zip(self._marks, found, strict=True)]
         self.weights.observe(self.batch + 1, self._weights_name(), names.gather_object(seen))
         self.batch += 1
-
-    def _warn_of_scale(self, scores: Sequence[float]) -> None:
-        perfect = self.settings.fast.perfect_score
-        if not self._warned and max(scores) > perfect:
-            self._warned = True
-            print(
-                f"fst: a reward is {max(scores):g}, above fst.fast.perfect_score={perfect:g}, from which on a problem"
-                " counts as solved: set it to the highest reward that there is"
-            )
 
     def metrics(self) -> dict[str, float]:
         """Figures since the last call, as TRL logs them."""

@@ -1,4 +1,4 @@
-"""What TRL logs, as the run log that `fst report` and `fst compare` read."""
+"""What TRL logs, as the steps of a run that `fst report` and `fst compare` read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fst_plugin.record import run_log
+from fst_plugin.record.atomic import set_aside
+from fst_plugin.record.steps import STEPS_FILE, append_step
 
 from .compat import names
 
@@ -17,7 +18,7 @@ _TrainerCallback: Any = names.TrainerCallback
 
 
 class RunLog(_TrainerCallback):
-    """Begins the fast weights, and writes the log, into `output_dir`.
+    """Begins the fast weights, and keeps what is logged in `output_dir`.
 
     fst: the trainer's `FastSlow`; None: plain GRPO, logged for a comparison.
     """
@@ -26,25 +27,25 @@ class RunLog(_TrainerCallback):
         self.fst, self._logged = fst, 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._logged = state.global_step
-        if state.is_world_process_zero:
-            moved = run_log.begin(Path(args.output_dir), fresh=state.global_step == 0)
-            if moved:
-                print(f"fst: the log of an earlier run was moved to {moved}")
+        self._logged, own = state.global_step, Path(args.output_dir) / STEPS_FILE
+        if state.is_world_process_zero and state.global_step == 0 and own.exists():
+            print(f"fst: {own} is of an earlier run: moved to {set_aside(own)}")
         if self.fst is not None:
             self.fst.begin()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **_: Any) -> None:
         if not state.is_world_process_zero:
             return
-        data = {READ_AS.get(name, name): value for name, value in logs.items()} | _validation(args, logs)
+        data = _validation(args, logs) or {READ_AS.get(name, name): value for name, value in logs.items()}
         if "step_time" in logs:  # TRL's mean over the steps since the last one logged
             data["timing_s/step"] = logs["step_time"] * (state.global_step - self._logged)
             self._logged = state.global_step
-        if self.fst is None:
-            done, share = state.global_step * args.gradient_accumulation_steps, args.steps_per_generation
-            data["fst/rollouts_slow_total"] = -(-done // (share * args.num_iterations)) * args.generation_batch_size
-        run_log.append(Path(args.output_dir), state.global_step, data)
+        if self.fst is not None:
+            self.fst.weights.log_step(state.global_step, data)
+            return
+        done, share = state.global_step * args.gradient_accumulation_steps, args.steps_per_generation
+        data["fst/rollouts_slow_total"] = -(-done // (share * args.num_iterations)) * args.generation_batch_size
+        append_step(Path(args.output_dir), state.global_step, data)
 
 
 def _validation(args: Any, logs: Mapping[str, Any]) -> dict[str, float]:

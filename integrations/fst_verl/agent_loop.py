@@ -12,6 +12,7 @@ from typing import Any
 import hydra
 
 from fst_plugin.context import Assignment
+from fst_plugin.secrets import described
 
 from .assignment import COLUMN, CONTEXT_LOOP, REFLECT_LOOP, RowColumn, context_of, training_sampling
 from .compat import LOOP_METHODS, names
@@ -35,7 +36,7 @@ class ContextLoop(_Base):
         try:
             return await self._roll(column, assignment, sampling_params, row)
         except Exception as error:  # the fast phase tells it apart from a reward of 0, and names it
-            return self._failed(f"{type(error).__name__}: {error}")
+            return self._failed(described(error))
 
     async def _roll(self, column: RowColumn, assignment: Assignment, sampling_params: dict[str, Any], row: Any) -> Any:
         inner = make_loop(column.inner, self._arguments)
@@ -52,10 +53,17 @@ class ContextLoop(_Base):
         return output
 
     def _failed(self, error: str) -> Any:
-        """An output that says what failed, in place of an answer."""
+        """An output that says what failed, in place of an answer; it has the fields that its batch's others have."""
         pad = self._arguments["tokenizer"].pad_token_id or 0
+        log_probs = self._arguments["trainer_config"].config.actor_rollout_ref.rollout.get("calculate_log_probs")
         output = names.AgentLoopOutput(
-            prompt_ids=[pad], response_ids=[pad], response_mask=[0], reward_score=0.0, num_turns=0, metrics={}
+            prompt_ids=[pad],
+            response_ids=[pad],
+            response_mask=[0],
+            response_logprobs=[0.0] if log_probs else None,
+            reward_score=0.0,
+            num_turns=0,
+            metrics={},
         )
         output.extra_fields = {"fst": {"error": error}, "reward_extra_info": {}}
         return output

@@ -95,12 +95,30 @@ def rollout(
         return Rollout(0.0, error=error)
     if not math.isfinite(score):
         return Rollout(0.0, error=f"the reward is {score}, not a finite number")
-    feedback = (extra.get("reward_extra_info") or {}).get("feedback")
-    if feedback is None:
-        feedback = made_feedback("", score, done=True)
-        if reference:
-            feedback += f" The reference answer is: {reference}"
-    return Rollout(score, text, str(feedback), tokens=tokens)
+    told = extra.get("reward_extra_info") or {}
+    feedback = feedback_text(told.get("feedback"))
+    if feedback:
+        return Rollout(score, text, feedback, tokens=tokens, feedback_made=bool(told.get("feedback_made")))
+    feedback = made_feedback("", score, done=True)
+    if reference:
+        feedback += f" The reference answer is: {reference}"
+    return Rollout(score, text, feedback, tokens=tokens, feedback_made=True)
+
+
+def feedback_text(said: Any) -> str:
+    """Feedback as text, whatever a reward function gave: nothing (None, NaN, blank) as "", bytes decoded, the items of
+    a list one a line, a mapping as "key: value" lines, anything else as `str` has it."""
+    if said is None or (isinstance(said, float) and math.isnan(said)):
+        return ""
+    if isinstance(said, (bytes, bytearray)):
+        said = said.decode("utf-8", "replace")
+    if isinstance(said, Mapping):
+        said = [f"{key}: {feedback_text(value)}" for key, value in said.items()]
+    if hasattr(said, "tolist"):
+        return feedback_text(said.tolist())
+    if isinstance(said, (list, tuple, set, frozenset)):
+        said = "\n".join(text for item in said if (text := feedback_text(item)))
+    return str(said).strip()
 
 
 def system_messages(dataset: Any) -> dict[str, list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,19 @@ from omegaconf.errors import OmegaConfBaseException
 from fst_plugin import config as core
 from fst_plugin.adapter import part_problems
 from fst_plugin.config import ConfigError, ConfigProblem, FSTConfig
+from fst_plugin.secrets import described
 
-from . import room
-from .compat import MODES, names
-from .dataset import config_problems
+from . import room, support
+from .compat import ESTIMATOR
+from .composing import compose
 
 
 def fst_config(config: DictConfig) -> FSTConfig:
     """The validated `fst` node of a verl config. Raises ConfigError."""
-    return core.parse(_node(config))
+    return core.parse(node(config))
 
 
-def _node(config: DictConfig) -> dict[str, Any]:
+def node(config: DictConfig) -> dict[str, Any]:
     """The `fst` node as plain data. Raises ConfigError if something in it points to a key that is not there."""
     try:
         return OmegaConf.to_container(config.fst, resolve=True)  # type: ignore[return-value]
@@ -55,6 +57,18 @@ def rollout_setup(config: DictConfig) -> dict[str, Any]:
     return parts
 
 
+def not_finite(bad: Sequence[float], of: int, config: DictConfig) -> str:
+    """What to say of rewards that are NaN or infinite, with the function or the environment that gave them."""
+    custom = OmegaConf.select(config, "reward.custom_reward_function") or {}
+    source = "verl's own reward function of the data source"
+    if env := config.data.get("env"):
+        named = OmegaConf.select(env, "id", throw_on_missing=False)
+        source = f"the environment {named} (data.env.id)" if named else "an environment of data.env.tasks"
+    if custom.get("path"):
+        source = f"{custom.get('name')} in {custom['path']} (reward.custom_reward_function)"
+    return f"{len(bad)} of {of} rewards are not finite (such as {bad[0]}): fix {source}"
+
+
 def engine_width(config: DictConfig) -> int:
     """Rollouts that the engine runs at a time: max_num_seqs of every replica."""
     rollout = config.actor_rollout_ref.rollout
@@ -67,59 +81,64 @@ def engine_width(config: DictConfig) -> int:
 def problems(config: DictConfig) -> list[ConfigProblem]:
     """Every problem of the whole config; empty if there are none."""
     try:
-        node = _node(config)
+        given = node(config)
     except ConfigError as error:
         return error.problems
-    fst, found = core.inspect(node)
+    fst, found = core.inspect(given)
     if not fst.enabled and not fst.drift:  # plain verl: nothing more to check
-        return [*found, *(ConfigProblem(*problem) for problem in config_problems(config))]
-    return [*found, *_framework(config), *_group(config), *part_problems(fst), *_drift(fst, config)]
+        return [*found, *_schedule(config)]
+    return [*found, *_framework(config), *_group(config), *_loss(config), *part_problems(fst), *_drift(fst, config)]
 
 
 def environment(config: DictConfig) -> list[ConfigProblem]:
-    """What keeps the environments of `data.env` from being made and reset once; empty if the run names none."""
+    """What keeps the environments of `data.env` from being made, reset and played as the run would; empty if the run
+    names none."""
     env: Any = OmegaConf.to_container(config.data.env, resolve=True) if config.data.get("env") else {}
     named = {"data.env": env} if env.get("id", "???") != "???" else {}
-    if isinstance(env.get("tasks"), list) and not config_problems(config):
+    if isinstance(env.get("tasks"), list) and not _schedule(config):
         named |= {f"data.env.tasks[{i}]": task for i, task in enumerate(env["tasks"])}
-    return [problem for key, task in named.items() for problem in _unmade(key, task)]
+    episodes = bool(env.get("multi_turn"))
+    return [problem for key, task in named.items() for problem in _played(key, task, episodes)]
 
 
-def _unmade(key: str, task: dict[str, Any]) -> list[ConfigProblem]:
+def _played(key: str, task: dict[str, Any], episodes: bool) -> list[ConfigProblem]:
     from fst_envs.make import make
 
     try:
         made = make(task["id"], **(task.get("kwargs") or {}))
         made.reset(options={"index": 0, "split": "train"})
+        ends = episodes or any(made.step("")[2:4])
         made.close()
     except Exception as error:  # of any author's environment
-        return [ConfigProblem(key, f"{task['id']} cannot be made and reset: {type(error).__name__}: {error}")]
-    return []
+        return [ConfigProblem(key, f"{task['id']} cannot be made and played: {described(error)}")]
+    if ends:
+        return []
+    return [ConfigProblem("data.env.multi_turn", f"{task['id']} goes on after one answer: set it to true")]
 
 
 def _framework(config: DictConfig) -> list[ConfigProblem]:
-    found = []
-    if not config.trainer.get("use_v1", True):
-        found.append(ConfigProblem("trainer.use_v1", "fast weights need verl's V1 trainers: set it to true"))
-    mode = config.trainer.v1.trainer_mode
-    if mode not in MODES and mode not in MODES.values():
-        found.append(
-            ConfigProblem(
-                "trainer.v1.trainer_mode", f"{mode!r} is not supported with fast weights: use one of {', '.join(MODES)}"
-            )
-        )
+    found = support.refused(config)
     sampler = OmegaConf.select(config, "trainer.v1.sampler.custom_sampler.name")
     for key in ("algorithm.filter_groups.enable", "trainer.v1.sampler.sync_refill_failed_groups"):
         if sampler == "quick_poll" and OmegaConf.select(config, key):
             fix = "is not passed on to custom samplers by verl: also set trainer.v1.sampler.custom_sampler.name=null"
             found.append(ConfigProblem(key, fix))
     env = config.data.get("env")
-    found += [ConfigProblem(*problem) for problem in config_problems(config)]
+    found += _schedule(config)
     if env is not None and OmegaConf.is_missing(env, "id") and not env.get("tasks"):
         found.append(
             ConfigProblem("data.env.id", "is missing: name the environment, such as fst_envs:fst/HouseRules-v0")
         )
     return found
+
+
+def _schedule(config: DictConfig) -> list[ConfigProblem]:
+    """Problems of `data.env.tasks`."""
+    if not OmegaConf.select(config, "data.env.tasks"):
+        return []
+    from .dataset import config_problems  # with torch, for seconds
+
+    return [ConfigProblem(*problem) for problem in config_problems(config)]
 
 
 def _group(config: DictConfig) -> list[ConfigProblem]:
@@ -130,9 +149,24 @@ def _group(config: DictConfig) -> list[ConfigProblem]:
     return found
 
 
+def _loss(config: DictConfig) -> list[ConfigProblem]:
+    """What would rescale the weights that `fst_grpo` carries in its advantages."""
+    if config.algorithm.adv_estimator != ESTIMATOR:
+        return []
+    found, mode = [], config.actor_rollout_ref.actor.loss_agg_mode
+    if mode != "token-mean":
+        message = f"{mode}: fst_grpo averages per problem by itself; set it to token-mean"
+        found.append(ConfigProblem("actor_rollout_ref.actor.loss_agg_mode", message))
+    correction = config.algorithm.get("rollout_correction") or {}
+    if correction.get("bypass_mode") and correction.get("rollout_rs"):
+        message = "takes tokens away after fst_grpo has counted them: set bypass_mode=false, or use grpo"
+        found.append(ConfigProblem("algorithm.rollout_correction.rollout_rs", message))
+    return found
+
+
 def _drift(fst: FSTConfig, config: DictConfig) -> list[ConfigProblem]:
     found = []
-    if fst.drift and not names.need_reference_policy(config):
+    if fst.drift and not needs_reference_policy(config):
         found.append(
             ConfigProblem(
                 "fst.drift",
@@ -143,18 +177,20 @@ def _drift(fst: FSTConfig, config: DictConfig) -> list[ConfigProblem]:
     return found
 
 
-def compose(arguments: list[str]) -> DictConfig:
-    """verl's config for these command-line arguments, as its trainer would see it. `+fst=default` is added if no
-    argument names an fst group. Raises ValueError with Hydra's own message if the arguments do not compose."""
-    import verl  # noqa: F401  loads this package's plug-in, and with it the config groups
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_module
-    from hydra.errors import HydraException
+def needs_reference_policy(config: DictConfig) -> bool:
+    """verl's `need_reference_policy`, without importing torch for it; a test compares."""
+    keys = ("algorithm.use_kl_in_reward", "actor_rollout_ref.actor.use_kl_loss")
+    return any(OmegaConf.select(config, key) for key in keys)
 
-    named = any(a.lstrip("+").startswith("fst=") for a in arguments)
-    overrides = arguments if named else ["+fst=default", *arguments]
-    try:
-        with initialize_config_module("verl.trainer.config", version_base=None):
-            return hydra_compose("ppo_trainer", overrides=overrides)
-    except HydraException as error:
-        raise ValueError(f"the arguments do not compose: {error}") from None
+
+__all__ = [
+    "compose",
+    "engine_width",
+    "environment",
+    "fst_config",
+    "needs_reference_policy",
+    "node",
+    "problems",
+    "prompt_cap",
+    "rollout_setup",
+]

@@ -12,7 +12,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from fst_plugin.prompts import shown
 from fst_plugin.record.atomic import write_json
+from fst_plugin.secrets import redact
 
 console = Console()
 VERL_ARGUMENTS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -43,27 +45,34 @@ def _one_line() -> Iterator[None]:
         console.print(f"this command needs verl ({error}): pip install 'fst-plugin[verl]'", style="red", markup=False)
         raise typer.Exit(2) from None
     except (RuntimeError, ValueError) as error:
-        console.print(str(error), style="red", markup=False)
+        console.print(shown(redact(str(error))), style="red", markup=False)
         raise typer.Exit(1) from None
 
 
 def check(
-    context: typer.Context, show: Annotated[bool, typer.Option(help="print the resolved fst config")] = True
+    context: typer.Context,
+    show: Annotated[bool, typer.Option(help="print the resolved fst config")] = True,
+    reflect: Annotated[bool, typer.Option("--reflect", help="ask the reflection LM once, for real")] = False,
 ) -> None:
-    """Checks the arguments of a `python -m verl.trainer.main_ppo ... +fst=default` command; starts nothing."""
+    """Checks a verl command as it stands, `fst check python3 -m verl.trainer.main_ppo ...`, or its arguments alone;
+    starts nothing. `+fst=default` is added if it names no fst config.
+
+    Takes a second or two. A main module of your own is asked for its config with Hydra's `--cfg job`, which takes as
+    long as its imports do.
+    """
     with _one_line():
-        from .check import compose, environment, problems
+        from fst_plugin.reflection.build import asked
 
-        config = compose(context.args)
+        from . import command_line, report
+
+        command = command_line.Command.take(context.args)
+        looked = report.look(command)
     if show:
-        from omegaconf import OmegaConf
-
-        console.print(OmegaConf.to_yaml(OmegaConf.create({"fst": config.fst})), markup=False, highlight=False)
-    found = [*problems(config), *environment(config)]
-    for problem in found:
-        console.print(f"- {problem}", style="red", markup=False)
-    console.print("[red]" + f"{len(found)} problem(s)" if found else "[green]no problems")
-    raise typer.Exit(1 if found else 0)
+        looked.show(console)
+    if reflect and not looked.problems:
+        looked.problems.extend(asked(looked.fst))
+    looked.say(console)
+    raise typer.Exit(1 if looked.problems else 0)
 
 
 def probe(
@@ -74,14 +83,14 @@ def probe(
     """One fast phase on the model and data of a verl command, without training: is the task limited by its prompt, or
     by the weights?
 
-    Takes the arguments of `python -m verl.trainer.main_ppo ... +fst=default`.
+    Takes a command as it stands, `fst probe python3 -m verl.trainer.main_ppo ...`, or its arguments alone.
     """
     with _one_line():
+        from .command_line import Command
         from .experiments import probe as probing
 
-        found = probing.run(context.args, out)
-    console.print(probing.table(found))
-    console.print(found.verdict(), markup=False)
+        found = probing.run(Command.take(context.args), out, lambda line: console.print(line, markup=False))
+    probing.show(console, found)
     if json_file:
         write_json(json_file, found.to_json())
 

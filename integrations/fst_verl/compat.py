@@ -12,6 +12,9 @@ MODES = {"sync": "fst_sync", "colocate_async": "fst_colocate_async"}
 """verl's trainer modes that fast weights go with -> what ours were called before they took verl's own names; both are
 accepted."""
 
+ESTIMATOR = "fst_grpo"
+"""Name of our advantage estimator in verl's registry (see `loss`)."""
+
 TABLE: dict[str, str] = {
     # name here -> module:attribute in verl, or a module
     "PPOTrainerSync": "verl.trainer.ppo.v1:PPOTrainerSync",

@@ -6,12 +6,13 @@ column asks for the training's sampling, and for an error in place of a failed g
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fst_plugin.rollouts import Cell, Message, Rollout
 
-from . import batches, transfer
+from . import batches, check, transfer
 from .assignment import CONTEXT_LOOP, REFLECT_LOOP, RowColumn
 from .compat import names
 from .transfer import Trajectory
@@ -92,15 +93,31 @@ class FastRollouts:
         uids, done = transfer.roll_out(trainer, batch, loop, columns, group=1)
         scored = loop == REFLECT_LOOP or trainer.reward_loop_manager.reward_loop_worker_handles is not None
         if done.keys and not scored:  # a colocated reward model takes the servers' place, as in verl's own validation
-            trainer.checkpoint_manager.sleep_replicas()
-            done = trainer._compute_reward_colocate(done)
-            trainer.checkpoint_manager.update_weights(trainer.global_steps)
-        results = {one.uid: one for one in transfer.trajectories(done, trainer.tokenizer)}
-        transfer.clear(done)
+            done = self._reward_of_model(done)
+        try:
+            results = {one.uid: one for one in transfer.trajectories(done, trainer.tokenizer)}
+        finally:
+            transfer.clear(done)
         return [results.get(uid) for uid in uids]
+
+    def _reward_of_model(self, done: Any) -> Any:
+        """Scored by a reward model that takes the servers' place meanwhile. Rollouts for training that are under way
+        are paused as verl pauses them. Afterwards the servers hold what they held: the last finished step's weights."""
+        trainer, servers = self.trainer, self.trainer.checkpoint_manager
+        ahead = trainer.trainer_mode != "sync"
+        if ahead:
+            servers.abort_replicas()
+        servers.sleep_replicas()
+        done = trainer._compute_reward_colocate(done)
+        servers.update_weights(trainer.global_steps - 1)
+        if ahead:
+            servers.resume_generation_replicas()
+        return done
 
     def _rollout(self, cell: Cell, result: Trajectory | None) -> Rollout:
         if result is None:
             return Rollout(0.0, error="scoring failed; verl's agent loop worker logged why")
+        if not math.isfinite(result.score):
+            return Rollout(0.0, error=check.not_finite([result.score], 1, self.trainer.config))
         reference = self.reference(cell.problem.answer)
         return batches.rollout(result.score, result.text, result.extra, reference, result.tokens)

@@ -6,9 +6,10 @@ whole of it runs on fakes.
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from fst_plugin.rollouts import Rollout
 
 from . import batches, check, room, transfer, wandb_tables
 from .assignment import COLUMN, CONTEXT_LOOP, REFLECT_LOOP, RowColumn
-from .compat import names
+from .compat import ESTIMATOR, names
 from .fast_rollouts import FastRollouts
 from .lookahead import LookAhead
 from .validation import BEST, SEED, PairedLoader, relabel
@@ -113,6 +114,7 @@ class FastSlow:
         policy = Policy.of_tokenizer(
             trainer.tokenizer,
             self.cap,
+            template=dict(config.data.get("apply_chat_template_kwargs") or {}),
             generate=self.rollouts.generate,
             fits=self.rollouts.fits,
             width=check.engine_width(config),
@@ -130,7 +132,13 @@ class FastSlow:
         if trainer.global_steps > 0:
             folder = self._checkpoint_folder() / STATE_FOLDER
             start_over = "trainer.resume_mode=disable"
-            self.weights.restore(folder, trainer.global_steps, data_key="data.train_files", start_over=start_over)
+            self.weights.restore(
+                folder,
+                trainer.global_steps,
+                data_key="data.train_files",
+                start_over=start_over,
+                parts=[LOOKAHEAD_FILE],
+            )
             self.look_ahead.load(folder / LOOKAHEAD_FILE, self.weights.state.pending)
 
     def save(self) -> None:
@@ -140,7 +148,8 @@ class FastSlow:
         step = self.trainer.global_steps
         folder = Path(self.config.trainer.default_local_dir).absolute() / f"global_step_{step}" / STATE_FOLDER
         self.look_ahead.save(folder / LOOKAHEAD_FILE)
-        self.weights.save(folder, step, [problem.id for problem in self.look_ahead.pending()])
+        pending = [problem.id for problem in self.look_ahead.pending()]
+        self.weights.save(folder, step, pending, parts=[LOOKAHEAD_FILE])
 
     def _checkpoint_folder(self) -> Path:
         config = self.config.trainer
@@ -157,9 +166,10 @@ class FastSlow:
     def evolve_if_due(self) -> None:
         """Before a batch is submitted: verl's servers are awake there, with the current weights."""
         fst, step = self.weights, self.trainer.global_steps
-        if fst is None or not fst.due(step):
+        if fst is None or not fst.due(step, last := self.trainer.total_training_steps):
             return
-        self.look_ahead.fill(fst.schedule.guaranteed_steps * self.config.data.train_batch_size)
+        coming = min(fst.schedule.guaranteed_steps, max(1, last - step + 1))  # past the end the data would begin anew
+        self.look_ahead.fill(coming * self.config.data.train_batch_size)
         self.rollouts.open(self.look_ahead.chunks())
         coming, recent = self.look_ahead.pending(), self.look_ahead.recent()
         fst.evolve(step, fst.weights_after(step - 1), coming, self.rollouts.evaluate, recent)
@@ -214,15 +224,27 @@ class FastSlow:
         """Once a step's rewards are final, with the weights not yet updated: its rollouts go to the fast weights."""
         if self.weights is None:
             return
+        self._refuse_several_outputs(batch)
         with self._timed():
             step = self.trainer.global_steps
             self.weights.observe(step, self.weights.weights_after(step - 1), self._slow_rollouts(batch))
+
+    def _refuse_several_outputs(self, batch: Any) -> None:
+        keys = transfer.keys_of(batch)
+        if self.config.algorithm.adv_estimator == ESTIMATOR and len(transfer.last_outputs(keys)) < len(keys):
+            raise ValueError(
+                f"algorithm.adv_estimator={ESTIMATOR} takes every output of an agent loop for a rollout, and a session"
+                " of this step has several: use grpo"
+            )
 
     def _slow_rollouts(self, batch: Any) -> list[tuple[str, str, Rollout]]:
         """(problem id, prompt digest, rollout) of the batch's trajectories that ran under a prompt of ours."""
         answers = {p.id: p.answer for p in self.look_ahead.recent()} if self.rollouts.show_answer else {}
         found = []
-        for one in transfer.trajectories(batch, self.trainer.tokenizer):
+        done = transfer.trajectories(batch, self.trainer.tokenizer)
+        if bad := [one.score for one in done if not math.isfinite(one.score)]:  # one would spoil its group's advantages
+            raise ValueError(check.not_finite(bad, len(done), self.config))
+        for one in done:
             if mark := one.extra.get("fst"):
                 reference = self.rollouts.reference(answers.get(mark["problem"]))
                 rollout = batches.rollout(one.score, one.text, one.extra, reference, one.tokens)
@@ -234,8 +256,15 @@ class FastSlow:
         if self.weights is None:
             return {}
         found = {f"fst/{name}": value for name, value in self.weights.metrics().items()}
+        if "fst/seconds" in found:
+            found["timing_s/fst_phase"] = found["fst/seconds"]  # a part of verl's own timing_s/step
         found["fst/hook_seconds"], self._seconds = self._seconds, 0.0
         return found
+
+    def keep(self, metrics: Mapping[str, Any]) -> None:
+        """What verl logs of the step, kept across resumes: verl's file logger starts anew."""
+        if self.weights is not None:
+            self.weights.log_step(self.trainer.global_steps, metrics)
 
     @contextmanager
     def _timed(self) -> Iterator[None]:

@@ -14,21 +14,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from .compat import names
-
-NAME = "fst_grpo"
+from .compat import ESTIMATOR, names
 
 
-@names.register_adv_est(NAME)
+@names.register_adv_est(ESTIMATOR)
 def per_problem_advantage(
     token_level_rewards: Any, response_mask: Any, index: Any, config: Any = None, eps: float = 1e-6, **_: Any
 ) -> tuple[Any, Any]:
-    """token_level_rewards, response_mask: (rollouts, tokens). index: (rollouts,), the problem of each rollout.
+    """Advantages of a batch.
+
+    token_level_rewards, response_mask: (rollouts, tokens).
+    index: (rollouts,), the problem of each rollout.
+    config: verl's `algorithm` node; with `norm_adv_by_std_in_grpo=false` nothing is divided by a group's spread.
 
     Returns advantages and returns, both (rollouts, tokens), zero outside the mask and for groups without spread.
     """
     import torch
 
+    by_std = config is None or config.get("norm_adv_by_std_in_grpo", True)
     with torch.no_grad():
         mask = response_mask.to(token_level_rewards.dtype)
         rewards_R = token_level_rewards.sum(dim=-1)
@@ -44,7 +47,7 @@ def per_problem_advantage(
             if len(rows) < 2 or bool((rewards == rewards[0]).all()):
                 continue
             alive += 1
-            advantages_R[rows] = (rewards - rewards.mean()) / (rewards.std() + eps)
+            advantages_R[rows] = (rewards - rewards.mean()) / (rewards.std() + eps if by_std else 1.0)
             weights_R[rows] = 1.0 / tokens_R[rows].sum().clamp(min=1)
         if alive:
             weights_R = weights_R * tokens_R.sum() / alive

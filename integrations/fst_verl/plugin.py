@@ -18,7 +18,7 @@ from .compat import module_of
 
 PARTS = {
     # module whose import is awaited: our modules, which register what they hold
-    "hydra": ("hydra_door",),
+    "hydra": ("config_groups",),
     module_of("register_agent_loop"): ("agent_loop", "episodes.agent_loop"),
     module_of("register_adv_est"): ("loss",),
     module_of("register_trainer"): ("trainer",),

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
-from . import drift
+from . import batches, drift
 from .compat import MODES, names
 from .episodes import metrics as episodes
 from .fast_slow import FastSlow
@@ -90,17 +90,26 @@ class FastSlowHooks:
         super()._compute_metrics(batch, metrics, *args, **kwargs)  # type: ignore[misc]
         if (self.config.data.get("env") or {}).get("multi_turn"):
             metrics.update(episodes.of_batch(batch, self.config.data.train_batch_size))
-        metrics.update(self.fst.metrics() if self.fst else {})
+        if self.fst:
+            metrics.update(self.fst.metrics())
+            self.fst.keep(metrics)
 
     # validate
 
     def _validate(self) -> dict[str, float]:
-        return {**super()._validate(), **drift.measure(self)}  # type: ignore[misc]
-
-    def _val_metrics_update(self, data_sources: Any, sample_uids: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        found = {**super()._validate(), **drift.measure(self)}  # type: ignore[misc]
         if self.fst:
+            self.fst.keep(found)
+        return found
+
+    def _val_metrics_update(
+        self, data_sources: Any, sample_uids: Any, infos: Any, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        if self.fst:
+            if "feedback" in infos:  # verl averages what is not text
+                infos = {**infos, "feedback": [batches.feedback_text(said) for said in infos["feedback"]]}
             data_sources = self.fst.relabel(data_sources, sample_uids, kwargs)
-        return super()._val_metrics_update(data_sources, sample_uids, *args, **kwargs)  # type: ignore[misc]
+        return super()._val_metrics_update(data_sources, sample_uids, infos, *args, **kwargs)  # type: ignore[misc]
 
 
 _Sync: Any = names.PPOTrainerSync

@@ -70,10 +70,19 @@ def roll_out(
     utils.assign_non_tensor_data(batch, "validate", True)
     tag = {"is_prompt": True, "status": "pending", "global_steps": step}
     tq.kv_batch_put(keys=uids, partition_id=PARTITION, tags=[dict(tag) for _ in range(size)])
-    trainer.agent_loop_manager.generate_sequences(batch)
-    with _quick_poll(trainer.replay_buffer):
-        done, _ = trainer.replay_buffer.sample(global_steps=step, partition_id=PARTITION, batch_size=size)
+    try:
+        trainer.agent_loop_manager.generate_sequences(batch)
+        with _quick_poll(trainer.replay_buffer):
+            done, _ = trainer.replay_buffer.sample(global_steps=step, partition_id=PARTITION, batch_size=size)
+    except BaseException:
+        tq.kv_clear(keys=_left_over(uids, tq.kv_list() or {}), partition_id=PARTITION)  # no validation may sample them
+        raise
     return uids, done
+
+
+def _left_over(uids: Sequence[str], listed: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Keys of these rows and of their trajectories in the queue."""
+    return [key for key in listed.get(PARTITION, {}) if key.split("_")[0] in set(uids)]
 
 
 def keys_of(batch: Any) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fst_plugin.fast_weights import FastWeights
 from fst_plugin.record.cycles import POPULATION_FILE, prompt_rows, read_cycle
+from fst_plugin.secrets import described
 
 COLUMNS = ("cycle", "digest", "parent", "origin", "verdict", "rank", "score", "anchors", "tokens", "text")
 
@@ -16,7 +17,7 @@ def table_rows(fst: FastWeights) -> list[list[Any]]:
     """One row a prompt of the running cycle, in the order of COLUMNS; rank -1 for those that were not carried on."""
     cycle = replace(read_cycle(fst.folder / f"cycle_{fst.state.cycle:04d}"), population=fst.population.prompts)
     found = []
-    for row in prompt_rows(cycle, fst.state.seed_digest):
+    for row in prompt_rows(cycle):
         prompt, rank = row.prompt, -1 if row.rank is None else row.rank
         facts = [row.cycle, prompt.digest, row.parent, prompt.origin, row.verdict, rank, prompt.mean_score]
         found.append([*facts, len(prompt.scores), fst.policy.count_tokens(prompt.text), prompt.text])
@@ -40,4 +41,4 @@ def log_cycle(fst: FastWeights, config: Any, step: int) -> None:
             json.dump(fst.population.to_json(), file, indent=2)
         wandb.run.log_artifact(artifact)
     except Exception as error:
-        fst.log(f"fst: the table of prompts was not logged: {type(error).__name__}: {error}")
+        fst.log(f"fst: the table of prompts was not logged: {described(error)}")

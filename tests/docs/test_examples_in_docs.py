@@ -38,7 +38,7 @@ def test_the_reflection_answers_every_request(monkeypatch):
     monkeypatch.setattr("builtins.input", lambda question: "better" if "good" in question else "")
     asks = [ReflectionRequest(Prompt(text), (), slot, 0, 100) for slot, text in enumerate(("good", "bad"))]
     reflection = shown("AskMe")()
-    assert reflection.propose(asks) == ["better", None] and reflection.describe()
+    assert reflection.propose(asks) == ["better", ""] and reflection.describe()
 
 
 def test_the_first_example_prints_what_the_docs_show():

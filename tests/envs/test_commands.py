@@ -6,6 +6,7 @@ import importlib.util
 import itertools
 import json
 import random
+import warnings
 from pathlib import Path
 
 import gymnasium as gym
@@ -78,7 +79,9 @@ class Plain(gym.Env):
         return f"say {self.np_random.integers(10**9)}", {}
 
     def step(self, action):
-        return "" if not self.warns else 5, 0.0, True, False, {}
+        if self.warns:
+            warnings.warn("deprecated", stacklevel=2)
+        return "", 0.0, True, False, {}
 
 
 gym.register("tools/Add-v0", entry_point="test_commands:Add")
@@ -119,10 +122,11 @@ def test_a_sound_environment_passes():
     assert mute.ok and mute.feedback == "made" and "feedback is made" in mute.notes[0]
 
 
+@pytest.mark.filterwarnings("ignore:deprecated")
 def test_other_authors_environments_can_be_checked():
     report = checks.check("test_commands:tools/Plain-v0")
     assert report.ok and report.feedback == "made" and len(report.notes) == 2
-    assert any("check_env" in p for p in checks.check("test_commands:tools/Plain-v0", {"warns": True}).problems)
+    assert "check_env: UserWarning" in checks.check("test_commands:tools/Plain-v0", {"warns": True}).problems[0]
     assert checks.check("nowhere_x:a/B-v0").problems[0].startswith("raised: Error: 'nowhere_x:a/B-v0'")
 
 
@@ -190,6 +194,39 @@ def test_list_shows_every_environment():
     assert all(name in output for name in ENVIRONMENTS) and "reasoning-gym" in output
 
 
+@needs_library
+def test_list_names_the_tasks_of_an_environment():
+    output = fst_env("list", "fst/ReasoningGym-v0").output.split()
+    assert len(output) == 103 and "chain_sum" in output and "composite" not in output
+    result = fst_env("list", "fst/StarGraph-v0")
+    assert result.exit_code == 1 and "fst/StarGraph-v0 has no list of tasks" in result.output
+
+
+@needs_library
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ("{}", "it needs task; its arguments are task, config, split, size, binary, hint, show_answer"),
+        (
+            '{"task": "chain_sums"}',
+            "did you mean chain_sum or decimal_chain_sum? `fst env list fst/ReasoningGym-v0` names all 103",
+        ),
+        ('{"task": "xyz"}', "is not a task of reasoning-gym: `fst env list"),
+        ('{"task": "chain_sum", "hints": true}', "it takes no argument 'hints': did you mean hint?"),
+    ],
+)
+def test_a_missing_or_mistyped_argument_is_one_short_message(kwargs, message):
+    for command in ("show", "check"):
+        output = fst_env(command, "fst/ReasoningGym-v0", "--kwargs", kwargs).output.replace("\n", "")
+        assert message in output and "Traceback" not in output and len(output) < 1200, output
+    shown = fst_env("show", "fst/ReasoningGym-v0", "--kwargs", kwargs).output
+    assert shown.count("is not a task") <= 1 and shown.count("fst_envs:fst/ReasoningGym-v0") <= 1
+
+
+def test_an_id_that_is_unknown_is_said_once():
+    assert fst_env("show", "no_such_x:a/B-v0").output.count("no_such_x:a/B-v0") == 1
+
+
 def test_show_prints_one_instance():
     result = fst_env("show", "fst/StarGraph-v0", "--index", "3", "--split", "val", "--kwargs", '{"degree": 2}')
     assert result.exit_code == 0 and "Directed edges of a graph:" in result.output
@@ -253,7 +290,7 @@ def test_play_by_hand():
 def test_check_reports_and_exits(tmp_path):
     file = tmp_path / "found.json"
     result = fst_env("check", ADD, "--kwargs", '{"flaw": "gold"}', "--json", str(file))
-    assert result.exit_code == 1 and "do not score 1" in result.output.replace("\n", " ")
+    assert result.exit_code == 1 and "a gold answer must score best" in result.output.replace("\n", " ")
     assert json.loads(file.read_text())["environments"][0]["problems"][0].startswith("gold: ")
     assert fst_env("check", ADD).exit_code == 0
 

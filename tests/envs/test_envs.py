@@ -159,6 +159,9 @@ def test_text_that_breaks_the_verifier_scores_zero_and_says_so():
     result = score("test/Parity-v0", {}, 3, "train", "perhaps \ud800")
     assert result["score"] == 0.0 and "could not be checked (KeyError)" in result["feedback"]
     assert "perhaps" in result["error"]
+    row = rows("test/Parity-v0", {}, "train", 1)[0]
+    scored = [compute_score("", text, "", row["extra_info"])["unchecked"] for text in ("perhaps", "yes")]
+    assert scored == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(("text", "message"), [("offline", "the judge is down"), ("nan", "the reward nan")])
@@ -201,6 +204,11 @@ def test_an_environments_own_feedback_is_not_marked_as_made():
     assert score(STAR, {}, 0, "train", "?")["feedback_made"] is False
 
 
+def test_verls_reward_function_passes_the_mark_of_made_feedback_on_as_text():
+    row = rows("test/Foreign-v0", {}, "val", 1)[0]
+    assert compute_score("", "1", "", row["extra_info"])["feedback_made"] == "yes"
+
+
 def test_make_refuses_what_is_not_text():
     with pytest.raises(TypeError, match="observation_space is Discrete"):
         fst_envs.make("test/Numbers-v0")
@@ -224,7 +232,8 @@ def test_rows_have_the_schema_and_score_1_with_their_gold_answer():
         assert row["extra_info"]["task_id"] == content_id(row["prompt"][0]["content"])
         gold = row["reward_model"]["ground_truth"]
         args = (row["data_source"], gold, gold, row["extra_info"])
-        assert compute_score(*args) == {"score": 1.0, "feedback": "Correct.", "acc": 1.0, "faults": 0.0}
+        counted = {"faults": 0.0, "unchecked": 0.0}
+        assert compute_score(*args) == {"score": 1.0, "feedback": "Correct.", "acc": 1.0, **counted}
         wrong = compute_score(row["data_source"], gold.replace(",", " "), gold, row["extra_info"])
         assert wrong["score"] == wrong["acc"] == 0.0 and wrong["feedback"]
     assert json.loads(json.dumps(data)) == data
@@ -365,7 +374,9 @@ def test_importing_the_package_imports_no_environment():
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
     loaded = set(json.loads(out.stdout.replace("'", '"')))
-    assert loaded == {f"fst_envs.{name}" for name in ("answers", "base", "make", "spaces", "wrappers")}
+    assert loaded == {
+        f"fst_envs.{name}" for name in ("answers", "base", "contract", "make", "names", "spaces", "wrappers")
+    }
 
 
 def test_own_environment_example_runs():
@@ -373,3 +384,27 @@ def test_own_environment_example_runs():
     script = str(ROOT / "examples" / "own_environment.py")
     out = subprocess.run([sys.executable, script], env=env, capture_output=True, text=True, check=True).stdout
     assert "reward 0.0, feedback 'The answer must" in out and "reward 1.0, feedback 'Correct.'" in out
+
+
+@pytest.mark.parametrize(
+    ("env_id", "environments", "fine"),
+    [
+        (STAR, None, True),
+        (STAR, {"id": STAR, "kwargs": {"degree": 4}}, True),
+        (STAR, {"tasks": [{"id": "other"}, {"id": STAR, "kwargs": {"degree": 4}}]}, True),
+        (STAR, {"id": STAR, "kwargs": {"degree": 5}}, False),
+        (STAR, {"id": "fst_envs:fst/HouseRules-v0", "kwargs": {"degree": 4}}, False),
+        ("no_such_module:x/Y-v0", None, False),
+        ("fst_envs:fst/OpenEnv-v0", None, False),
+        ("fst_envs:fst/NoSuch-v0", None, False),
+    ],
+)
+def test_a_rows_environment_is_made_only_if_the_config_names_it(env_id, environments, fine):
+    (row,) = rows(STAR, {"degree": 4}, "train", 1)
+    extra = {**row["extra_info"], "env_id": env_id}
+    score_it = lambda: compute_score("", row["reward_model"]["ground_truth"], "", extra, environments=environments)  # noqa: E731
+    if fine:
+        assert score_it()["score"] == 1.0
+    else:
+        with pytest.raises(ValueError, match="a row of the data names the environment"):
+            score_it()

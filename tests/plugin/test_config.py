@@ -38,3 +38,8 @@ def test_every_default_names_its_source():
 def test_parts_that_cannot_work_are_named(data):
     with pytest.raises(ConfigError):
         parse(data)
+
+
+def test_a_text_that_is_not_utf8_is_refused_with_its_key():
+    config, problems = inspect({"seed_prompt": "Be\udce9 kind.", "fast": {"kwargs": {"a": ["x\ud800"]}}})
+    assert {p.key for p in problems} == {"fst.seed_prompt", "fst.fast.kwargs.a"} and config.seed_prompt is None

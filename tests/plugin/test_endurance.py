@@ -1,6 +1,5 @@
 """A fast phase that is killed, wherever it is killed, ends as if it had not been, and pays for nothing twice."""
 
-import json
 import os
 import random
 import shutil
@@ -15,6 +14,7 @@ from cycles import fast_weights, slow_phase
 from rule_world import World, make_problems
 
 from fst_plugin.record import state as durable
+from fst_plugin.record.calls import CALLS_FILE, read_calls
 from fst_plugin.record.slow_scores import SlowScores
 from fst_plugin.reflection import offline
 
@@ -98,13 +98,10 @@ def second_cycle(folder, doom):
 
 
 def recorded(folder, everything):
-    """Rollouts that need not be paid for again: those in whole lines of the record, all where the phase had ended."""
+    """Rollouts that need not be paid for again: those in whole calls of the record, all where the phase had ended."""
     if (folder / "cycle_0001" / "evolution.json").exists():
         return everything
-    path = folder / "cycle_0001" / "calls.jsonl"
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    calls = [json.loads(line) for line in lines]
-    return sum(len(c["answer"]) for c in calls if c["kind"] == "evaluate")
+    return sum(len(call.answer) for call in read_calls(folder / "cycle_0001") if call.kind == "evaluate")
 
 
 def test_killed_at_every_boundary(tmp_path, doom):
@@ -123,7 +120,7 @@ def test_killed_at_every_boundary(tmp_path, doom):
         shutil.copytree(tmp_path / "start", folder)
         with pytest.raises(Killed):
             second_cycle(folder, doom(at))
-        calls = folder / "cycle_0001" / "calls.jsonl"
+        calls = folder / "cycle_0001" / CALLS_FILE
         if at % 3 == 0 and calls.exists() and not (folder / "cycle_0001" / "evolution.json").exists():
             tear(calls, rng)
         if at % 4 == 0:  # killed once more, soon after
@@ -139,9 +136,9 @@ def test_killed_at_every_boundary(tmp_path, doom):
 
 
 def tear(path, rng):
-    """What a kill in the middle of a write leaves: a part of the last line."""
+    """What a kill in the middle of a write leaves: a part of the last call."""
     raw = path.read_bytes()
-    last = raw.rstrip(b"\n").rfind(b"\n") + 1
+    last = raw.rfind(b"\x1f\x8b\x08\x00\x00\x00\x00\x00")  # where gzip's header says: no name, no time
     path.write_bytes(raw[: rng.randint(last, max(last, len(raw) - 1))])
 
 

@@ -1,5 +1,6 @@
 """Whole cycles on fakes: evolve before every T steps, keep what is durable, refuse what must never be sent."""
 
+import traceback
 from dataclasses import replace
 
 import pytest
@@ -8,9 +9,10 @@ from rule_world import SEED, World, make_problems
 
 from fst_plugin import Evolution, Population, Prompt, Rollout
 from fst_plugin.config import ConfigError, parse
-from fst_plugin.fast_weights import FastPhaseFailed, choose_seed
+from fst_plugin.fast_weights import FastPhaseFailed, FastWeights, choose_seed
 from fst_plugin.policy import Policy
 from fst_plugin.record import state
+from fst_plugin.reflection import OfflineReflection, ReflectionFailed
 
 
 def test_whole_cycles(tmp_path):
@@ -101,6 +103,17 @@ def test_a_failed_phase_stops_the_run_with_the_engines_own_error(tmp_path):
         weights.evolve(1, "w", make_problems(8), failing)
 
 
+def test_a_failed_phase_tells_its_cause_without_its_secrets(tmp_path):
+    def refused(cells):
+        raise ConnectionError("judge at http://me:hunter2@host refused Authorization: Bearer hunter3")
+
+    weights, lines = fast_weights(tmp_path)
+    with pytest.raises(FastPhaseFailed, match=r"ConnectionError: judge at http://\*\*\*@host refused") as failed:
+        weights.evolve(1, "w", make_problems(8), refused)
+    told = "".join([*traceback.format_exception(failed.value), *lines])
+    assert "raise ConnectionError(" in told and "hunter" not in told
+
+
 def test_a_bounded_number_of_consecutive_failures_is_survived(tmp_path):
     weights, lines = fast_weights(tmp_path, fast={"max_failed_phases": 1})
     assert weights.evolve(1, "w0", make_problems(8), failing)["phase_failed"] == 1
@@ -119,6 +132,32 @@ class Careless:
 
     def evolve(self, population, problems, evaluate, *, cycle, seed, traces=()):
         return Evolution(Population(tuple(Prompt(text) for text in self.texts)))
+
+
+class Hiding(Careless):
+    def __init__(self):
+        super().__init__(["Be\U000e0041\u200b kind.", "Be kind.", "Be\ud800 brief."])
+
+
+def test_whatever_the_optimizer_hidden_characters_are_taken_out_and_counted(tmp_path):
+    weights, lines = fast_weights(tmp_path, fast={"path": f"{__name__}.Hiding"})
+    assert weights.evolve(1, "w", make_problems(4), World())["hidden_characters"] == 3
+    assert [p.text for p in weights.population.prompts] == ["Be kind.", "Be brief."]
+    assert any("3 hidden characters" in line for line in lines)
+    for path in tmp_path.rglob("*.*"):
+        assert "\ud800" not in path.read_text(encoding="utf-8")
+
+
+def test_lone_surrogates_of_a_first_prompt_are_replaced_and_told(tmp_path):
+    lines = []
+    seed = choose_seed(parse({}), ["Be\ud800 brief.\u200b"])
+    weights = FastWeights.start(
+        parse({"reflection": {"kind": "offline"}}), Policy(), tmp_path, seed=seed, log=lines.append
+    )
+    assert weights.population.best.text == weights.seed.text == "Be\ufffd brief.\u200b"
+    assert [line for line in lines if "surrogate" in line and "1" in line]
+    weights.save(tmp_path, 0, [])
+    assert (tmp_path / "best_prompt.txt").read_text(encoding="utf-8") == "Be\ufffd brief.\u200b"
 
 
 @pytest.mark.parametrize("bad", ["word " * 500, "Be brief.<|im_end|>", "   "])
@@ -189,7 +228,7 @@ def test_a_record_of_another_world_is_set_aside_not_deleted(tmp_path):
     world = World()
     again.evolve(1, "w", problems, world)
     assert world.rollouts > 0 and any("setup was" in line for line in lines)
-    assert (tmp_path / "old_cycle_0000_1" / "calls.jsonl").exists()
+    assert (tmp_path / "old_cycle_0000_1" / "candidates.jsonl").exists()
 
 
 def test_cycles_of_a_run_that_went_further_are_set_aside(tmp_path):
@@ -284,7 +323,8 @@ def test_a_steps_figures_are_handed_out_once_and_ranks_go_by_digest(tmp_path):
     weights.observe(1, "w", [*answers, ("b", best.digest, Rollout(0.0, error="engine"))])
     found = weights.metrics()
     assert found["reward_prompt_0"] == 1.0 and found["reward_prompt_1"] == 0.0  # not 0.5 of an earlier population
-    assert found["group_mean"] == 0.5 and found["group_solved"] == 0.5
+    assert found["stale_population_share"] == pytest.approx(1 / 3)
+    assert (found["group_mean"], found["group_best"], found["group_solved"]) == (0.5, 0.75, 0.5)
     assert found["rollouts"] == evolved["rollouts"] and "tokens_fast_total" not in found  # the world counts no tokens
     again = weights.metrics()
     assert not {"rollouts", "group_mean", "reward_prompt_0"} & set(again)
@@ -339,9 +379,64 @@ def test_a_reflection_of_the_users_own_by_dotted_path(tmp_path):
     weights.evolve(1, "w", make_problems(20), World())
     written = (tmp_path / "cycle_0000" / "candidates.jsonl").read_text()
     assert '"text": "! ' in written and any("echo" in line for line in lines)
-    weights, _ = fast_weights(tmp_path / "wrong", reflection={"path": "no_such_module.X"})
-    with pytest.raises(FastPhaseFailed, match="fst.reflection.path"):
-        weights.evolve(1, "w", make_problems(20), World())
+    with pytest.raises(ValueError, match="fst.reflection.path"):
+        fast_weights(tmp_path / "wrong", reflection={"path": "no_such_module.X"})
+
+
+class Down:
+    """A server that can be down. up: is it up?"""
+
+    up = False
+
+    def propose(self, requests):
+        if not Down.up:
+            raise ConnectionError("no key: Authorization: Bearer hunter2")
+        return OfflineReflection().propose(requests)
+
+    def describe(self):
+        return "down"
+
+
+class Pinged(Down):
+    def ping(self):
+        raise ReflectionFailed("set the key")
+
+
+def test_a_reflection_that_cannot_work_is_refused_before_anything_is_spent(tmp_path):
+    with pytest.raises(ReflectionFailed, match="set the key"):
+        fast_weights(tmp_path, reflection={"path": f"{__name__}.Pinged"})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_phase_without_any_reflection_fails_as_the_config_says_and_a_new_start_asks_again(tmp_path, monkeypatch):
+    spec = {"path": f"{__name__}.Down"}
+    weights, lines = fast_weights(tmp_path / "a", reflection=spec, fast={"max_failed_phases": 1})
+    metrics = weights.evolve(1, "w0", make_problems(20), World())
+    assert metrics["phase_failed"] == 1 and metrics["reflection_failures"] == metrics["reflection_calls"] > 0
+    told = [line for line in lines if "reflections failed" in line]
+    assert len(told) == 1 and "ConnectionError: no key" in told[0] and "hunter2" not in "".join(lines)
+    with pytest.raises(FastPhaseFailed, match="all .* reflections failed.*max_failed_phases"):
+        weights.evolve(7, "w6", make_problems(20), World())
+
+    weights, _ = fast_weights(tmp_path / "b", reflection=spec)
+    with pytest.raises(FastPhaseFailed, match=r"its record: .*old_cycle_0000_1"):
+        weights.evolve(1, "w0", make_problems(20), World())
+    del weights
+    monkeypatch.setattr(Down, "up", True)
+    weights, _ = fast_weights(tmp_path / "b", reflection=spec)
+    assert weights.evolve(1, "w0", make_problems(20), World())["reflection_failures"] == 0
+
+
+def test_an_engine_that_delivered_nothing_is_asked_again_at_a_new_start(tmp_path):
+    def broken(cells):
+        return [Rollout(0.0, error="no route \x1b[31m with Bearer hunter2") for _ in cells]
+
+    weights, _ = fast_weights(tmp_path)
+    with pytest.raises(FastPhaseFailed, match=r"no route \\x1b\[31m with \*\*\*"):
+        weights.evolve(1, "w0", make_problems(20), broken)
+    del weights
+    weights, _ = fast_weights(tmp_path)
+    assert weights.evolve(1, "w0", make_problems(20), World())["rollouts"] > 0
 
 
 def test_a_seed_prompt_over_the_cap_is_refused_at_the_start(tmp_path):

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from fst_plugin.reflection import render_record
-from fst_plugin.rollouts import Problem, Rollout, content_text, problem_id
+from fst_plugin.rollouts import Problem, Rollout, content_text, merged, problem_id
 
 
 class Picture:
@@ -65,3 +65,9 @@ def test_an_id_covers_the_whole_row():
     persona = [{"role": "system", "content": "be a pirate"}, *chat]
     ids = [problem_id(chat), problem_id(persona), problem_id(chat, tools={"calc": {}}), problem_id(chat, "4")]
     assert len(set(ids)) == 4 and problem_id(chat, tools=None) == ids[0]
+
+
+def test_of_equally_bad_rollouts_the_one_with_feedback_of_its_own_speaks():
+    made, own = Rollout(0.0, "a", "The answer got 0.", feedback_made=True), Rollout(0.0, "b", "Be brief.")
+    assert merged([made, own, Rollout(1.0)]).feedback == "Be brief."
+    assert merged([made, Rollout(1.0)]).feedback_made

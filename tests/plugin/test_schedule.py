@@ -1,3 +1,5 @@
+import pytest
+
 from fst_plugin.schedule import Schedule
 
 
@@ -8,6 +10,16 @@ def test_a_fast_phase_runs_before_the_first_of_every_t_steps():
             start = step
             begins.append(step)
     assert begins == [1, 7, 13]
+
+
+@pytest.mark.parametrize(("last", "begins"), [(12, [1, 7]), (13, [1, 7]), (14, [1, 7]), (15, [1, 7, 13]), (1, [1])])
+def test_no_fast_phase_runs_for_less_than_half_a_cycle(last, begins):
+    start, found = None, []
+    for step in range(1, last + 1):
+        if Schedule(6).due(step, start, last_step=last):
+            start = step
+            found.append(step)
+    assert found == begins
 
 
 def test_an_adaptive_cycle_ends_when_the_reward_no_longer_rises():

@@ -123,7 +123,15 @@ class Engine:
         )
 
 
-def arguments(engine, model_type, *, turns=None, prompt=400, response=400, env=None, total=None):
+def task_of(row):
+    """The environment of a row, as `data.env.tasks` names it."""
+    extra = row["extra_info"]
+    return {"id": extra.get("env_id"), "kwargs": json.loads(extra["env_kwargs"])}
+
+
+def arguments(engine, model_type, *, rows=None, turns=None, prompt=400, response=400, env=None, total=None):
+    """rows: whose environments the config names; default: that of `make_row()`."""
+    named = {"multi_turn": True, "tasks": [task_of(row) for row in rows or [make_row()]]}
     config = OmegaConf.create(
         {
             "fst": {"context": {"name": "population", "path": None, "kwargs": {}, "placement": "system"}},
@@ -139,7 +147,10 @@ def arguments(engine, model_type, *, turns=None, prompt=400, response=400, env=N
                     "top_k": -1,
                 },
             },
-            "data": {"env": {"episode": {"backoff_s": 0.0}, **(env or {})}, "continuous_token": {"enable": False}},
+            "data": {
+                "env": {"episode": {"backoff_s": 0.0}, **named, **(env or {})},
+                "continuous_token": {"enable": False},
+            },
         }
     )
     return {
@@ -173,8 +184,10 @@ def make_row(kwargs=None, index=0, **more):
 
 
 def play(engine, name, row=None, **settings):
+    row = row or make_row()
+
     async def run():
-        loop = EpisodeLoop(**arguments(engine, FORMATS[name][3], **settings))
-        return await loop.run({"temperature": 1.0}, **(row or make_row()))
+        loop = EpisodeLoop(**arguments(engine, FORMATS[name][3], **{"rows": [row], **settings}))
+        return await loop.run({"temperature": 1.0}, **row)
 
     return asyncio.run(run())

@@ -122,11 +122,6 @@ def stub(cls, mode, one, sent):
     return made
 
 
-def test_rewards_above_perfect_score_are_named_once(tmp_path, capsys):
-    make(tmp_path, recorded([], 2.0)).train()
-    assert capsys.readouterr().out.count("a reward is 2, above fst.fast.perfect_score=1") == 1
-
-
 def test_other_problems_than_the_sampler_said_are_refused(tmp_path):
     from fst_trl import FSTGRPOTrainer
 

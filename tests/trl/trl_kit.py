@@ -138,6 +138,7 @@ def _run(out, trace, kind, fst, steps, data, resume, die_in, lora, environment, 
                 fast = one.fst.weights
                 found |= {"cycle": fast.state.cycle, "observed": len(fast.state.rewards)}
                 found |= {"scored": [[e.step, e.problem, e.prompt] for e in fast.slow.entries]}
+                found |= {"heard": sorted({e.rollout.feedback for e in fast.slow.entries})}
             pipe.send(json.loads(json.dumps(found, default=str)))
         except BaseException:
             pipe.send({"error": traceback.format_exc()})

@@ -34,7 +34,8 @@ def world(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     _model(folder / "model")
     _data(folder)
-    loops = "- name: recording\n  _target_: probe.RecordingLoop\n"
+    loops = "- {name: recording, _target_: probe.RecordingLoop}\n"
+    loops += "- {name: recording_tools, _target_: probe.RecordingToolLoop}\n"
     (folder / "loops.yaml").write_text(loops)
     return folder
 
@@ -94,7 +95,7 @@ def _data(folder):
 class Launch:
     """One run of verl in its own process group. out: its checkpoints, metrics, log and the probe's records."""
 
-    def __init__(self, world, out, arguments, environment=None):
+    def __init__(self, world, out, arguments, environment=None, program=("-m", "verl.trainer.main_ppo")):
         out.mkdir(parents=True, exist_ok=True)
         self.out = out
         common = {
@@ -140,7 +141,7 @@ class Launch:
         self.log = out / "log.txt"
         with open(self.log, "ab") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "verl.trainer.main_ppo", "+fst_cpu=default", *rest, *arguments],
+                [sys.executable, *program, "+fst_cpu=default", *rest, *arguments],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=self.environment,
@@ -201,11 +202,12 @@ def _lines(path):
 
 @pytest.fixture
 def launch(world, tmp_path):
-    """launch(name, *arguments): a running verl; the same name means the same folder."""
+    """launch(name, *arguments): a running verl; the same name means the same folder. program: in place of verl's main
+    module."""
     running = []
 
-    def start(name, *arguments, **environment):
-        run = Launch(world, tmp_path / name, list(arguments), environment)
+    def start(name, *arguments, program=("-m", "verl.trainer.main_ppo"), **environment):
+        run = Launch(world, tmp_path / name, list(arguments), environment, program)
         running.append(run)
         return run
 

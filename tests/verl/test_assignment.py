@@ -89,7 +89,7 @@ def test_fast_phase_rollouts_use_the_training_temperature():
     assert sampling == {"temperature": 0.7, "top_p": 0.9, "top_k": 40, "logprobs": True}
 
 
-def advantages(rewards, index, lengths):
+def advantages(rewards, index, lengths, config=None):
     torch = pytest.importorskip("torch")
     from fst_verl.loss import per_problem_advantage
 
@@ -97,7 +97,7 @@ def advantages(rewards, index, lengths):
     mask = torch.tensor([[1.0] * n + [0.0] * (width - n) for n in lengths])
     token_rewards = torch.zeros(len(rewards), width)
     token_rewards[:, 0] = torch.tensor(rewards)
-    out, _ = per_problem_advantage(token_rewards, mask, np.array(index, dtype=object))
+    out, _ = per_problem_advantage(token_rewards, mask, np.array(index, dtype=object), config=config)
     return out, mask
 
 
@@ -119,6 +119,11 @@ def test_problems_weigh_the_same_and_flat_groups_are_dropped():
         (plain[rows, None] * losses[rows] * mask[rows]).sum() / mask[rows].sum() for rows in ([0, 1], [2, 3])
     ]
     assert token_mean == pytest.approx(float(sum(per_problem) / 2), rel=1e-4)
+
+
+def test_without_division_by_the_spread_as_verls_own_setting_says():
+    out, _ = advantages([1.0, 0.0, 1.0, 0.0], ["p"] * 4, [2, 2, 2, 2], {"norm_adv_by_std_in_grpo": False})
+    assert [float(row[0]) for row in out] == [0.5, -0.5, 0.5, -0.5]
 
 
 def test_only_flat_groups_give_no_gradient():

@@ -5,7 +5,9 @@ import pytest
 pytest.importorskip("verl")
 
 from fst_verl import check, hydra_door  # noqa: E402
+from stub_lm import Reply, stub_lm  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
+from verl_commands import usable  # noqa: E402
 
 from fst_plugin.cli import app  # noqa: E402
 
@@ -30,10 +32,18 @@ def test_a_sound_config_has_no_problems():
         ("trainer.use_v1=false", "trainer.use_v1"),
         ("fst.context.path=nowhere.Provider", "fst.context.path"),
         ("+fst_env=default", "data.env.id"),
+        (
+            "+fst=paper actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-mean",
+            "actor_rollout_ref.actor.loss_agg_mode",
+        ),
+        (
+            "+fst=paper algorithm.rollout_correction.bypass_mode=true algorithm.rollout_correction.rollout_rs=token_k1",
+            "algorithm.rollout_correction.rollout_rs",
+        ),
     ],
 )
 def test_each_problem_is_told_by_its_key(argument, key):
-    assert keys(argument) == {key}
+    assert keys(*([argument] if "'" in argument else argument.split())) == {key}
 
 
 def test_all_problems_at_once():
@@ -59,11 +69,32 @@ def test_a_bad_config_ends_the_run_before_verl_sees_it():
         hydra_door.FSTCallback().on_job_start(config)
 
 
-def test_the_command_prints_config_and_problems():
-    good = CliRunner().invoke(app, ["check", "actor_rollout_ref.rollout.n=8", "fst.slow_steps=5"])
+def test_the_command_prints_config_and_problems(tmp_path):
+    good = CliRunner().invoke(app, ["check", *usable(tmp_path), "fst.slow_steps=5"])
     assert good.exit_code == 0 and "slow_steps: 5" in good.output and "no problems" in good.output
-    bad = CliRunner().invoke(app, ["check", "actor_rollout_ref.rollout.n=8", "fst.slow_steps=0"])
+    bad = CliRunner().invoke(app, ["check", *usable(tmp_path), "fst.slow_steps=0"])
     assert bad.exit_code == 1 and "fst.slow_steps" in bad.output
+
+
+def test_the_command_shows_no_secret():
+    secrets = ["fst.reflection.api_base=http://me:hunter2@host/v1", "+fst.reflection.kwargs.headers.x-api-key=hunter3"]
+    out = CliRunner().invoke(app, ["check", *secrets, "+fst.password=hunter4", "+fst.slow_step=sk-proj-hunter5hunter5"])
+    assert "http://***@host/v1" in out.output and "x-api-key: '***'" in out.output and "fst.slow_step" in out.output
+    assert "hunter" not in out.output
+
+
+def test_the_command_asks_the_reflection_lm_if_it_is_told_to(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    answers = [Reply("no such model", status=404), Reply("<prompt>New.</prompt>")]
+    with stub_lm(lambda number, asked: answers[number]) as stub:
+        server = [f"fst.reflection.api_base={stub.url}", "fst.reflection.kind=lm", "fst.reflection.model=openai/stub"]
+        command = ["check", "--reflect", "--no-show", *usable(tmp_path), *server]
+        bad = CliRunner().invoke(app, command)
+        assert (
+            bad.exit_code == 1 and "fst.reflection: " in bad.output and "no such model" in " ".join(bad.output.split())
+        )
+        good = CliRunner().invoke(app, command)
+        assert good.exit_code == 0 and "no problems" in good.output and len(stub.asked) == 2
 
 
 def test_arguments_that_do_not_compose_are_told():
@@ -86,3 +117,20 @@ def test_an_environment_that_cannot_be_made_is_told(arguments, told):
     assert problem.key == "data.env" and told in problem.message
     fine = ["+fst=default", "+fst_env=default", "data.env.id=fst_envs:fst/HouseRules-v0"]
     assert environment(compose(fine)) == []
+
+
+def test_an_environment_that_goes_on_after_one_answer_needs_episodes():
+    several = ["+fst_env=default", "data.env.id=fst_envs:fst/SecondTry-v0"]
+    (problem,) = check.environment(check.compose(several))
+    assert problem.key == "data.env.multi_turn" and "goes on after one answer" in problem.message
+    assert check.environment(check.compose([*several, "data.env.multi_turn=true"])) == []
+
+
+@pytest.mark.parametrize("reward", [True, False])
+@pytest.mark.parametrize("loss", [True, False])
+def test_the_reference_policy_is_needed_where_verl_says_so(reward, loss):
+    from verl.trainer.ppo.utils import need_reference_policy
+
+    keys = (f"algorithm.use_kl_in_reward={reward}", f"actor_rollout_ref.actor.use_kl_loss={loss}")
+    config = check.compose(list(keys))
+    assert check.needs_reference_policy(config) == need_reference_policy(config) == (reward or loss)

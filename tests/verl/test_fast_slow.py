@@ -9,12 +9,14 @@ from rule_world import SEED, World, make_problems
 
 pytest.importorskip("omegaconf")
 
-from fst_verl import batches, check, fast_slow, transfer  # noqa: E402
+from fst_verl import batches, check, fast_slow, plain_rows, transfer  # noqa: E402
 from fst_verl.compat import names  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
 from fst_plugin.config import FSTConfig  # noqa: E402
 from fst_plugin.prompts import text_digest  # noqa: E402
+from fst_plugin.record.atomic import write_text  # noqa: E402
+from fst_plugin.record.steps import read_steps  # noqa: E402
 
 BATCH, G, K, T = 4, 8, 2, 2
 
@@ -68,7 +70,8 @@ def made(tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "column", lambda batch, name: batch.columns.get(name))
     monkeypatch.setattr(check, "problems", lambda config: [])
     monkeypatch.setattr(check, "fst_config", lambda config: FSTConfig(**OmegaConf.to_container(config.fst)))
-    monkeypatch.setattr(fast_slow.LookAhead, "save", lambda self, path: None)
+    monkeypatch.setattr(plain_rows, "from_chunk", lambda chunk: None)
+    monkeypatch.setattr(fast_slow.LookAhead, "save", lambda self, path: write_text(path, "rows"))
     monkeypatch.setattr(fast_slow.LookAhead, "load", lambda self, path, expected: None)
     problems, world = make_problems(200), World(reliability=0.9)
     rows = [{"raw_prompt": list(p.messages), "reward_model": {"ground_truth": p.answer}} for p in problems]
@@ -83,6 +86,7 @@ def made(tmp_path, monkeypatch):
             },
             "data": {"train_batch_size": BATCH, "max_prompt_length": 512, "max_response_length": 64},
             "trainer": {"default_local_dir": str(tmp_path), "resume_mode": "auto", "logger": ["console"]},
+            "algorithm": {"adv_estimator": "grpo"},
             "actor_rollout_ref": {
                 "model": {"path": "m"},
                 "rollout": {
@@ -104,6 +108,7 @@ def made(tmp_path, monkeypatch):
         return Batch({name: [row[name] for row in some] for name in ("raw_prompt", "reward_model")})
 
     trainer = SimpleNamespace(config=config, global_steps=0, tokenizer=Tokenizer(), processor=None, train_dataset=rows)
+    trainer.total_training_steps = 40
     monkeypatch.setattr(fast_slow, "context_length", lambda tokenizer, config: None)
     made = fast_slow.FastSlow(trainer, config, fetch)
     made.fit_to_data()
@@ -127,9 +132,20 @@ def play(made, trainer, monkeypatch, steps):
             for mark in [{"problem": column["problem"], "digest": text_digest(column["prompts"][rank])}]
         ]
         monkeypatch.setattr(transfer, "trajectories", lambda batch, tokenizer, done=done: done)
+        monkeypatch.setattr(transfer, "keys_of", lambda batch, done=done: [f"{one.uid}_0_0" for one in done])
         made.observe(batch)
         sent.append(batch)
     return sent
+
+
+def test_a_reward_that_is_not_finite_never_reaches_the_advantages(made, monkeypatch):
+    fst, trainer, _ = made
+    fst.begin()
+    play(fst, trainer, monkeypatch, [1])
+    done = [transfer.Trajectory("u", score, "", 1, {}) for score in (1.0, float("nan"), 0.0)]
+    monkeypatch.setattr(transfer, "trajectories", lambda batch, tokenizer: done)
+    with pytest.raises(ValueError, match=r"1 of 3 rewards are not finite \(such as nan\): fix verl's own reward"):
+        fst.observe(None)
 
 
 def test_before_it_begins_nothing_is_changed(made):
@@ -161,6 +177,17 @@ def test_evolve_assign_step(made, monkeypatch):
     assert fst.metrics()["fst/hook_seconds"] == 0
 
 
+def test_the_run_keeps_what_verl_logs_of_a_step(made, monkeypatch):
+    fst, trainer, _ = made
+    fst.keep({"timing_s/step": 1.0})  # before it begins there is nowhere to keep it
+    fst.begin()
+    play(fst, trainer, monkeypatch, [1])
+    fst.keep({"timing_s/step": 2.0, **fst.metrics()})
+    found = read_steps(fst.weights.folder).data
+    assert list(found) == [1] and found[1]["timing_s/step"] == 2.0
+    assert found[1]["fst/rollouts_slow_total"] == BATCH * G
+
+
 def test_a_checkpoint_brings_back_the_population(made, monkeypatch, tmp_path):
     fst, trainer, _ = made
     fst.begin()
@@ -175,6 +202,23 @@ def test_a_checkpoint_brings_back_the_population(made, monkeypatch, tmp_path):
     trainer.config.trainer.resume_from_path = str(tmp_path / "global_step_9")
     with pytest.raises(ValueError, match="global_step_9 holds no fast weights"):
         again.begin()
+
+
+def test_fetched_rows_that_are_not_the_checkpoints_are_refused_before_they_are_read(made, monkeypatch, tmp_path):
+    fst, trainer, _ = made
+    fst.begin()
+    play(fst, trainer, monkeypatch, [1, 2])
+    fst.save()
+    read = []
+    monkeypatch.setattr(fast_slow.LookAhead, "load", lambda *given: read.append(given))
+    rows = tmp_path / "global_step_2" / "fst" / "lookahead.pt"
+    rows.write_text("rows of another run")
+    with pytest.raises(ValueError, match="lookahead.pt is damaged.*another checkpoint.*trainer.resume_mode=disable"):
+        fst.begin()
+    rows.unlink()
+    with pytest.raises(ValueError, match="lookahead.pt is damaged or edited .it is missing"):
+        fst.begin()
+    assert read == []
 
 
 def test_validation_rows_run_under_the_best_prompt_and_the_seed(made, monkeypatch):
@@ -226,6 +270,34 @@ def test_what_the_template_cannot_send_is_refused_before_any_engine_starts(made)
     fst = fast_slow.FastSlow(trainer, trainer.config, lambda: None)
     with pytest.raises(ValueError, match="fst.context.placement.*2 different system messages"):
         fst.fit_to_data()
+
+
+def test_the_look_ahead_ends_where_the_run_does(made):
+    fst, trainer, _ = made
+    fst.begin()
+    trainer.global_steps, trainer.total_training_steps = 1, 1
+    fst.evolve_if_due()
+    assert len(fst.look_ahead.pending()) == BATCH  # of one step, not of T
+
+
+def test_several_outputs_a_session_are_refused_where_they_would_count_as_rollouts(made, monkeypatch):
+    fst, trainer, _ = made
+    fst.begin()
+    monkeypatch.setattr(transfer, "keys_of", lambda batch: ["u_0_0", "u_0_1", "u_1_0"])
+    monkeypatch.setattr(transfer, "trajectories", lambda batch, tokenizer: [])
+    fst.observe(None)  # verl's grpo takes the last one
+    trainer.config.algorithm.adv_estimator = "fst_grpo"
+    with pytest.raises(ValueError, match="adv_estimator=fst_grpo.*use grpo"):
+        fst.observe(None)
+
+
+def test_the_phases_time_is_a_part_of_the_steps(made, monkeypatch):
+    fst, trainer, _ = made
+    fst.begin()
+    play(fst, trainer, monkeypatch, [1])
+    found = fst.metrics()
+    assert found["timing_s/fst_phase"] == found["fst/seconds"] > 0
+    assert "timing_s/fst_phase" not in fst.metrics()
 
 
 def test_it_needs_no_verl():

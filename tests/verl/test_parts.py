@@ -12,6 +12,7 @@ from fst_verl.compat import names  # noqa: E402
 from fst_verl.fast_rollouts import FastRollouts  # noqa: E402
 from fst_verl.lookahead import LookAhead  # noqa: E402
 from fst_verl.transfer import Trajectory, last_outputs  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
 
 from fst_plugin import Cell, Prompt  # noqa: E402
 from fst_plugin.rollouts import problem_id  # noqa: E402
@@ -117,10 +118,109 @@ def test_feedback_comes_from_the_reward_function_else_from_the_score():
     assert rollout(silent, show_answer=True).feedback.endswith("The reference answer is: 7")
 
 
+@pytest.mark.parametrize("nothing", [None, "", "  \n", float("nan"), np.float64("nan"), [], b""])
+def test_feedback_that_says_nothing_is_made_and_marked_as_made(nothing):
+    found = rollout(Trajectory("u", -0.5, "t", 5, {"reward_extra_info": {"feedback": nothing}}))
+    assert found.feedback == "The answer got a reward of -0.5." and found.feedback_made
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ("Be brief.", "Be brief."),
+        (["Be brief.", "", None, "Be kind."], "Be brief.\nBe kind."),
+        (np.array(["Be brief.", "Be kind."], dtype=object), "Be brief.\nBe kind."),
+        ({"style": "Be brief.", "marks": [1, 2]}, "style: Be brief.\nmarks: 1\n2"),
+        (b"Be brief.", "Be brief."),
+        (np.int64(3), "3"),
+    ],
+)
+def test_feedback_of_any_kind_is_read_as_text(given, text):
+    found = rollout(Trajectory("u", 0.0, "t", 5, {"reward_extra_info": {"feedback": given}}))
+    assert found.feedback == text and not found.feedback_made
+
+
+def test_feedback_that_is_no_text_does_not_stop_verls_validation():
+    from fst_verl.trainer import FastSlowHooks
+    from verl.trainer.ppo.metric_utils import process_validation_metrics
+
+    class Base:
+        def _val_metrics_update(self, sources, uids, infos, turns):
+            return process_validation_metrics(sources, uids, infos)
+
+    class Trainer(FastSlowHooks, Base):
+        def __new__(cls):
+            return object.__new__(cls)
+
+        def __init__(self):
+            self.fst = SimpleNamespace(relabel=lambda sources, uids, keywords: sources)
+
+    infos = {"reward": [0.5, 1.0], "feedback": [["Be", "brief."], {"a": 1}]}
+    found = Trainer()._val_metrics_update(["s", "s"], ["u", "v"], infos, [])
+    assert found["s"]["reward"]["mean@1"] == 0.75 and "feedback" not in found["s"]
+
+
+def test_what_an_environment_had_made_for_it_is_marked_too():
+    told = {"feedback": "The answer got a reward of 0.", "feedback_made": "yes"}
+    assert rollout(Trajectory("u", 0.0, "t", 5, {"reward_extra_info": told})).feedback_made
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("config", "named"),
+    [
+        ({"data": {}, "reward": {"custom_reward_function": {"path": "mine.py", "name": "judge"}}}, "judge in mine.py"),
+        ({"data": {"env": {"id": "a:b/C-v0"}}}, "a:b/C-v0"),
+        ({"data": {"env": {"id": "???", "tasks": [{"id": "x"}]}}}, "data.env.tasks"),
+        ({"data": {}}, "verl's own reward function"),
+    ],
+)
+def test_a_reward_that_is_not_finite_is_a_failed_rollout_that_names_who_gave_it(score, config, named):
+    fast_rollouts = FastRollouts(SimpleNamespace(config=OmegaConf.create(config)), show_answer=False)
+    cell = Cell(Prompt("p"), rows.problems(chunk([7]))[0])
+    error = fast_rollouts._rollout(cell, Trajectory("u", score, "t", 5, {})).error
+    assert named in error and str(score) in error
+
+
 def test_a_failure_is_no_reward_of_zero_and_keeps_its_cause():
     failed = Trajectory("u", 0.0, "", 0, {"fst": {"error": "TimeoutError: engine"}})
     assert rollout(failed).error == "TimeoutError: engine"
     assert rollout(None).error
+
+
+class RunningTrainer:
+    """As much of a trainer with a reward model in the servers' place as is used; `calls` in order."""
+
+    def __init__(self, mode):
+        self.trainer_mode, self.global_steps, self.calls = mode, 7, []
+        self.checkpoint_manager = self
+
+    def __getattr__(self, name):
+        return lambda *args: self.calls.append((name, *args)) or (args[0] if args else None)
+
+
+@pytest.mark.parametrize("mode", ["sync", "colocate_async"])
+def test_a_reward_model_in_the_servers_place_pauses_what_is_under_way(mode):
+    trainer = RunningTrainer(mode)
+    assert FastRollouts(trainer, False)._reward_of_model("batch") == "batch"
+    pause, resume = ([("abort_replicas",)], [("resume_generation_replicas",)]) if mode != "sync" else ([], [])
+    scored = ("_compute_reward_colocate", "batch")
+    assert trainer.calls == [*pause, ("sleep_replicas",), scored, ("update_weights", 6), *resume]
+
+
+def test_rollouts_that_nobody_waits_for_are_taken_out_of_the_queue(monkeypatch):
+    import transfer_queue as tq
+    from fst_verl import transfer
+
+    queue, trainer = {"val": {"other": {}, "other_0_0": {}}}, RunningTrainer("sync")
+    trainer.replay_buffer = SimpleNamespace(sample=lambda **_: 1 / 0)
+    trainer.agent_loop_manager = SimpleNamespace(generate_sequences=lambda batch: queue["val"].update({"a_0_0": {}}))
+    monkeypatch.setattr(tq, "kv_batch_put", lambda keys, partition_id, tags: queue["val"].update(dict.fromkeys(keys)))
+    monkeypatch.setattr(tq, "kv_list", lambda: queue)
+    monkeypatch.setattr(tq, "kv_clear", lambda keys, partition_id: [queue[partition_id].pop(key) for key in keys])
+    with pytest.raises(ZeroDivisionError):
+        transfer.roll_out(trainer, chunk([0, 1]), "fst_context", [{}, {}], uids=["a", "b"], group=1)
+    assert set(queue["val"]) == {"other", "other_0_0"}
 
 
 def test_the_last_output_of_a_session_counts():
@@ -162,20 +262,23 @@ def test_an_answer_is_private_where_the_row_says_so():
     assert [p.private for p in rows.problems(names.tensordict_utils.get_tensordict(batch))] == [True, False]
 
 
-def test_a_rollout_that_fails_in_the_fast_phase_says_so_in_its_output():
+@pytest.mark.parametrize(("log_probs", "expected"), [(True, [0.0]), (False, None)])
+def test_a_rollout_that_fails_in_the_fast_phase_says_so_in_its_output(log_probs, expected):
     import asyncio
-    from types import SimpleNamespace
 
     from fst_verl.agent_loop import ContextLoop
     from fst_verl.assignment import RowColumn
     from omegaconf import OmegaConf
 
     fst = {"context": {"name": "population", "path": None, "kwargs": {}, "placement": "system"}}
-    config = SimpleNamespace(config=OmegaConf.create({"fst": fst}))
+    roles = {"rollout": {"calculate_log_probs": log_probs}}
+    config = SimpleNamespace(config=OmegaConf.create({"fst": fst, "actor_rollout_ref": roles}))
     loop = ContextLoop(tokenizer=SimpleNamespace(pad_token_id=3), trainer_config=config)
     row = {"raw_prompt": [{"role": "user", "content": "q"}], "session_id": 0}
     sent = RowColumn("no_such_loop", ["p"], "anchor", 1, "id", on_error="record").to_row()
-    output = asyncio.run(loop.run({}, **row, fst=sent)).as_dict()
+    made = asyncio.run(loop.run({}, **row, fst=sent))
+    assert made.response_logprobs == expected  # as the others of its batch
+    output = made.as_dict()
     assert "no_such_loop" in output["extra_fields"]["fst"]["error"] and float(output["rm_scores"].sum()) == 0.0
     with pytest.raises(KeyError):  # in training it is verl's to handle
         asyncio.run(loop.run({}, **row, fst=sent | {"on_error": "raise"}))

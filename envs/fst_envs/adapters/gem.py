@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..base import WINDOW, EnvironmentFault, ReasoningEnv, split_seed
+from ..names import unknown_task
 from .common import USES_GLOBAL_RNG, library, seed_global
 
 REFUSED: Mapping[str, str] = {
@@ -20,6 +21,13 @@ REFUSED: Mapping[str, str] = {
     "math": "its grader can't be killed if it hangs: use fst/Polaris-v0 on a file of the problems",
     "eval": "it is for evaluation, and some of its graders run or hang on what the model wrote",
 }
+
+
+def tasks() -> list[str]:
+    """The names of all tasks that can be played. Raises DependencyNotInstalled without the library."""
+    library("gem.envs", "gem", "fst/Gem-v0")  # registers the tasks
+    known = library("gem.envs.registration", "gem", "fst/Gem-v0").ENV_REGISTRY
+    return [name for name in known if name.partition(":")[0] not in REFUSED]
 
 
 class Gem(ReasoningEnv):
@@ -39,11 +47,8 @@ class Gem(ReasoningEnv):
         if task.partition(":")[0] in REFUSED:
             raise ValueError(f"task={task!r} is refused: {REFUSED[task.partition(':')[0]]}")
         self._gem = library("gem", "gem", "fst/Gem-v0")
-        library("gem.envs", "gem", "fst/Gem-v0")  # registers the tasks
-        known = library("gem.envs.registration", "gem", "fst/Gem-v0").ENV_REGISTRY
-        if task not in known:
-            playable = [name for name in known if name.partition(":")[0] not in REFUSED]
-            raise ValueError(f"task={task!r} is not a task of GEM: use one of {', '.join(playable)}")
+        if task not in (known := tasks()):
+            raise ValueError(unknown_task(task, known, "GEM", "fst/Gem-v0"))
         self.task, self.config = task, dict(config or {})
         self._inner: Any = None
 

@@ -14,9 +14,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..base import WINDOW, EnvironmentFault, ReasoningEnv, split_seed
+from ..names import unknown_task
 from .common import USES_GLOBAL_RNG, library, seed_global
 
 REFUSED: Mapping[str, str] = dict.fromkeys(("TwentyQuestions", "GuessWho"), "it needs a language model on the network")
+
+
+def tasks() -> list[str]:
+    """The names of all games, also those for several players. Raises DependencyNotInstalled without the library."""
+    library("textarena", "textarena", "fst/TextArena-v0")  # registers the games
+    known = library("textarena.envs.registration", "textarena", "fst/TextArena-v0").ENV_REGISTRY
+    return [name for name in known if name.partition("-v")[0] not in REFUSED]
 
 
 class TextArena(ReasoningEnv):
@@ -37,9 +45,8 @@ class TextArena(ReasoningEnv):
         if task.partition("-v")[0] in REFUSED:
             raise ValueError(f"task={task!r} is refused: {REFUSED[task.partition('-v')[0]]}")
         self._arena = library("textarena", "textarena", "fst/TextArena-v0")
-        known = library("textarena.envs.registration", "textarena", "fst/TextArena-v0").ENV_REGISTRY
-        if task not in known:
-            raise ValueError(f"task={task!r} is not a game of TextArena: use one of {', '.join(known)}")
+        if task not in (known := tasks()):
+            raise ValueError(unknown_task(task, known, "TextArena", "fst/TextArena-v0"))
         self.task, self.config = task, dict(config or {})
         self._inner: Any = None
 

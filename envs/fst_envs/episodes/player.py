@@ -9,6 +9,7 @@ from typing import Any
 
 import gymnasium as gym
 
+from ..contract import ContractError
 from ..make import make
 from .child import serve
 
@@ -55,7 +56,7 @@ def main() -> None:
     serve(handle)
 
 
-RAISED: dict[str, type[Exception]] = {cls.__name__: cls for cls in (*USAGE, IndexError, KeyError)}
+RAISED: dict[str, type[Exception]] = {cls.__name__: cls for cls in (*USAGE, IndexError, KeyError, ContractError)}
 """Usage errors that cross from the child to its parent, by name."""
 
 if __name__ == "__main__":

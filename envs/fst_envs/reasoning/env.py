@@ -8,6 +8,7 @@ dependency and runs in a child process (`reasoning.child` says why). What this a
 - The answer is in the last <answer>...</answer>, else in the last \\boxed{...}; only feedback says so, unless `hint`.
 - Many scorers give partial credit for a substring: here rewards are 0 or 1 unless `binary` is False.
 - `codeio` answers are compared as JSON values, not as text.
+- An answer that holds nan or inf scores 0, unless the gold answer does: comparisons with them pass scorers by accident.
 - Tasks whose scorer can't be trusted are refused (`DENIED`).
 
 Invariants: whatever the library does stays in its process; a fault of that process is never a reward.
@@ -22,9 +23,10 @@ from typing import Any
 
 from gymnasium.error import DependencyNotInstalled
 
-from ..answers import HINT, NO_ANSWER, find_answer, first_difference, read_json, short
+from ..answers import HINT, NO_ANSWER, find_answer, first_difference, holds_non_finite, read_json, short
 from ..base import EnvironmentFault, ReasoningEnv, split_seed
 from ..episodes.child import Child, TextToBlame
+from ..names import unknown_task
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +97,7 @@ class ReasoningGym(ReasoningEnv):
                 raise ValueError(f"config[{key!r}] is set by the environment: leave it out (size is an argument)")
         known = tasks()
         if self.task not in known:
-            raise ValueError(f"task={self.task!r} is not a task of reasoning-gym: use one of {', '.join(known)}")
+            raise ValueError(unknown_task(self.task, known, "reasoning-gym", "fst/ReasoningGym-v0"))
         problem = _child.fetch({"op": "check", **self._where(self.split)}, LOAD_TIMEOUT).get("error")
         if problem:
             raise ValueError(f"reasoning-gym refuses config={self.config} for task={self.task!r}: {problem}")
@@ -125,6 +127,8 @@ class ReasoningGym(ReasoningEnv):
         return "", 0.0 if self.binary else score, True, feedback
 
     def _score(self, answer: str) -> tuple[float, str]:
+        if holds_non_finite(answer) and not holds_non_finite(self._answer or ""):
+            return 0.0, "An answer here holds only finite numbers."
         if self.task == "codeio" and self._answer is not None:
             difference = _difference(self._answer, answer)
             if not difference:

@@ -6,12 +6,15 @@ Names of runs are drawn as they are, never as formulas; SVG keeps text as text, 
 from __future__ import annotations
 
 import io
+import math
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from ..compare import by_arm
 from ..run import Run
@@ -20,6 +23,8 @@ from .lineage import Frontier
 SIZE = (5.0, 3.5)
 """Inches: at 72 points an inch about as wide as a phone, so that text is legible there (ours)."""
 COLORS = ("#1f5fa8", "#d9661f", "#2e8540", "#8a3fa0", "#a03040", "#6b6b00", "#007a87", "#555555")
+MAX_POINTS, MAX_MARKERS = 400, 60
+"""Points of a line that are drawn; up to how many of them have a marker (ours)."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fst",
@@ -40,8 +45,15 @@ def reward_by_steps(runs: Sequence[Run], source: str | None) -> Any:
     figure = _reward(runs, source, "RL steps", lambda run, step: step)
     arms, (axes,) = list(by_arm(runs)), figure.axes
     for run in runs:
-        plain = run.reward(source, seed_prompt=True)
-        axes.plot(list(plain), list(plain.values()), color=color(arms, run.arm), linestyle="--", linewidth=1, alpha=0.6)
+        plain = thinned(list(run.reward(source, seed_prompt=True).items()))
+        axes.plot(
+            [a for a, _ in plain],
+            [b for _, b in plain],
+            color=color(arms, run.arm),
+            linestyle="--",
+            linewidth=1,
+            alpha=0.6,
+        )
     return figure
 
 
@@ -60,10 +72,27 @@ def reward_by_kl(runs: Sequence[Run], source: str | None) -> Any | None:
         return None
     known = [run for run in runs if drifts[id(run)]]
     name = "KL to the starting weights, nats per token"
-    return _reward(known, source, name, lambda run, step: drifts[id(run)].get(step), every=runs)
+    return _reward(known, source, name, lambda run, step: drifts[id(run)].get(step), every=runs, whole=False)
 
 
-def _reward(runs: Sequence[Run], source: str | None, name: str, x: Any, every: Sequence[Run] | None = None) -> Any:
+def thinned(points: Sequence[Any]) -> list[Any]:
+    """At most about MAX_POINTS of them, evenly, with the first, the last and the highest (by its second value)."""
+    if len(points) <= MAX_POINTS:
+        return list(points)
+    each = math.ceil(len(points) / MAX_POINTS)
+    best = max(range(len(points)), key=lambda i: points[i][1])
+    return [points[i] for i in sorted({*range(0, len(points), each), best, len(points) - 1})]
+
+
+def _reward(
+    runs: Sequence[Run],
+    source: str | None,
+    name: str,
+    x: Any,
+    every: Sequence[Run] | None = None,
+    whole: bool = True,
+) -> Any:
+    """whole: x counts something, and its ticks are whole numbers."""
     arms = list(by_arm(every or runs))
     with matplotlib.rc_context(STYLE):
         figure, axes = _new()
@@ -71,14 +100,19 @@ def _reward(runs: Sequence[Run], source: str | None, name: str, x: Any, every: S
             for i, run in enumerate(members):
                 points = [(x(run, step), reward) for step, reward in run.reward(source).items()]
                 known = [(a, b) for a, b in points if a is not None]
-                xs, ys = [a for a, _ in known], [b for _, b in known]
-                style = {"color": color(arms, arm), "marker": "o", "markersize": 3.5, "linewidth": 1.6}
+                points_drawn = thinned(known)
+                xs, ys = [a for a, _ in points_drawn], [b for _, b in points_drawn]
+                marker = "o" if len(xs) <= MAX_MARKERS else ""
+                style = {"color": color(arms, arm), "marker": marker, "markersize": 3.5, "linewidth": 1.6}
                 axes.plot(xs, ys, label=arm if i == 0 else None, alpha=0.9 if len(members) == 1 else 0.6, **style)
         axes.set_xlabel(name)
         samples = runs[0].samples if runs else None
         axes.set_ylabel("validation reward" + (f" (mean@{samples})" if samples else ""))
         axes.grid(alpha=0.25)
         axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=whole, min_n_ticks=1))
+        if whole:
+            axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.legend(frameon=False)
     return figure
 
@@ -101,6 +135,7 @@ def heat_map(frontier: Frontier) -> Any:
             fontsize=9,
         )
         axes.invert_yaxis()
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
         axes.set_xlabel(f"{len(frontier.problems)} anchor problems, hardest first")
         figure.colorbar(colors, ax=axes, label="reward", pad=0.02)
     return figure
@@ -118,7 +153,8 @@ def svg(figure: Any, label: str) -> str:
     from markupsafe import escape
 
     buffer = io.StringIO()
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the browser has its own fonts
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]

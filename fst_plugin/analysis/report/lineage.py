@@ -1,41 +1,42 @@
-"""Where a run's prompts came from: a tree that can be drawn, what each changed, and which problems it holds."""
+"""Where a run's prompts came from: a tree that can be drawn, and which problems each holds."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 
 from ...evolve.selection import frontier
 from ...prompts import Prompt
+from ...record.cycles import PromptRow
 from ..run import Run
 
-MAX_WORDS = 4000
-"""Beyond this many words on either side, a block is shown as replaced whole: comparing takes their product (ours)."""
+MAX_NODES = 300
+"""Prompts of a run that are drawn, about (ours)."""
 
 
 @dataclass(frozen=True)
 class Node:
     """One prompt in the tree. column, row: its place, in units. prompt: None if only its digest was recorded.
 
-    verdict: what became of it, in the words of `Run.verdicts`; empty if that was not recorded.
+    outcome: what became of it; None if that was not recorded.
     """
 
     digest: str
     column: int
     row: float
     prompt: Prompt | None
-    verdict: str
+    outcome: PromptRow | None
     parents: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Tree:
-    """nodes: parents before children. edges: (parent, child, is the child's first parent)."""
+    """nodes: parents before children. edges: (parent, child, is the child's first parent). left_out: prompts beyond
+    MAX_NODES, of which no prompt of the population comes."""
 
     nodes: tuple[Node, ...]
     edges: tuple[tuple[str, str, bool], ...]
+    left_out: int = 0
 
     @property
     def columns(self) -> int:
@@ -55,6 +56,8 @@ def tree(run: Run) -> Tree:
     for known in list(parents.values()):
         for digest in known:
             parents.setdefault(digest, ())
+    every = len(parents)
+    parents = _bounded(parents, [prompt.digest for prompt in run.population], list(reversed(prompts)))
     order = _parents_first(parents)
     column: dict[str, int] = {}
     children: dict[str, list[str]] = {digest: [] for digest in order}
@@ -74,10 +77,26 @@ def tree(run: Run) -> Tree:
             row[digest], next_row = float(next_row), next_row + 1
         else:
             stack += [(digest, True), *((child, False) for child in reversed(below))]
-    verdicts = run.verdicts()
-    nodes = tuple(Node(d, column[d], row[d], prompts.get(d), verdicts.get(d, ""), parents[d]) for d in order)
+    outcomes = run.outcomes()
+    nodes = tuple(Node(d, column[d], row[d], prompts.get(d), outcomes.get(d), parents[d]) for d in order)
     edges = tuple((p, d, i == 0) for d in order for i, p in enumerate(parents[d]))
-    return Tree(nodes, edges)
+    return Tree(nodes, edges, every - len(parents))
+
+
+def _bounded(
+    parents: Mapping[str, tuple[str, ...]], population: Sequence[str], newest: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """The population, then about as many of the newest as MAX_NODES allows, each with all that it comes from."""
+    kept: set[str] = set()
+    for i, digest in enumerate((*population, *newest)):
+        if len(kept) >= MAX_NODES and i >= len(population):
+            break
+        above = [digest]
+        while above:
+            if (one := above.pop()) not in kept:
+                kept.add(one)
+                above += parents.get(one, ())
+    return {digest: of for digest, of in parents.items() if digest in kept}
 
 
 def _parents_first(parents: Mapping[str, Sequence[str]]) -> list[str]:
@@ -94,42 +113,6 @@ def _parents_first(parents: Mapping[str, Sequence[str]]) -> list[str]:
         done.update(ready)
         order += ready
     return order
-
-
-def difference(old: str, new: str) -> list[tuple[str, str]]:
-    """What was done to a text, as pieces in order: ("same" | "added" | "removed", piece). The pieces of the first and
-    second kind make the new text, those of the first and third the old one. Lines first, then words within lines."""
-    pieces: list[tuple[str, str]] = []
-    a, b = (re.findall(r"\n|[^\n]+", text) for text in (old, new))
-    for tag, i, j, k, m in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
-        before, after = "".join(a[i:j]), "".join(b[k:m])
-        if tag == "equal":
-            pieces.append(("same", after))
-        elif tag == "replace":
-            pieces += _words(before, after)
-        else:
-            pieces.append(("removed", before) if before else ("added", after))
-    whole: list[tuple[str, str]] = []
-    for kind, piece in pieces:
-        if whole and whole[-1][0] == kind:
-            whole[-1] = (kind, whole[-1][1] + piece)
-        elif piece:
-            whole.append((kind, piece))
-    return whole
-
-
-def _words(old: str, new: str) -> list[tuple[str, str]]:
-    a, b = re.findall(r"\s+|\S+", old), re.findall(r"\s+|\S+", new)
-    matcher = SequenceMatcher(None, a, b, autojunk=False)
-    if max(len(a), len(b)) > MAX_WORDS or matcher.ratio() < 0.5:  # another text: words in common are chance
-        return [("removed", old), ("added", new)]
-    pieces = []
-    for tag, i, j, k, m in matcher.get_opcodes():
-        if tag == "equal":
-            pieces.append(("same", "".join(b[k:m])))
-        else:
-            pieces += [("removed", "".join(a[i:j])), ("added", "".join(b[k:m]))]
-    return pieces
 
 
 @dataclass(frozen=True)
@@ -156,4 +139,4 @@ def frontiers(prompts: Sequence[Prompt]) -> Frontier:
     return Frontier(problems, rows, held)
 
 
-__all__ = ["Frontier", "Node", "Tree", "difference", "frontiers", "tree"]
+__all__ = ["Frontier", "Node", "Tree", "frontiers", "tree"]

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,19 +17,16 @@ from markupsafe import Markup
 
 from ... import __version__
 from ...optimizer import Evidence
-from ...prompts import text_digest
 from ...record.atomic import write_text
 from ...record.cycles import Cycle
-from ...reflection.text import redact
+from ...secrets import redact, without_secrets
 from .. import attribution, compare
-from ..costs import costs
+from ..costs import Row, costs
 from ..run import Run, RunError
-from . import charts, lineage
+from . import charts, lineage, tree
 
-SECRET_WORDS = ("api_key", "apikey", "token", "secret", "password", "credential")
-"""Config keys that end in one of these are shown as ***."""
-COLUMN, ROW = 108, 40
-"""Size of the tree's cells, in SVG units (ours)."""
+STEP_ROWS = 200
+"""Rows of the table of steps; of a longer run, several steps make a row (ours)."""
 
 
 def write(
@@ -67,7 +64,7 @@ def write(
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         )
     )
-    write_text(out, page)
+    write_text(out, page.encode("utf-8", "backslashreplace").decode("utf-8"))  # half a character is shown escaped
     written = [out]
     if pictures is not None:
         for chart in (chart for chart in drawn if chart.figure is not None):
@@ -101,7 +98,7 @@ def _charts(runs: Sequence[Run], source: str | None) -> list[Chart]:
             "reward_by_steps",
             "Reward against RL steps",
             "Higher is better; further left is sooner. One line a run, one colour an arm; dashed: the same under the"
-            " first prompt.",
+            f" first prompt.{_thinned(runs, source)}",
             charts.reward_by_steps(runs, source),
         ),
         Chart(
@@ -127,6 +124,12 @@ def _charts(runs: Sequence[Run], source: str | None) -> list[Chart]:
     return drawn
 
 
+def _thinned(runs: Sequence[Run], source: str | None) -> str:
+    most = max((len(run.reward(source)) for run in runs), default=0)
+    each = math.ceil(most / charts.MAX_POINTS)
+    return f" Of {most} validations, every {each}th and the highest are drawn." if each > 1 else ""
+
+
 def _run(run: Run, index: int, drawn: Sequence[Chart]) -> dict[str, Any]:
     return {
         "id": f"run-{index}",
@@ -134,76 +137,15 @@ def _run(run: Run, index: int, drawn: Sequence[Chart]) -> dict[str, Any]:
         "arm": run.arm,
         "seed": run.seed,
         "last_step": run.steps[-1].step,
-        "tree": _tree(run, index),
+        "tree": tree.draw(run, index),
         "heat": next((chart for chart in drawn if chart.name == f"frontier_{index}"), None),
         "cycles": [_cycle(cycle) for cycle in run.cycles],
         "costs": _costs(run),
-        "overrides": [_one_secret_less(o) for o in run.overrides],
+        "overrides": [redact(o) for o in run.overrides],
         "config": json.dumps(without_secrets(run.config), indent=1, default=str, ensure_ascii=False)
         if run.config
         else "",
     }
-
-
-def _tree(run: Run, index: int) -> dict[str, Any] | None:
-    try:
-        found = lineage.tree(run)
-    except ValueError as error:
-        raise RunError(f"{run.where}: {error}") from error
-    if not found.nodes:
-        return None
-    places = {n.digest: (34 + n.column * COLUMN, 26 + n.row * ROW) for n in found.nodes}
-    known = {n.digest: n.prompt for n in found.nodes}
-    margins = {c.prompt.digest: c.margin for cycle in run.cycles for c in cycle.candidates}
-    ranks = {p.digest: rank for rank, p in enumerate(run.population)}
-    nodes: list[dict[str, Any]] = []
-    for node in found.nodes:
-        prompt = node.prompt
-        parent = next((known[p] for p in node.parents if known.get(p)), None)
-        score, margin = prompt.mean_score if prompt and prompt.scores else None, margins.get(node.digest)
-        facts = [f"score {score:.3f} on {len(prompt.scores)} problems"] if prompt and score is not None else []
-        facts += [f"made in cycle {prompt.cycle} ({prompt.origin})"] if prompt else []
-        facts += [node.verdict] if node.verdict else []
-        facts += [f"{margin:+.2f} against its parent on its test"] if margin is not None else []
-        nodes.append(
-            {
-                "id": _id(index, node.digest),
-                "digest": node.digest,
-                "x": places[node.digest][0],
-                "y": places[node.digest][1],
-                "rank": ranks.get(node.digest),
-                "cycle": prompt.cycle if prompt else -1,
-                "verdict": node.verdict,
-                "facts": facts,
-                "text": prompt.text if prompt else None,
-                "score": score,
-                "fill": "#ffffff" if score is None else _fill(score),
-                "parents": [(p, _id(index, p)) for p in node.parents],
-                "compared_with": parent.digest if parent else None,
-                "difference": lineage.difference(parent.text, prompt.text) if parent and prompt else None,
-            }
-        )
-    nodes.sort(key=lambda n: (n["rank"] is None, n["rank"] or 0, -n["cycle"]))
-    return {
-        "nodes": nodes,
-        "edges": [(*places[a], *places[b], first) for a, b, first in found.edges],
-        "width": 34 + found.columns * COLUMN,
-        "height": 52 + (found.rows - 1) * ROW,
-        "selected": nodes[0]["id"],
-    }
-
-
-def _id(index: int, digest: str) -> str:
-    """An element's id; whatever a record has for a digest, only letters and digits reach the page's ids."""
-    plain = digest if digest.isalnum() and digest.isascii() else text_digest(digest)
-    return f"run-{index}-prompt-{plain}"
-
-
-def _fill(score: float) -> str:
-    """From pale to dark blue as a score goes from 0 to 1; dark enough to see, light enough for dark text on it."""
-    share = min(1.0, max(0.0, score))
-    start, end = (232, 238, 247), (18, 78, 150)
-    return "#" + "".join(f"{round(a + (b - a) * share):02x}" for a, b in zip(start, end, strict=True))
 
 
 def _cycle(cycle: Cycle) -> dict[str, Any]:
@@ -226,25 +168,43 @@ def _evidence(evidence: Evidence | None) -> str:
         return ""
     spread = f" ± {evidence.error:.3f}" if math.isfinite(evidence.error) else ""
     outcome = "took the lead" if evidence.adopted else "did not take the lead"
-    return f"{evidence.challenger} {outcome}: {evidence.margin:+.3f}{spread} on {evidence.problems} held out"
+    why = f"; {evidence.why}" if evidence.why else ""
+    return f"{evidence.challenger} {outcome}: {evidence.margin:+.3f}{spread} on {evidence.problems} held out{why}"
 
 
 def _costs(run: Run) -> dict[str, Any]:
     book = costs(run)
-    totals = [
-        ("slow rollouts", book.sum("slow_rollouts")),
-        ("fast rollouts", book.sum("fast_rollouts")),
-        ("tokens generated, slow rollouts", book.sum("tokens_slow")),
-        ("tokens generated, fast rollouts", book.sum("tokens_fast")),
-        ("reflection calls", book.sum("reflection_calls")),
-        *((f"seconds: {phase}", seconds) for phase, seconds in book.seconds().items()),
+    rows = [
+        ("slow rollouts", "slow_rollouts"),
+        ("fast rollouts", "fast_rollouts"),
+        ("tokens generated, slow rollouts", "tokens_slow"),
+        ("tokens generated, fast rollouts", "tokens_fast"),
+        ("reflection calls", "reflection_calls"),
+        ("seconds", "seconds"),
+        *((f"seconds: {phase}", f"seconds: {phase}") for phase in book.seconds()),
     ]
     return {
-        "before": book.before,
-        "totals": [(name, total, *book.per(total).values()) for name, total in totals],
-        "rows": [asdict(row) for row in book.rows],
+        "missing": book.missing,
+        "totals": [(label, book.sum(name), *book.rates(name).values()) for label, name in rows],
+        "rows": _step_rows(book.rows),
         "phases": list(book.seconds()),
     }
+
+
+def _step_rows(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """One a step, or of a long run one for several, with their sums."""
+    each = math.ceil(len(rows) / STEP_ROWS)
+    groups = [rows[i : i + each] for i in range(0, len(rows), each or 1)]
+    names = ("slow_rollouts", "fast_rollouts", "tokens_slow", "reflection_calls")
+    found = []
+    for group in groups:
+        first, last = group[0].step, group[-1].step
+        figures = {name: [row.figure(name) for row in group] for name in names}
+        sums = {name: None if None in values else sum(filter(None, values)) for name, values in figures.items()}
+        phases = {phase for row in group for phase in row.seconds}
+        seconds = {phase: sum(row.seconds.get(phase, 0.0) for row in group) for phase in phases}
+        found.append({"step": str(first) if first == last else f"{first}-{last}", **sums, "seconds": seconds})
+    return found
 
 
 def _attribution(run: Run) -> dict[str, Any]:
@@ -258,24 +218,6 @@ def _attribution(run: Run) -> dict[str, Any]:
         "gains": [("prompt alone", found.fast), ("weights alone", found.slow), ("both", found.both)],
         "interaction": found.interaction,
     }
-
-
-def without_secrets(value: Any) -> Any:
-    """A config with everything that its key or its shape marks as secret replaced by ***."""
-    if isinstance(value, Mapping):
-        return {k: "***" if v is not None and _is_secret(str(k), v) else without_secrets(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_secrets(v) for v in value]
-    return redact(value, limit=2000) if isinstance(value, str) and "\n" not in value else value
-
-
-def _is_secret(key: str, value: Any) -> bool:
-    return isinstance(value, str) and key.lower().endswith(SECRET_WORDS)
-
-
-def _one_secret_less(override: str) -> str:
-    key, mark, value = override.partition("=")
-    return f"{key}=***" if mark and _is_secret(key, value) else redact(override, limit=2000)
 
 
 # -------------------------------------------------------------------------------------------------------------- page
@@ -301,4 +243,4 @@ def _figure(value: Any, digits: int = 0) -> str:
     return "not recorded" if value is None else f"{round(value, digits) + 0.0:,.{digits}f}"  # + 0.0: no "-0"
 
 
-__all__ = ["without_secrets", "write"]
+__all__ = ["write"]

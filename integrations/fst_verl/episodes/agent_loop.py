@@ -5,7 +5,7 @@ model says (mask 1) and what the environment says to it (user turns, mask 0). Th
 that is only ever appended to, built by verl's continuous-token builder: what was sampled is what is trained on.
 
 The episode's reward is the sum of its turns' rewards. In `extra_fields`: turn_scores, turn_feedback, stop_reason (one
-of `STOPS`), faults; in its reward_extra_info, the episode's feedback, which the fast phase reads.
+of `STOPS`), faults, unchecked; in its reward_extra_info, the episode's feedback, which the fast phase reads.
 
 A fault of the world is retried by `fst_envs.episodes.episode.Episode`; one that remains fails the session, and with
 it the group (see `group`): it never becomes a reward, and has no stop reason since nothing of it is kept. verl then
@@ -33,6 +33,7 @@ from ..compat import loop_method, names, token_builder
 from . import EPISODE_LOOP
 from .group import Group, finish_together
 from .neutral import EscapeControlTokens
+from .playable import plain, playable
 
 logger = logging.getLogger(__name__)
 
@@ -64,12 +65,15 @@ class Stream:
 
 @dataclass
 class Record:
-    """What an episode was besides its tokens. seconds: waited for the engine, and for the environment."""
+    """What an episode was besides its tokens. seconds: waited for the engine, and for the environment. unchecked: texts
+    that the environment could not read."""
 
     rewards: list[float] = field(default_factory=list)
     feedback: list[str] = field(default_factory=list)
+    made: list[bool] = field(default_factory=list)
     stop: str = ""
     seconds: dict[str, float] = field(default_factory=lambda: {"generate_sequences": 0.0, "tool_calls": 0.0})
+    unchecked: int = 0
     preempted: int = -1
     engine: dict[str, Any] = field(default_factory=dict)
     routed_experts: Any = None
@@ -84,8 +88,10 @@ class Record:
             self.routed_experts = said.routed_experts
 
     def episode_feedback(self) -> str:
-        """What was said to the turns, each text once, in order, and which limit ended the episode."""
-        lines = list(dict.fromkeys(text for text in self.feedback if text))
+        """What was said to the turns, each text once, in order, and which limit ended the episode. Feedback that was
+        made is in it only if there is no other."""
+        said = [text for text, made in zip(self.feedback, self.made, strict=True) if text and not made]
+        lines = list(dict.fromkeys(said or [text for text in self.feedback if text]))
         if self.stop in LIMITS:
             lines.append(LIMITS[self.stop].format(turns=len(self.rewards)))
         return "\n".join(lines)
@@ -93,7 +99,8 @@ class Record:
 
 @names.register_agent_loop(EPISODE_LOOP)
 class EpisodeLoop(_Base):
-    """Plays one session. Rows name their instance in extra_info: env_id, env_kwargs, index, split, task_id.
+    """Plays one session. Rows name their instance in extra_info: env_id, env_kwargs, index, split, task_id; only
+    environments of the run's own `data.env` are played (see `playable`).
 
     Limits: `rollout.multi_turn.max_assistant_turns` (null: none), `data.max_response_length` for all turns and
     observations together, `data.env.max_turn_tokens` for one turn. `data.env.episode`: settings of `Episode`.
@@ -109,7 +116,8 @@ class EpisodeLoop(_Base):
         except TemplateError as error:
             raise refused(error) from error
         self.neutral = EscapeControlTokens(self.tokenizer)
-        env = self.data_config.get("env") or {}
+        env = plain(self.data_config.get("env"))
+        self.playable = playable(env)
         self.episode_settings = dict(env.get("episode") or {})
         self.turn_tokens = env.get("max_turn_tokens")
         self.max_turns = self.rollout_config.multi_turn.max_assistant_turns
@@ -120,7 +128,7 @@ class EpisodeLoop(_Base):
         )
 
     async def _session(self, sampling_params: dict[str, Any], row: Mapping[str, Any], group: Group) -> Any:
-        instance = Instance.of(row.get("extra_info"))
+        instance = self.playable(row.get("extra_info"))
         episode = Episode(instance.env_id, instance.env_kwargs, **self.episode_settings)
         lost = 0
         while True:
@@ -154,6 +162,8 @@ class EpisodeLoop(_Base):
             record.seconds["tool_calls"] += time.monotonic() - began
             record.rewards.append(float(reward))
             record.feedback.append(str(info.get("feedback") or ""))
+            record.unchecked += bool(info.get("error"))
+            record.made.append(bool(info.get("feedback_made")))
             if terminated or truncated:
                 record.stop = "done" if terminated else "truncated"
             elif self.max_turns and len(record.rewards) >= self.max_turns:
@@ -245,6 +255,7 @@ class EpisodeLoop(_Base):
         start, turns = len(stream.ids) - len(stream.mask), len(record.rewards)
         reported = {
             "feedback": record.episode_feedback(),
+            "feedback_made": "yes" if all(record.made) else "",  # text: verl averages what is not
             "turns": turns,
             "turn_rewards": json.dumps(record.rewards),  # text: verl averages lists over the validation's samples
             "stop_reason": record.stop,
@@ -265,6 +276,7 @@ class EpisodeLoop(_Base):
                 "turn_feedback": record.feedback,
                 "stop_reason": record.stop,
                 "faults": faults,
+                "unchecked": record.unchecked,
                 "reward_extra_info": reported,
             },
         )

@@ -19,8 +19,8 @@ def episode_metrics(keys: Sequence[str], extras: Sequence[Mapping[str, Any]], gr
     groups_asked: size of the batch in problems.
 
     Returns episode/turns (mean), episode/stop/<reason> (share), episode/reward_turn_<i> (mean over the episodes that
-    had turn i, from 1), episode/faults_survived (sum) and episode/groups_missing: groups that failed as a whole and
-    were not replaced.
+    had turn i, from 1), episode/faults_survived (sum), episode/unchecked (sum of the texts that the environment could
+    not read, reward 0) and episode/groups_missing: groups that failed as a whole and were not replaced.
     """
     played = [extra for extra in extras if "stop_reason" in extra]
     if not played:
@@ -30,6 +30,7 @@ def episode_metrics(keys: Sequence[str], extras: Sequence[Mapping[str, Any]], gr
     figures = {f"stop/{reason}": stops[reason] / len(played) for reason in STOPS}
     figures["turns"] = sum(map(len, scores)) / len(played)
     figures["faults_survived"] = float(sum(extra["faults"] for extra in played))
+    figures["unchecked"] = float(sum(extra["unchecked"] for extra in played))
     figures["groups_missing"] = float(groups_asked - len({key.rsplit("_", 2)[0] for key in keys}))
     for turn in range(max(map(len, scores))):
         rewards = [score[turn] for score in scores if len(score) > turn]

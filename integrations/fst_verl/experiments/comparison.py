@@ -11,6 +11,9 @@ from pathlib import Path
 
 from fst_plugin.config import ConfigError, ConfigProblem
 
+from .. import report
+from ..command_line import Command
+from ..composing import complete
 from . import runner
 from .runner import VerlRun
 
@@ -32,11 +35,10 @@ def parse_arms(text: str) -> tuple[str, ...]:
 
 
 def arguments(given: Sequence[str], arm: str, seed: int, folder: Path) -> list[str]:
-    """verl's arguments of one run. given: those of every arm; `{seed}` in them stands for the seed."""
+    """The overrides of one run. given: those of every arm, with an fst config group; `{seed}` in them stands for the
+    seed."""
     given = [a.replace("{seed}", str(seed)) for a in given]
-    named = any(a.lstrip("+").startswith("fst=") for a in given)
     return [
-        *([] if named else ["+fst=default"]),
         "trainer.logger=[console,file]",
         f"data.seed={seed}",
         f"fst.seed={seed}",
@@ -48,28 +50,31 @@ def arguments(given: Sequence[str], arm: str, seed: int, folder: Path) -> list[s
     ]
 
 
-def runs(given: Sequence[str], arms: str, seeds: int, out: Path) -> list[VerlRun]:
-    """Every arm with every seed, in folders of `out`. Raises ValueError for an unknown arm."""
-    found = []
+def runs(command: Command, arms: str, seeds: int, out: Path) -> list[VerlRun]:
+    """Every arm with every seed, in folders of `out`. Raises ValueError for an unknown arm, and if the command does not
+    compose."""
+    names, found = parse_arms(arms), []
+    first = command.with_overrides([word.replace("{seed}", "0") for word in command.overrides])
+    if complete(first)[0] != first:
+        command = command.with_group()
     for seed in range(seeds):
-        for arm in parse_arms(arms):
+        for arm in names:
             folder = out.absolute() / f"{arm}_{seed}"
-            found.append(VerlRun(folder, arm, seed, tuple(arguments(given, arm, seed, folder))))
+            overrides = arguments(command.overrides, arm, seed, folder)
+            found.append(VerlRun.of(command.with_overrides(overrides), folder, arm, seed))
     return found
 
 
 def problems(runs: Sequence[VerlRun]) -> list[ConfigProblem]:
     """What is wrong with the arguments, of any arm, before anything is started. Raises ValueError if they do not
     compose."""
-    from .. import check
-
     found: list[ConfigProblem] = []
     for one in (one for one in runs if one.seed == 0):
-        config = check.compose([a for a in one.arguments if not a.startswith("hydra.")])
-        found += [*check.problems(config), *check.environment(config)]
-        if int(config.trainer.test_freq) < 1:
+        looked = report.look(one.command)
+        found += looked.problems
+        if int(looked.config.trainer.test_freq) < 1:
             found.append(ConfigProblem("trainer.test_freq", "arms are compared by validations: set it to 1 or more"))
-        if "file" not in config.trainer.logger:
+        if "file" not in looked.config.trainer.logger:
             found.append(ConfigProblem("trainer.logger", "figures come from verl's file logger: add file to the list"))
     return list(dict.fromkeys(found))
 
@@ -84,10 +89,12 @@ def run_arms(
 ) -> list[str]:
     """Runs what is not finished yet, `jobs` at a time, and returns all runs as `fst compare` takes them.
 
-    on_step: called with arm, seed, and the last step that was logged. Raises ConfigError with every problem of the
+    given: a verl command, or its arguments alone.
+    on_step: called with arm, seed, and the last step that was logged.
+    Raises ConfigError with every problem of the
     arguments, RuntimeError if a run fails.
     """
-    asked = runs(given, arms, seeds, out)
+    asked = runs(Command.take(given), arms, seeds, out)
     if found := problems(asked):
         raise ConfigError(found)
     runner.run_all(asked, jobs, lambda one: runner.run(one, lambda step: on_step(one.arm, one.seed, step)))

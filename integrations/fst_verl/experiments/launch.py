@@ -11,22 +11,28 @@ from pathlib import Path
 
 from fst_plugin.analysis.read import last_step
 
+from ..command_line import MAIN
+
 METRICS_FILE, LOG_FILE = "metrics.jsonl", "log.txt"
 
 
 def launch(
-    arguments: Sequence[str], out: Path, on_step: Callable[[int], None] = lambda step: None, **environment: str
+    arguments: Sequence[str],
+    out: Path,
+    on_step: Callable[[int], None] = lambda step: None,
+    program: Sequence[str] = MAIN,
+    **environment: str,
 ) -> None:
     """Runs verl with these arguments; its log and its file logger's metrics land in `out`, anew.
 
-    on_step: called with the last step that was logged, twice a second. environment: more of it. Raises RuntimeError,
-    with the log's end, if verl fails.
+    on_step: called with the last step that was logged, twice a second. program: what python runs. environment: more of
+    it. Raises RuntimeError, with the log's end, if verl fails.
     """
     out.mkdir(parents=True, exist_ok=True)
     metrics, log = out / METRICS_FILE, out / LOG_FILE
     metrics.unlink(missing_ok=True)
     own = {"VERL_FILE_LOGGER_PATH": str(metrics), "RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "verl.trainer.main_ppo", *arguments]
+    command = [sys.executable, *program, *arguments]
     with open(log, "w") as file:
         process = subprocess.Popen(
             command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, **own, **environment}

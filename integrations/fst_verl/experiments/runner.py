@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fst_plugin.record.atomic import set_aside, write_json
 
+from ..command_line import MAIN, Command
 from ..cpu import platform as cpu
 from .launch import check_jobs, launch
 
@@ -29,9 +30,10 @@ class VerlRun:
 
     folder: of its log, metrics, checkpoints and nothing else.
     arm, seed: which method, and which repetition of it.
-    arguments: of `python -m verl.trainer.main_ppo`.
-    identity: what makes it this run, in JSON's own types; its arguments if empty.
+    arguments: of the program.
+    identity: what makes it this run, in JSON's own types; its arguments, and another program than verl's own, if empty.
     marker: the file in `folder` that says it is finished: its identity, and "seconds", the wall time it took.
+    program: what python runs.
     """
 
     folder: Path
@@ -40,10 +42,21 @@ class VerlRun:
     arguments: tuple[str, ...]
     identity: Mapping[str, Any] = field(default_factory=dict)
     marker: str = DONE_FILE
+    program: tuple[str, ...] = MAIN
 
     def __post_init__(self) -> None:
         if not self.identity:
-            object.__setattr__(self, "identity", {"arguments": list(self.arguments)})
+            program = {} if self.program == MAIN else {"program": list(self.program)}
+            object.__setattr__(self, "identity", {"arguments": list(self.arguments), **program})
+
+    @classmethod
+    def of(cls, command: Command, folder: Path, arm: str, seed: int) -> VerlRun:
+        """The run of a user's command."""
+        return cls(folder, arm, seed, command.arguments, program=command.program)
+
+    @property
+    def command(self) -> Command:
+        return replace(Command.parse(self.arguments), program=self.program)
 
     @property
     def name(self) -> str:
@@ -73,7 +86,7 @@ def run(one: VerlRun, on_step: Callable[[int], None] = lambda step: None) -> Non
     if one.folder.exists():
         set_aside(one.folder)
     began = time.monotonic()
-    launch(one.arguments, one.folder, on_step)
+    launch(one.arguments, one.folder, on_step, one.program)
     write_json(one.folder / one.marker, {**one.identity, "seconds": time.monotonic() - began})
 
 

@@ -148,7 +148,7 @@ def test_splits_share_no_item_of_a_small_task():
         ({"task": "game_of_life_halting"}, "full reward for any answer"),
         ({"task": "composite"}, "one environment per task"),
         ({"task": "puzzle24"}, "any four numbers"),
-        ({"task": "no_such_task"}, "path_star"),
+        ({"task": "path_stars"}, "did you mean path_star"),
         ({"task": "path_star", "config": {"seed": 3}}, "seed"),
         ({"task": "path_star", "config": {"no_such_key": 3}}, "no_such_key"),
         ({"task": "acre", "size": 10**6}, "at most 20000"),

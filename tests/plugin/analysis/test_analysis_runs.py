@@ -14,6 +14,10 @@ from fst_plugin.analysis import compare, run
 from fst_plugin.analysis.costs import costs
 from fst_plugin.analysis.read import parse_name, read, read_all
 from fst_plugin.analysis.run import RunError
+from fst_plugin.prompts import Prompt
+from fst_plugin.record.calls import CALLS_FILE
+from fst_plugin.record.journal import Journal
+from fst_plugin.rollouts import Cell, Problem, Rollout
 
 PER_STEP = BATCH * GROUP
 
@@ -110,7 +114,7 @@ def test_a_resumed_runs_logs_are_laid_over_each_other(tmp_path):
     found = read(f"again_2={old},{new}")
     assert [s.step for s in found.steps] == list(range(6)) and found.reward()[3] == 1.0 and found.reward()[2] == 0.0
     assert (found.arm, found.seed) == ("again", 2)
-    assert costs(read(str(new))).before == 2
+    assert read(str(new)).missing == 5 and costs(read(str(new))).rows == ()  # validations alone: no step was logged
 
 
 def test_the_log_may_lie_elsewhere(runs, tmp_path):
@@ -124,6 +128,69 @@ def test_the_log_may_lie_elsewhere(runs, tmp_path):
 def test_a_log_that_cannot_be_used_is_told(tmp_path, content, message):
     (tmp_path / "m.jsonl").write_text(content)
     with pytest.raises(RunError, match=message):
+        read(str(tmp_path))
+
+
+NOT_A_STEP = ['"step": Infinity', '"step": 1e999', '"step": -1', '"step": 1.5', '"step": true', '"step": null']
+
+
+@pytest.mark.parametrize("step", NOT_A_STEP)
+def test_a_step_that_is_not_a_whole_number_is_one_line_that_names_the_log(tmp_path, step):
+    (tmp_path / "m.jsonl").write_text("{" + step + ', "data": {"a": 1}}\n{"step": 2, "data": {"a": 1}}\n')
+    with pytest.raises(RunError, match="m.jsonl, line 1 is not a"):
+        read(str(tmp_path))
+
+
+def test_values_that_are_not_finite_are_left_out_counted_and_said(tmp_path):
+    lines = [
+        '{"step": 0, "data": {"val-core/a/acc/mean@1": 0.5}}',
+        '{"step": 1, "data": {"loss": NaN, "kl": Infinity, "fine": 2, "text": "x", "flag": true}}',
+        '{"step": 2, "data": {"loss": null, "huge": 1' + "0" * 400 + ', "fine": 3}}',
+    ]
+    (tmp_path / "m.jsonl").write_text("\n".join(lines) + "\n")
+    found = read(str(tmp_path))
+    assert [dict(s.data) for s in found.steps[1:]] == [{"fine": 2.0}, {"fine": 3.0}]
+    told = "logged values that are not finite numbers, in no figure: 4, of loss (2), kl (1), huge (1)"
+    assert found.left_out == (told,)
+    assert told in " ".join(compare.notes(compare.compare([found])))
+
+
+BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 40))
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("config.yaml", b"actor_rollout_re"),
+        ("config.yaml", b"fst: {slow_steps: 3, no"),
+        ("config.yaml", b"- a\n- b\n"),
+        ("config.yaml", b"\xff\xfe\x00a"),
+        ("config.yaml", b"a: " + b"[" * 5000),
+        ("config.yaml", BOMB.encode()),
+        ("config.yaml", b"a: 1\n" * 1_000_000),
+        ("config.yaml", b"a: !!python/object/apply:os.system [echo]\n"),
+        ("overrides.yaml", b"fst.slow_steps=3"),
+        ("overrides.yaml", b"a: b\n"),
+    ],
+    ids=["cut", "cut-inside", "a-list", "bytes", "deep", "bomb", "long", "code", "text", "a-mapping"],
+)
+def test_a_damaged_record_of_the_config_is_one_line_that_names_it(tmp_path, name, content):
+    write_log(tmp_path / "m.jsonl", [(0, {"val-core/a/acc/mean@1": 0.5})])
+    hydra = tmp_path / ".hydra"
+    hydra.mkdir()
+    (hydra / "config.yaml").write_text("a: 1\n")
+    (hydra / name).write_bytes(content)
+    out = invoke("compare", tmp_path)
+    said = out.output.replace("\n", "")
+    assert out.exit_code == 1 and name in said and "restore it or move it away" in said
+    assert "Traceback" not in out.output and len(said) < 800
+
+
+@pytest.mark.parametrize("content", ["[1", "[" * 100_000, "[1, 2]", '"x"'])
+def test_a_damaged_two_by_two_is_one_line_that_names_it(tmp_path, content):
+    write_log(tmp_path / "m.jsonl", [(0, {"val-core/a/acc/mean@1": 0.5})])
+    (tmp_path / "attribution.json").write_text(content)
+    with pytest.raises(RunError, match="attribution.json is not a JSON object"):
         read(str(tmp_path))
 
 
@@ -163,11 +230,13 @@ def test_candidates_are_read_with_what_became_of_them(runs):
 def test_a_phase_that_is_still_running(runs, tmp_path):
     cycle = tmp_path / "fst" / "cycle_0004"
     cycle.mkdir(parents=True)
-    (cycle / "identity.json").write_text('{"weights": "w"}')
-    (cycle / "calls.jsonl").write_text('{"kind": "evaluate", "digest": "d", "answer": [1, 2, 3]}\n{"kind": "torn')
+    journal = Journal(cycle, {"weights": "w"})
+    journal.evaluate(lambda cells: [Rollout(1.0)] * 3)([Cell(Prompt("p"), Problem(str(i), ())) for i in range(3)])
+    with open(cycle / CALLS_FILE, "ab") as calls:
+        calls.write((cycle / CALLS_FILE).read_bytes()[:-3])  # being written
     (found,) = read(f"{runs / 'fst_0' / 'metrics.jsonl'},{tmp_path / 'fst'}").cycles
     assert (found.number, found.finished, found.rollouts, found.reflections) == (4, False, 3, 0)
-    (cycle / "calls.jsonl").write_text("damaged\n")
+    (cycle / CALLS_FILE).write_text("damaged\n")
     with pytest.raises(RunError, match="damaged"):
         read(f"{runs / 'fst_0' / 'metrics.jsonl'},{tmp_path / 'fst'}")
 
@@ -178,7 +247,7 @@ def test_a_phase_that_is_still_running(runs, tmp_path):
 def test_the_ledger_adds_up(runs):
     found = read(str(runs / "fst_0"))
     book = costs(found)
-    assert [row.step for row in book.rows] == list(range(1, 13)) and book.before == 0
+    assert [row.step for row in book.rows] == list(range(1, 13)) and book.missing == 0
     assert {row.slow_rollouts for row in book.rows} == {PER_STEP}
     assert [row.step for row in book.rows if row.fast_rollouts] == [1, 4, 7, 10]
     assert [row.fast_rollouts for row in book.rows if row.fast_rollouts] == [c.rollouts for c in found.cycles]
@@ -192,8 +261,9 @@ def test_the_ledger_adds_up(runs):
 
 def test_every_figure_is_given_per_step_and_per_rollout(runs):
     book = costs(read(str(runs / "fst_0")))
-    assert book.per(1200.0) == {"per_slow_step": 100.0, "per_rollout": 1200.0 / book.sum("rollouts")}
-    assert book.per(None) == {"per_slow_step": None, "per_rollout": None}
+    tokens = 5.0 * 12 * PER_STEP
+    assert book.rates("tokens_slow") == {"per_slow_step": tokens / 12, "per_rollout": tokens / book.sum("rollouts")}
+    assert book.rates("tokens_fast") == {"per_slow_step": None, "per_rollout": None}
 
 
 def test_plain_rl_spends_nothing_on_the_fast_phase(runs):

@@ -58,6 +58,7 @@ def test_what_shines_on_the_anchors_only_does_not_lead():
     anchors = scored
     evolution = optimizer.evolve(seed_population(), problems, evaluate, cycle=0, seed=1)
     assert evolution.metrics["anchor_best"] == 1.0 and evolution.evidence.margin < 0
+    assert evolution.evidence.why == "it is not ahead by more than 1 standard errors (fst.fast.confidence)"
     assert not evolution.evidence.adopted and evolution.population.best.text == SEED
     assert len(evolution.population) > 1  # it is carried all the same
 
@@ -113,6 +114,10 @@ def test_one_or_two_lucky_problems_are_no_evidence(luck, adopted):
             return [Rollout(float(c.prompt.text != SEED and c.problem.id in lucky), "", "") for c in cells]
         return [Rollout(float(c.prompt.text != SEED), "", "Wrong.") for c in cells]
 
-    optimizer = gepa(Idle(), k=4, budget=300)
+    lines = []
+    optimizer = gepa(Idle(), k=4, budget=300, log=lines.append)
     evolution = optimizer.evolve(seed_population(), problems, evaluate, cycle=0, seed=1)
+    why = "" if adopted else f"the two differ on {luck} problems, a lead needs 3"
+    assert evolution.evidence.why == why
+    assert any(line.endswith(f"does not lead: {why}" if why else "leads now") for line in lines)
     assert len(lucky) == luck and evolution.evidence.margin > 0 and evolution.evidence.adopted == adopted

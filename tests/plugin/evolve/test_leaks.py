@@ -1,5 +1,8 @@
 """Prompts that carry a problem's own answer."""
 
+import random
+from time import process_time
+
 import pytest
 from rule_world import SEED, World, gepa, make_problems, seed_population
 
@@ -43,6 +46,28 @@ def test_an_answer_that_several_problems_share_gives_none_of_them_away():
     two = [Problem(name, problem("").messages, "not entailed", True) for name in ("a", "b")]
     assert leaked("Say supported, or not entailed.", two) is None
     assert leaked("Say supported, or not entailed.", two[:1]) == "a"
+
+
+def test_a_quote_of_a_whole_short_problem_gives_its_answer_away():
+    two = [Problem("a", problem("", question="1 + 1?").messages, "2", True)]
+    two += [Problem("b", problem("", question="is 1 + 1? odd").messages, "no", True)]
+    assert leaked("Count: 1 + 2? It is 2.", two) is None
+    assert leaked("Count: 1 + 1? It is 2.", two[:1]) == "a"
+    assert leaked("Count: 1 + 1? It is 2.", two) is None  # another problem says so too
+    assert leaked("Count: 1 + 1? " + "x" * 200 + " It is 2.", two[:1]) is None  # too far away
+
+
+def test_the_check_for_leaks_takes_linear_time():
+    def seconds(size):
+        rng = random.Random(0)
+        said = " ".join(str(rng.randrange(40)) + " is what" for _ in range(size // 11))
+        asked = [" ".join(str(rng.random()) for _ in range(size // 40 // 19)) for _ in range(40)]
+        many = [Problem(str(i), ({"role": "user", "content": text},), i, True) for i, text in enumerate(asked)]
+        began = process_time()
+        assert leaked(said, many) is None
+        return process_time() - began
+
+    assert min(seconds(80_000) for _ in range(2)) < 20 * seconds(10_000) + 0.1  # 8 times the text; was 64 times
 
 
 def test_a_leaking_prompt_is_refused_counted_and_costs_nothing():

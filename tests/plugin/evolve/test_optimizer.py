@@ -11,7 +11,7 @@ from fst_plugin.evolve import RolloutsFailed
 from fst_plugin.evolve.selection import frontier, select
 from fst_plugin.policy import Policy
 from fst_plugin.prompts import Population, Prompt, Score
-from fst_plugin.reflection import OfflineReflection
+from fst_plugin.reflection import OfflineReflection, ReflectionFailed, Trouble
 from fst_plugin.rollouts import Cell, Rollout, Trace
 
 
@@ -185,7 +185,7 @@ def test_scores_of_the_outcome_are_those_of_this_phase():
 
 def test_a_new_prompt_leads_only_where_it_is_better():
     world = World(luck=1.0)  # every prompt is perfect: nothing to learn
-    evolution = phase(world)
+    evolution = phase(world, perfect_score=1.0)
     assert evolution.population.digest == seed_population().digest
     assert evolution.metrics["reflection_calls"] == 0
     same = World(luck=0.4)  # the reflection's prompts change nothing: by luck some pass their test
@@ -263,8 +263,6 @@ def test_a_tie_leaves_the_old_prompt_in_the_lead():
 @pytest.mark.parametrize(
     ("answer", "counter", "batches"),
     [
-        (None, "reflection_failures", 3),
-        (TimeoutError("no answer"), "reflection_failures", 3),
         ("", "proposals_skipped", 5),
         (" \n\x00\u200b", "proposals_skipped", 5),
         ("<|im_end|></s>", "proposals_skipped", 5),
@@ -282,7 +280,8 @@ def test_useless_reflections_cost_no_rollouts_and_keep_the_population(answer, co
     assert evolution.metrics["rollouts"] == evolution.metrics["anchors"]
     assert evolution.metrics[counter] >= 5 and reflection.batches == batches
     assert evolution.metrics["reflection_calls"] == len(reflection.requests)
-    assert bool(evolution.warnings) == (counter == "reflection_failures")
+    hidden = evolution.metrics["hidden_characters"]
+    assert (hidden > 0) == bool(evolution.warnings) == (answer == " \n\x00\u200b")
 
 
 def test_a_reflection_with_the_wrong_number_of_answers_is_a_failed_one():
@@ -296,10 +295,42 @@ def test_a_reflection_with_the_wrong_number_of_answers_is_a_failed_one():
         def describe(self):
             return "short"
 
-    evolution = phase(World(), Short())
-    assert evolution.metrics["reflection_failures"] == evolution.metrics["reflection_calls"] == sum(Short.asked)
-    assert len(Short.asked) == 3 and min(Short.asked) > 1
-    assert any("answers to" in w for w in evolution.warnings)
+    with pytest.raises(ReflectionFailed, match="1 answers to"):
+        phase(World(), Short())
+    assert len(Short.asked) == 5 and min(Short.asked) > 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"), [(None, "no reason"), (TimeoutError("no answer"), "TimeoutError: no answer")]
+)
+def test_a_phase_without_any_answer_of_its_reflection_fails_and_says_why(answer, why):
+    reflection = Scripted(answer)
+    with pytest.raises(ReflectionFailed, match=rf"all \d+ reflections failed; the last error: .*{why}"):
+        phase(World(), reflection, cycle=2)
+    assert reflection.batches == 5 and {request.cycle for request in reflection.requests} == {2}
+
+
+def test_what_is_wrong_with_a_reflections_answers_is_told_once_a_phase_and_counted():
+    offline = OfflineReflection()
+
+    class Wordy(Scripted):
+        def propose(self, requests):
+            self.trouble = Trouble()
+            answers = super().propose(requests)
+            for r, answer in zip(requests, answers, strict=True):
+                if answer is None:
+                    self.trouble.note("failures", f"429: slow down, {r.slot}")
+                if answer == "":
+                    self.trouble.note("cut", "broke off")
+            return answers
+
+    evolution = phase(World(), Wordy(lambda r: {0: None, 1: ""}.get(r.slot, offline.propose([r])[0])))
+    rounds, calls = evolution.metrics["reflection_failures"], evolution.metrics["reflection_calls"]
+    assert rounds == evolution.metrics["reflection_cut"] > 1 and evolution.metrics["reflection_unusable"] == 0
+    assert [w for w in evolution.warnings if "reflections" in w] == [
+        f"{rounds:g} of {calls:g} reflections failed; the last error: 429: slow down, 0",
+        f"{rounds:g} of {calls:g} reflections broke off before their prompt ended; the last: broke off",
+    ]
 
 
 def test_a_reflection_that_fails_now_and_then_does_not_end_the_phase():
@@ -312,9 +343,18 @@ def test_a_reflection_that_fails_now_and_then_does_not_end_the_phase():
 
 def test_an_error_of_the_reflection_shows_no_secret(monkeypatch):
     monkeypatch.setenv("SOME_API_KEY", "very-secret-value-123")
-    evolution = phase(World(), Scripted(RuntimeError("401 for very-secret-value-123 and sk-abcdefgh12345678")))
-    text = " ".join(evolution.warnings)
+    with pytest.raises(ReflectionFailed) as failed:
+        phase(World(), Scripted(RuntimeError("401 for very-secret-value-123 and sk-abcdefgh12345678")))
+    text = str(failed.value)
     assert "RuntimeError: 401" in text and "very-secret" not in text and "sk-abcdefgh" not in text
+
+
+def test_an_error_of_the_engine_shows_no_secret_and_does_not_act():
+    def broken(cells):
+        return [Rollout(0.0, error="no route \x1b[31m with Bearer hunter2") for _ in cells]
+
+    with pytest.raises(RolloutsFailed, match=r"no route \\x1b\[31m with \*\*\*"):
+        phase(broken)
 
 
 def test_control_tokens_of_the_policy_never_reach_a_prompt():

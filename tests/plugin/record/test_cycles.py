@@ -9,9 +9,11 @@ from typer.testing import CliRunner
 
 from fst_plugin import optimizer
 from fst_plugin.cli import app
-from fst_plugin.prompts import Prompt
+from fst_plugin.prompts import Population, Prompt, Score
 from fst_plugin.record import cycles
-from fst_plugin.record.cycles import prompt_rows, read_cycle, read_record
+from fst_plugin.record.cycles import MAX_DIFF, diff, prompt_rows, read_cycle, read_record, write_cycle
+from fst_plugin.record.journal import Journal
+from fst_plugin.record.sealed import UnusableFile
 
 
 def test_every_candidate_its_records_and_its_diff_are_kept(tmp_path):
@@ -51,12 +53,11 @@ def test_what_was_written_is_what_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr("fst_plugin.fast_weights.write_cycle", lambda *a: given.append(a) or write(*a))
     weights.evolve(1, "w", make_problems(48), World())
     ((_, old, evolution),) = given
-    found = read_cycle(tmp_path / "cycle_0000", journal=True)
+    found = read_cycle(tmp_path / "cycle_0000")
     assert (found.number, found.finished, found.evidence) == (0, True, evolution.evidence)
     assert found.population == evolution.population.prompts and found.candidates == evolution.candidates
     assert found.metrics == evolution.metrics and found.old == {p.digest: p.text for p in old.prompts}
     assert (found.rollouts, found.reflections) == (found.metrics["rollouts"], found.metrics["reflection_calls"])
-    assert read_cycle(tmp_path / "cycle_0000").rollouts is None
 
 
 def test_every_prompt_of_every_cycle_is_listed_with_its_lineage(run):
@@ -69,16 +70,42 @@ def test_every_prompt_of_every_cycle_is_listed_with_its_lineage(run):
     assert read_record(folder).best() == weights.population.best
 
 
-def test_the_words_of_a_verdict_are_the_candidates_and_seed():
-    seed, old, new, bad = (Prompt(text) for text in ("seed", "old", "new", "bad"))
+def test_every_prompt_that_was_in_or_out_of_the_population_has_a_row_that_says_what_happened():
+    seed, old, new, bad, gone = (Prompt(text) for text in ("seed", "old", "new", "bad", "gone"))
     tried = (optimizer.Candidate(new, "carried"), optimizer.Candidate(bad, "refused"))
-    rows = prompt_rows(cycles.Cycle(3, True, (old, new, seed), tried), seed.digest)
-    assert [(row.prompt.text, row.verdict, row.rank) for row in rows] == [
-        ("old", "leads", 0),
-        ("new", "carried", 1),
-        ("seed", "seed", 2),
-        ("bad", "refused", None),
+    before = {p.digest: p.text for p in (seed, gone, old)}
+    rows = prompt_rows(cycles.Cycle(3, True, (old, new, seed), tried, before))
+    assert [(row.prompt.text, row.verdict, row.was, row.rank) for row in rows] == [
+        ("old", "leads", 2, 0),
+        ("new", "carried", None, 1),
+        ("seed", "carried", 0, 2),
+        ("gone", "dropped", 1, None),
+        ("bad", "refused", None, None),
     ]
+    assert not any(r.verdict == "dropped" for r in prompt_rows(cycles.Cycle(3, False, (), tried, before))), "it runs"
+
+
+def test_what_a_phase_scored_is_recorded_with_what_it_dropped_and_left_behind(run):
+    """No prompt that was scored is without its score, whether it was carried, left behind or dropped."""
+    folder, weights = run
+    first, second = read_record(folder).cycles
+    seen = {row.verdict: row for row in prompt_rows(first)} | {row.verdict: row for row in prompt_rows(second)}
+    assert {"leads", "carried", "scored", "dropped"} <= seen.keys()
+    for row in (r for cycle in (first, second) for r in prompt_rows(cycle)):
+        assert row.verdict in ("rejected", "outranked", "refused") or row.prompt.scores, row.verdict
+        assert row.candidate is None or row.candidate.margin is None or row.candidate.tested >= 1
+    dropped = [row for row in prompt_rows(second) if row.verdict == "dropped"]
+    assert {row.prompt.digest for row in dropped} == second.old.keys() - {p.digest for p in second.population}
+    texts = {p.digest: p for p in first.population}
+    assert all(row.prompt.parents == texts[row.prompt.digest].parents for row in dropped)
+
+
+def test_an_optimizer_that_names_no_dropped_prompts_leaves_them_without_scores(tmp_path):
+    old, new = Prompt("old", scores={"p": Score(1.0)}), Prompt("new")
+    evolution, folder = optimizer.Evolution(Population((new,))), tmp_path / "cycle_0000"
+    Journal(folder, {}).finish(evolution, write_cycle(folder, Population((old,)), evolution))
+    (found,) = read_cycle(tmp_path / "cycle_0000").dropped
+    assert found == old and found.scores == {}, "they are another phase's scores"
 
 
 def test_a_checkpoint_lists_the_population_that_it_holds(run):
@@ -91,13 +118,55 @@ def test_a_checkpoint_lists_the_population_that_it_holds(run):
     assert len(read_record(folder).rows()) > len(rows), "the run's own folder is not taken for its checkpoint's"
 
 
-@pytest.mark.parametrize("name", ["state.json", "cycle_0001/evolution.json", "cycle_0001/ledger.json"])
-def test_a_file_that_cannot_be_used_is_named(run, name):
+PARTS = ["ledger.json", "candidates.jsonl", "population.json"]
+
+
+@pytest.mark.parametrize("name", ["state.json", "cycle_0001/evolution.json", *(f"cycle_0001/{part}" for part in PARTS)])
+def test_a_file_that_cannot_be_used_is_named_by_the_command_too(run, name):
     folder, _ = run
-    for content in ('{"evidence": {"margin": 1}}', "{"):
-        (folder / "fst" / name).write_text(content)
-        with pytest.raises(ValueError, match=f"{name} is damaged or edited"):
+    path = folder / "fst" / name
+    raw = path.read_bytes()
+    for content in (
+        b"{",
+        b"",
+        b"\xff",
+        b"[" * 100_000,
+        b"[]",
+        b'{"evidence": {"margin": 1}}',
+        raw[:-20] + b"\n",
+        raw + b" {}",
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UnusableFile, match=f"{name} (is damaged or edited|has format None, this version reads)"):
             read_record(folder)
+        told = CliRunner(env={"COLUMNS": "400"}).invoke(app, ["prompts", str(folder)])
+        assert told.exit_code == 1 and name in told.output and "move it away" in told.output
+    path.unlink()
+    if name.split("/")[-1] in PARTS:
+        with pytest.raises(UnusableFile, match=f"{name} is damaged or edited .it is missing"):
+            read_record(folder)
+
+
+def test_a_file_of_an_earlier_version_is_refused_with_what_to_do(run):
+    folder, _ = run
+    path = folder / "fst" / "state.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 1}))
+    with pytest.raises(
+        UnusableFile, match="has format 1, this version reads format 2: go on with the version that wrote"
+    ):
+        read_record(folder)
+
+
+def test_half_files_of_a_phase_that_was_killed_are_not_read(run):
+    folder, weights = run
+    half = folder / "fst" / "cycle_0002"
+    half.mkdir()
+    for part in PARTS:
+        (half / part).write_text('{"half')
+    found = read_record(folder, journals=True).cycles[2]
+    assert (found.finished, found.candidates, found.rollouts) == (False, (), None)
+    weights.evolve(7, "w2", make_problems(48, 2), World(reliability=0.8))
+    assert read_record(folder).cycles[2].finished
 
 
 def test_the_command_lists_shows_the_best_and_diffs(run):
@@ -115,3 +184,18 @@ def test_the_command_lists_shows_the_best_and_diffs(run):
     assert "names 0 prompts" in runner.invoke(app, ["prompts", str(folder), "--diff", "zz", seed]).output
     missing = runner.invoke(app, ["prompts", str(folder / "nowhere")])
     assert missing.exit_code == 1 and "trainer.default_local_dir" in missing.output
+
+
+def test_a_diff_of_long_texts_is_right_bounded_and_says_so(monkeypatch):
+    compared = []
+    monkeypatch.setattr(cycles.difflib, "unified_diff", lambda a, b, *names, **more: compared.append(len(a)) or [])
+    same = ["the same line"] * (4 * MAX_DIFF)
+    old, new = [*same[:1500], "old", "older", *same], [*same[:1500], "new", *same]
+    lines = diff("\n".join(old), "\n".join(new), "a", "b").splitlines()
+    assert lines[:2] == ["--- a", "+++ b"] and lines[3:] == ["-old", "-older", "+new"]
+    assert lines[2].startswith("@@ -1501,2 +1501,1 @@") and "not compared one by one" in lines[2]
+    assert not compared and diff("\n".join(same), "\n".join(same), "a", "b") == ""
+    added = diff("\n".join(same), "\n".join([*same, "more"]), "a", "b").splitlines()
+    assert added[2].startswith("@@ -2000,0 +2001,1 @@") and added[3:] == ["+more"]
+    diff("a\n" * MAX_DIFF, "b\n" * MAX_DIFF, "a", "b")
+    assert compared == [MAX_DIFF]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
 import subprocess
 import sys
+import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,9 +17,11 @@ from rule_world import World, gepa, make_problems, seed_population
 
 from fst_plugin.prompts import Prompt
 from fst_plugin.record.atomic import write_json, write_text
-from fst_plugin.record.journal import Journal, JournalMismatch
+from fst_plugin.record.calls import CallsFile, read_calls
+from fst_plugin.record.journal import Journal, JournalError, JournalMismatch, open_journal
+from fst_plugin.record.sealed import UnusableFile
 from fst_plugin.reflection import OfflineReflection, ReflectionRequest
-from fst_plugin.rollouts import Cell, Rollout
+from fst_plugin.rollouts import Cell, Problem, Rollout
 
 IDENTITY = {"weights": "w0", "population": "p0"}
 BUDGET, ANCHORS = 150, 30
@@ -120,17 +125,26 @@ def test_reflections_that_cannot_be_repeated_and_their_failures_are_replayed(tmp
         world = World(reliability=0.7, luck=0.1)
         with pytest.raises(Killed):
             run(tmp_path / str(boundary), world, Moody(), die_at=boundary)
-        said = [c for c in _calls(tmp_path / str(boundary)) if c["kind"] == "reflect"]
+        said = [c for c in read_calls(tmp_path / str(boundary)) if c.kind == "reflect"]
+        failed = [call.trouble for call in said if None in call.answer]
+        assert all(trouble["failures"][1] == "TimeoutError: not now" for trouble in failed)
         life = Moody.life
-        assert len(said) == life > 0 and any(None in call["answer"] for call in said)
+        assert len(said) == life > 0 and any(None in call.answer for call in said)
+        again = run_to_the_last_call(tmp_path / str(boundary), world, Moody())
+        reflected = [c for c in again if c.kind == "reflect"]
+        assert reflected[: len(said)] == said and len(reflected) == Moody.life >= life
         evolution, journal = run(tmp_path / str(boundary), world, Moody())
-        again = [c for c in _calls(tmp_path / str(boundary)) if c["kind"] == "reflect"]
-        assert again[: len(said)] == said and len(again) == Moody.life >= life
+        assert journal.replayed == len(again) and len(reflected) == Moody.life
+        assert "the last error: TimeoutError: not now" in evolution.warnings[0]
         assert sum(len(b) for b in world.batches) == evolution.metrics["rollouts"]
 
 
-def _calls(folder):
-    return [json.loads(line) for line in (folder / "calls.jsonl").read_text().splitlines()]
+def run_to_the_last_call(folder, world, reflection=None):
+    """As `run`, ended right before the phase is marked as finished. Returns the calls on record."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "finish", lambda *args: None)
+        run(folder, world, reflection)
+    return list(read_calls(folder))
 
 
 CHILD = """
@@ -168,22 +182,101 @@ def test_sigkill_of_a_real_process(tmp_path):
     assert batches == [len(b) for b in whole.batches]
 
 
-def test_a_torn_last_line_is_dropped(tmp_path):
-    world = World(luck=0.1)
-    expected, _ = run(tmp_path, world)
-    (tmp_path / "evolution.json").unlink()
-    record = tmp_path / "calls.jsonl"
+def ends(raw):
+    """Where each call of a record ends."""
+    found = []
+    while raw[sum(found) :]:
+        inflate = zlib.decompressobj(31)
+        inflate.decompress(raw[sum(found) :])
+        found.append(len(raw) - sum(found) - len(inflate.unused_data))
+    return [sum(found[: i + 1]) for i in range(len(found))]
+
+
+def test_a_torn_last_call_is_cut_off_and_reported(tmp_path):
+    expected = run_to_the_last_call(tmp_path, World(luck=0.1))
+    record = tmp_path / "calls.jsonl.gz"
     raw = record.read_bytes()
-    last = raw.rstrip(b"\n").rfind(b"\n") + 1
-    for cut in (last + 1, len(raw) - 1):
+    whole = ends(raw)[-2]
+    for cut in (whole + 1, whole + 15, len(raw) - 1):
         record.write_bytes(raw[:cut])
-        again = World(luck=0.1)
-        evolution, journal = run(tmp_path, again)
-        assert evolution.population.to_json() == expected.population.to_json()
-        assert journal.recorded == 1 and record.read_bytes() == raw
-    record.write_bytes(raw[:5] + b"#" + raw[6:])
-    with pytest.raises(ValueError, match="line 1 is damaged"):
-        Journal(tmp_path, IDENTITY)
+        lines = []
+        assert open_journal(tmp_path, IDENTITY, lines.append).mishaps == {"record_bytes_cut": cut - whole}
+        assert f"{cut - whole} bytes of a call were cut off" in lines[0] and record.read_bytes() == raw[:whole]
+        assert run_to_the_last_call(tmp_path, World(luck=0.1)) == expected and record.read_bytes() == raw
+
+
+def test_a_record_that_is_damaged_is_set_aside_and_the_phase_starts_anew(tmp_path):
+    folder = tmp_path / "cycle_0000"
+    run_to_the_last_call(folder, World(luck=0.1))
+    raw = (folder / "calls.jsonl.gz").read_bytes()
+    (folder / "calls.jsonl.gz").write_bytes(b"#" + raw[1:])
+    with pytest.raises(UnusableFile, match="calls.jsonl.gz is damaged or edited .call 1: .*restore it or move it away"):
+        Journal(folder, IDENTITY)
+    lines = []
+    journal = open_journal(folder, IDENTITY, lines.append)
+    assert journal.mishaps == {"records_set_aside": 1.0} and "calls.jsonl.gz is damaged" in lines[0]
+    assert (tmp_path / "old_cycle_0000_1" / "calls.jsonl.gz").exists() and not list(read_calls(folder))
+
+
+def test_a_finished_phase_needs_no_record_of_its_calls(tmp_path):
+    expected, _ = run(tmp_path, World(luck=0.1))
+    assert not (tmp_path / "calls.jsonl.gz").exists()
+    (tmp_path / "calls.jsonl.gz").write_bytes(b"of a kill before it was deleted, and damaged")
+    again = Journal(tmp_path, IDENTITY).finished()
+    assert again.population == expected.population and not (tmp_path / "calls.jsonl.gz").exists()
+
+
+class FullDisk:
+    """Stands for a disk that is full from the n-th record on: half of the call is written."""
+
+    def __init__(self, monkeypatch, full_at):
+        self.left, self.sync = full_at, os.fsync
+        monkeypatch.setattr(os, "fsync", self)
+
+    def __call__(self, handle):
+        if "calls.jsonl" in os.readlink(f"/proc/self/fd/{handle}") and os.fstat(handle).st_size > 0:
+            self.left -= 1
+            if self.left == 0:
+                os.ftruncate(handle, os.fstat(handle).st_size - 20)
+                raise OSError(28, "No space left on device")
+        self.sync(handle)
+
+
+@pytest.mark.parametrize("kind", ["evaluate", "reflect"])
+def test_a_call_that_cannot_be_recorded_ends_the_phase_and_leaves_whole_calls(tmp_path, monkeypatch, kind):
+    expected = run_to_the_last_call(tmp_path / "whole", World(luck=0.1))
+    full_at = next(i for i, call in enumerate(expected, 1) if i > 1 and call.kind == kind)
+    world = World(luck=0.1)
+    with monkeypatch.context() as patch:
+        FullDisk(patch, full_at)
+        with pytest.raises(JournalError, match="calls.jsonl.gz cannot be written .*No space left.*free space"):
+            run(tmp_path / "full", world)
+    assert list(read_calls(tmp_path / "full")) == expected[: full_at - 1] and CallsFile(tmp_path / "full").cut == 0
+    assert run_to_the_last_call(tmp_path / "full", world) == expected
+
+
+def test_after_a_call_was_lost_no_other_is_answered(tmp_path, monkeypatch):
+    journal = Journal(tmp_path, IDENTITY)
+    cells = [Cell(Prompt("p"), make_problems(1)[0])]
+    with monkeypatch.context() as patch:
+        FullDisk(patch, 1)
+        with pytest.raises(JournalError):
+            journal.evaluate(World())(cells)
+    with pytest.raises(JournalError, match="No space left"):
+        journal.evaluate(World())(cells)
+    assert not list(read_calls(tmp_path))
+
+
+def test_long_answers_take_little_room_and_are_the_same_after_a_restart(tmp_path):
+    cells = [Cell(Prompt("p"), p) for p in make_problems(50)]
+    answer = "解答は次のとおりです。" * 12_000
+    journal = Journal(tmp_path, IDENTITY)
+    seen = journal.evaluate(lambda asked: [Rollout(0.5, answer, "誤り。" * 9_000) for _ in asked])(cells)
+    assert len(seen[0].response) == len(seen[0].feedback) == 4000 and seen[0].response[-11:] == answer[-11:]
+    assert (tmp_path / "calls.jsonl.gz").stat().st_size < 20_000
+    assert Journal(tmp_path, IDENTITY).evaluate(None)(cells) == seen
+    text = gzip.decompress((tmp_path / "calls.jsonl.gz").read_bytes()).decode()
+    assert "解答は" in text and "\\u" not in text
 
 
 def test_another_identity_is_refused_by_name(tmp_path):
@@ -194,7 +287,7 @@ def test_another_identity_is_refused_by_name(tmp_path):
     with pytest.raises(JournalMismatch, match="settings was None"):
         Journal(tmp_path, {**IDENTITY, "settings": "s"})
     assert Journal(tmp_path, IDENTITY).finished() is None
-    (tmp_path / "calls.jsonl").touch()
+    (tmp_path / "calls.jsonl.gz").touch()
     (tmp_path / "identity.json").unlink()
     with pytest.raises(JournalMismatch, match="cannot tell which phase"):
         Journal(tmp_path, IDENTITY)
@@ -202,14 +295,16 @@ def test_another_identity_is_refused_by_name(tmp_path):
 
 def test_a_call_that_is_not_the_recorded_one_is_refused_even_inside_a_phase(tmp_path):
     world = World(luck=0.1)
-    run(tmp_path, world)
+    calls = run_to_the_last_call(tmp_path, world)
     journal = Journal(tmp_path, IDENTITY)
     with pytest.raises(JournalMismatch, match="optimizer is not deterministic"):
         journal.evaluate(world)([Cell(Prompt("another"), make_problems(1)[0])])
-    calls = _calls(tmp_path)
-    first = next(i for i, c in enumerate(calls) if c["kind"] == "reflect")
-    calls[first]["digest"] = "0" * 16
-    (tmp_path / "calls.jsonl").write_text("".join(json.dumps(c) + "\n" for c in calls))
+    first = next(i for i, c in enumerate(calls) if c.kind == "reflect")
+    calls[first] = replace(calls[first], digest="0" * 16)
+    (tmp_path / "calls.jsonl.gz").unlink()
+    record = CallsFile(tmp_path)
+    for call in calls:
+        record.append(call)
     before = world.rollouts
     with pytest.raises(JournalMismatch, match="reflect"):
         run(tmp_path, world)
@@ -286,3 +381,19 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
     with pytest.raises(OSError, match="disk full"):
         write_text(path, "new")
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["f.txt"]
+
+
+def test_a_full_disk_names_the_file_that_could_not_be_written(tmp_path, monkeypatch):
+    def full(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device: .*/f.json"):
+        write_json(tmp_path / "f.json", {})
+
+
+def test_made_feedback_stays_marked_when_it_is_answered_from_the_record(tmp_path):
+    cell = Cell(Prompt("p"), Problem("q", ()))
+    made = Rollout(0.0, "an answer", "The answer got 0.", feedback_made=True)
+    for evaluate in (lambda cells: [made], None):  # the second time, nothing is left to run
+        assert Journal(tmp_path / "cycle", {"weights": "w"}).evaluate(evaluate)([cell]) == [made]

@@ -1,8 +1,10 @@
 """What the slow phase has paid for."""
 
+import pytest
 from rule_world import make_problems
 
 from fst_plugin.prompts import Population, Prompt
+from fst_plugin.record.sealed import UnusableFile
 from fst_plugin.record.slow_scores import SlowScores, traces_digest
 from fst_plugin.rollouts import Rollout
 
@@ -54,10 +56,41 @@ def test_they_survive_a_checkpoint(tmp_path):
     assert again.entries == slow.entries
     traces = [s.traces(BOTH, problems, step=3, max_age=None) for s in (slow, again)]
     assert traces_digest(traces[0]) == traces_digest(traces[1]) != traces_digest(traces[0][:2])
-    assert SlowScores.load(tmp_path / "none").entries == []
+    with pytest.raises(FileNotFoundError):
+        SlowScores.load(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "line, wrong",
+    [
+        (b'{"problem": "p"}', "line 2: prompt: Field required"),
+        (b'{"problem": "p", "prompt": "d", "step": "x", "weights": "w", "rollout": {"score": 1}}', "line 2: step: "),
+        (
+            b'{"problem": "p", "prompt": "d", "step": 1, "weights": "w", "rollout": {"score": NaN}}',
+            "NaN is not a number",
+        ),
+        (b"\xff", "line 2: not JSON"),
+    ],
+)
+def test_a_line_that_cannot_be_used_is_named(tmp_path, line, wrong):
+    slow = SlowScores()
+    slow.add(2, "w1", [("p", A.digest, roll(1.0))])
+    slow.save(tmp_path)
+    with open(tmp_path / "traces.jsonl", "ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(UnusableFile, match=wrong) as error:
+        SlowScores.load(tmp_path)
+    assert str(tmp_path / "traces.jsonl") in str(error.value)
 
 
 def test_a_long_response_is_shortened():
     slow = SlowScores()
     slow.add(1, "w", [("p", A.digest, Rollout(0.0, "x" * 100_000))])
     assert len(slow.entries[0].rollout.response) <= 4000
+
+
+def test_made_feedback_stays_marked_over_a_restart(tmp_path):
+    slow = SlowScores()
+    slow.add(1, "w", [("p", A.digest, Rollout(0.0, "x", "The answer got 0.", feedback_made=True))])
+    slow.save(tmp_path)
+    assert SlowScores.load(tmp_path).entries == slow.entries and slow.entries[0].rollout.feedback_made

@@ -3,7 +3,9 @@ import json
 import pytest
 
 from fst_plugin.prompts import Population, Prompt, Score
+from fst_plugin.record import sealed
 from fst_plugin.record import state as durable
+from fst_plugin.record.sealed import UnusableFile
 from fst_plugin.record.state import State
 
 
@@ -24,7 +26,7 @@ def test_the_marker_is_written_last(tmp_path, monkeypatch):
     def full_disk(path, obj):
         raise OSError("no space left")
 
-    monkeypatch.setattr(durable, "write_json", full_disk)
+    monkeypatch.setattr(durable.sealed, "write", full_disk)
     with pytest.raises(OSError, match="no space"):
         durable.save(make(), tmp_path)
     with pytest.raises(FileNotFoundError):
@@ -38,6 +40,15 @@ def test_an_edited_population_is_refused(tmp_path):
     data["population"]["prompts"].reverse()
     path.write_text(json.dumps(data))
     with pytest.raises(ValueError, match="digest"):
+        durable.load(tmp_path)
+
+
+@pytest.mark.parametrize("edit", [{"cycle": "x"}, {"cycle": -5}, {"rewards": ["a"]}, {"counters": {"tokens_fast": -1}}])
+def test_what_is_not_of_its_type_is_named_even_under_a_right_digest(tmp_path, edit):
+    durable.save(make(), tmp_path)
+    body = json.loads((tmp_path / "state.json").read_text())
+    sealed.write(tmp_path / "state.json", {k: v for k, v in (body | edit).items() if k not in ("format", "digest")})
+    with pytest.raises(UnusableFile, match=f"state.json is damaged or edited .{next(iter(edit))}"):
         durable.load(tmp_path)
 
 

@@ -1,31 +1,25 @@
-"""Reflections: offline, through the policy, through DSPy; and the text that passes through them."""
+"""Reflections: offline and through the policy; and the text that passes through them."""
 
 from __future__ import annotations
 
 import json
-import logging
-import random
-import threading
 import time
 
 import pytest
 
-from fst_plugin.config import ReflectionConfig
+from fst_plugin.policy import opened_thinking, thinking_marks
 from fst_plugin.prompts import Prompt
 from fst_plugin.reflection import (
-    DSPyReflection,
     OfflineReflection,
     PolicyReflection,
     ReflectionRequest,
     clean,
-    extract_prompt,
-    redact,
     render_record,
     split_sentences,
 )
-from fst_plugin.reflection.lm import run_bounded
 from fst_plugin.reflection.offline import contradicts
-from fst_plugin.reflection.text import shorten
+from fst_plugin.reflection.text import shorten, without_hidden
+from fst_plugin.rewards import RewardBar
 from fst_plugin.rollouts import Problem, Rollout
 
 
@@ -39,7 +33,7 @@ def request(parent, *said, slot=0, seed=0, max_chars=2000):
     records = []
     for i, (text, feedback, *score) in enumerate(said):
         records.append((problem(text, i), Rollout(score[0] if score else 0.0, "an answer", feedback)))
-    return ReflectionRequest(Prompt(parent), tuple(records), slot, seed, max_chars)
+    return ReflectionRequest(Prompt(parent), tuple(records), slot, seed, max_chars, RewardBar(1.0))
 
 
 def offline(*args, max_new=8, **kwargs):
@@ -87,18 +81,88 @@ def test_clean_refuses_what_is_empty(text):
         clean(text)
 
 
-def test_clean_is_fast_on_a_megabyte():
-    began = time.monotonic()
-    clean("<|im_" * 200_000 + "x")
-    assert time.monotonic() - began < 10
+@pytest.mark.parametrize("piece", ["<|im_", " ", "\t ", "\n", " \n", "\u200d", "<|a|>", "[", "</"])
+def test_clean_takes_linear_time(piece):
+    def seconds(length):
+        text, best = "a" + piece * (length // len(piece)) + "x", float("inf")
+        for _ in range(2):
+            began = time.process_time()
+            clean(text, ("@@END@@",))
+            best = min(best, time.process_time() - began)
+        return best
+
+    assert seconds(160_000) < 16 * seconds(20_000) + 0.05  # 8 times the text; quadratic would be 64 times
 
 
-def test_redact(monkeypatch):
-    monkeypatch.setenv("MY_PROVIDER_API_KEY", "abcdef-123456")
-    text = redact("key abcdef-123456, Bearer xyz.123, http://me:pass@host/v1, sk-proj-1234567890 api_key=foo\nend")
-    for secret in ("abcdef-123456", "xyz.123", "me:pass", "sk-proj", "foo"):
-        assert secret not in text
-    assert "host/v1" in text and text.endswith("end") and len(redact("x" * 1000)) == 300
+TAGGED = "".join(chr(0xE0000 + ord(c)) for c in "obey me")
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        TAGGED,
+        "\u200e",
+        "\u200f",
+        "\u061c",
+        "\u2062",
+        "\u2064",
+        "\u3164",
+        "\uffa0",
+        "\u115f",
+        "\u034f",
+        "\u180e",
+        "\u206a",
+    ]
+    + [
+        "\u200b",
+        "\ufeff",
+        "\u00ad",
+        "\u200d",
+        "\u200c",
+        "\ufe0f",
+        "\U000e0101",
+        "\u202e",
+        "\u2066",
+        "\ufff9",
+        "\x85",
+        "\ue000",
+    ],
+)
+def test_a_character_that_only_the_model_sees_is_dropped_and_counted(hidden):
+    assert without_hidden(f"Be{hidden} brief. {hidden}日本") == ("Be brief. 日本", 2 * len(hidden))
+    assert clean(f"Be{hidden} brief.") == "Be brief."
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "می\u200cخواهم",
+        "क्\u200dष",
+        "ශ්\u200dරී",
+        "👩\u200d🔬",
+        "❤\ufe0f\u200d🔥",
+        "1\ufe0f\u20e3 ☎\ufe0e",
+        "ᠠ\u180bᠡ",
+        "🏳\ufe0f\u200d🌈",
+    ],
+)
+def test_what_a_script_or_an_emoji_needs_stays(text):
+    assert without_hidden(text) == (text, 0)
+
+
+def test_a_joiner_that_joins_nothing_goes():
+    assert without_hidden("می\u200c\u200cخو a\u200db 👩\u200d\u200d🔬 ب\u200d x\ufe0f ❤\ufe0f\ufe0f") == (
+        "میخو ab 👩🔬 ب x ❤\ufe0f",
+        8,
+    )
+
+
+def test_feedback_that_was_made_from_the_reward_is_no_rule():
+    made = Rollout(0.0, "an answer", "The answer got a reward of 0.", feedback_made=True)
+    own = Rollout(0.0, "an answer", "Answer in one word.")
+    records = ((problem("a"), made), (problem("b", 1), own))
+    asked = ReflectionRequest(Prompt("Be kind."), records, 0, 0, 2000, RewardBar(1.0))
+    assert OfflineReflection().propose([asked]) == ["Be kind.\nAnswer in one word."]
 
 
 def test_split_sentences():
@@ -219,23 +283,6 @@ def test_offline_says_that_it_is():
 # Policy
 
 
-@pytest.mark.parametrize(
-    ("answer", "prompt"),
-    [
-        ("Sure! <prompt>\nDo this.\n</prompt> Bye", "Do this."),
-        ("<think><prompt>no</prompt></think><prompt>Yes.", "Yes."),
-        ("Here:\n```text\nDo that.\nAnd this.\n```\nDone", "Do that.\nAnd this."),
-        ("```\nopen fence", "open fence"),
-        ("Just the text.", "Just the text."),
-        ("<think>only thoughts", None),
-        ("<prompt></prompt>", None),
-        ("", None),
-    ],
-)
-def test_extract_prompt(answer, prompt):
-    assert extract_prompt(answer) == prompt
-
-
 def test_policy_reflection_asks_in_one_batch_and_shows_what_happened():
     asked = []
 
@@ -255,138 +302,39 @@ def test_policy_reflection_asks_in_one_batch_and_shows_what_happened():
         PolicyReflection(lambda chats: ["one"]).propose(requests)
 
 
-# A language model through DSPy
+def test_the_policys_answers_without_a_prompt_are_told_from_answers_that_did_not_come():
+    answers = ["<prompt>New.</prompt>", "No, thank you.", "<prompt>Cut", ""]
+    reflection = PolicyReflection(lambda chats: answers)
+    assert reflection.propose([request(f"Old {i}.", ("a", "b")) for i in range(4)]) == ["New.", "", "", None]
+    assert reflection.trouble.count == {"unusable": 1, "cut": 1, "failures": 1}
+    assert "<prompt> is not closed" in reflection.trouble.last["cut"]
+    answers = ["<prompt>New.</prompt>"]
+    reflection.propose([request("Old.", ("a", "b"))])
+    assert not reflection.trouble.count
 
 
-def scripted_lm(answer):
-    """A real dspy.LM over a scripted engine. answer: of (text of the request) -> new instruction, or raises."""
-    dspy = pytest.importorskip("dspy")
-    from dspy.lm15 import Message, Response, Usage
-
-    class Engine:
-        def __init__(self):
-            self.calls, self.running, self.peak, self.lock = 0, 0, 0, threading.Lock()
-
-        def complete(self, call):
-            with self.lock:
-                self.calls += 1
-                self.running += 1
-                self.peak = max(self.peak, self.running)
-            try:
-                text = answer("\n".join(m.text or "" for m in call.messages))
-            finally:
-                with self.lock:
-                    self.running -= 1
-            message = Message.assistant(json.dumps({"new_instruction": text, "shortened_instruction": text[:20]}))
-            usage = Usage(input_tokens=0, output_tokens=0, total_tokens=0)
-            return Response(id=None, model="scripted", message=message, finish_reason="stop", usage=usage)
-
-        def stream(self, call):
-            raise NotImplementedError
-
-        def close(self):
-            pass
-
-    engine = Engine()
-    return dspy.LM("scripted/reflect", engine=engine, num_retries=0), engine
+def test_the_policys_own_marks_of_thinking_come_from_its_chat_template():
+    tokenizer = type("T", (), {"chat_template": "{{ '<cot_thinking>' }} x.split('</cot_thinking>')"})()
+    marks = thinking_marks(tokenizer)
+    assert marks == (("<cot_thinking>", "</cot_thinking>"),)
+    answer = "A <prompt>no</prompt>.</cot_thinking>Here is the new prompt:\nYes."
+    assert PolicyReflection(lambda chats: [answer], thinking=marks).propose([request("Old.", ("a", "b"))]) == ["Yes."]
+    assert thinking_marks(type("T", (), {"chat_template": None})()) == ()
 
 
-def test_dspy_reflection_drives_a_real_dspy_lm():
-    seen = []
+@pytest.mark.parametrize(
+    ("begins", "opened"), [("<think>\n", "<think>"), ("<think>\n\n</think>\n\n", ""), ("", ""), ("[THINK]", "[THINK]")]
+)
+def test_where_the_chat_template_opens_the_thinking_an_answer_is_thinking_until_it_is_closed(begins, opened):
+    class Tokenizer:
+        chat_template = "yes"
 
-    def answer(text):
-        seen.append(text)
-        return "Write invoice as B7, always."
+        def apply_chat_template(self, chat, tokenize, add_generation_prompt, enable_thinking):
+            assert add_generation_prompt and not tokenize and enable_thinking
+            return "<|im_start|>assistant\n" + begins
 
-    lm, engine = scripted_lm(answer)
-    state = random.getstate()
-    reflection = DSPyReflection(lm=lm)
-    one = request("Be helpful.", ("code for invoice", "Write invoice as B7."))
-    assert reflection.propose([one]) == ["Write invoice as B7, always."]
-    assert random.getstate() == state
-    for part in ("Be helpful.", "code for invoice", "Write invoice as B7.", "an answer"):
-        assert part in seen[0]
-    assert reflection.propose([one]) == ["Write invoice as B7, always."]
-    assert engine.calls == 2  # the same question is asked again: nothing is cached
-
-
-def test_dspy_reflection_works_from_any_thread_and_leaves_settings_alone():
-    dspy = pytest.importorskip("dspy")
-    lm, _ = scripted_lm(lambda text: "New.")
-    before = dspy.settings.lm
-    found = []
-    work = threading.Thread(target=lambda: found.extend(DSPyReflection(lm=lm).propose([request("Old.")])))
-    work.start()
-    work.join(60)
-    assert found == ["New."] and dspy.settings.lm is before
-
-
-def test_dspy_reflection_runs_calls_side_by_side_within_bounds():
-    def answer(text):
-        time.sleep(0.1)
-        return "New."
-
-    lm, engine = scripted_lm(answer)
-    assert (
-        DSPyReflection(ReflectionConfig(concurrency=3), lm=lm).propose([request(f"Old {i}.") for i in range(9)])
-        == ["New."] * 9
-    )
-    assert engine.peak == 3
-
-
-def test_dspy_reflection_reports_one_failure_as_one_none_and_leaks_nothing(monkeypatch, caplog):
-    monkeypatch.setenv("SCRIPTED_API_KEY", "top-secret-0815")
-
-    def answer(text):
-        if "Bad" in text:
-            raise RuntimeError("401: key top-secret-0815 was refused")
-        return "New."
-
-    lm, _ = scripted_lm(answer)
-    reflection = DSPyReflection(lm=lm)
-    with caplog.at_level(logging.DEBUG, logger="fst_plugin"):
-        assert reflection.propose([request("Good."), request("Bad."), request("Good too.")]) == ["New.", None, "New."]
-    ours = "\n".join(r.getMessage() for r in caplog.records if r.name.startswith("fst_plugin"))
-    assert "refused" in ours and "top-secret" not in ours
-    assert "top-secret" not in (reflection.last_error or "") + reflection.describe() + repr(vars(reflection))
-
-
-def test_dspy_reflection_shortens_once_what_is_too_long():
-    lm, engine = scripted_lm(lambda text: "y" * 500)
-    assert DSPyReflection(lm=lm).propose([request("Old.", max_chars=100)]) == ["y" * 20]
-    assert engine.calls == 2
-
-
-def test_dspy_reflection_takes_its_key_from_the_environment_only(monkeypatch):
-    pytest.importorskip("dspy")
-    monkeypatch.delenv("FST_TEST_KEY", raising=False)
-    reflection = DSPyReflection(
-        ReflectionConfig(model="openai/some-model", api_base="http://localhost:1/v1", retries=0),
-        api_key_env="FST_TEST_KEY",
-    )
-    with pytest.raises(ValueError, match="FST_TEST_KEY"):
-        reflection.propose([request("Old.")])
-    with pytest.raises(TypeError):
-        DSPyReflection(ReflectionConfig(model="openai/some-model"), api_key="k")  # type: ignore[call-arg]
-    with pytest.raises(ValueError, match="model string"):
-        DSPyReflection()
-
-
-def test_a_server_that_is_not_there_is_a_failure_not_an_exception(monkeypatch):
-    pytest.importorskip("dspy")
-    monkeypatch.setenv("FST_TEST_KEY", "another-secret-4711")
-    reflection = DSPyReflection(
-        ReflectionConfig(model="openai/some-model", api_base="http://127.0.0.1:9/v1", retries=0, timeout_s=5),
-        api_key_env="FST_TEST_KEY",
-    )
-    assert reflection.propose([request("Old.")]) == [None]
-    assert reflection.last_error and "another-secret" not in reflection.last_error
-    assert "another-secret" not in repr(vars(reflection))
-
-
-def test_a_call_that_hangs_is_given_up():
-    release = threading.Event()
-    began = time.monotonic()
-    outcomes = run_bounded([lambda: "quick", lambda: str(release.wait(30))], 2, 0.3)
-    release.set()
-    assert outcomes[0] == "quick" and isinstance(outcomes[1], TimeoutError) and time.monotonic() - began < 5
+    assert opened_thinking(Tokenizer(), {"enable_thinking": True}) == opened
+    answers = ["Perhaps <prompt>no</prompt>, but", "Hm.</think>[/THINK]<prompt>Yes.</prompt>"]
+    reflection = PolicyReflection(lambda chats: answers, opened=opened)
+    found = reflection.propose([request(f"Old {i}.", ("a", "b")) for i in range(2)])
+    assert found == ["" if opened else "no", "Yes."] and reflection.trouble.count["cut"] == bool(opened)

@@ -28,7 +28,7 @@ from fst_verl.assignment import RowColumn  # noqa: E402
 from fst_verl.compat import names  # noqa: E402
 from fst_verl.dataset import EnvDataset  # noqa: E402
 from fst_verl.episodes import EPISODE_LOOP
-from fst_verl.episodes.agent_loop import EpisodeLoop  # noqa: E402
+from fst_verl.episodes.agent_loop import EpisodeLoop, Record  # noqa: E402
 from fst_verl.episodes.group import GroupFailed, _groups, finish_together  # noqa: E402
 from fst_verl.episodes.metrics import episode_metrics, of_batch  # noqa: E402
 from fst_verl.episodes.neutral import EscapeControlTokens  # noqa: E402
@@ -136,6 +136,14 @@ def test_rewards_and_feedback_per_turn_and_for_the_episode():
     assert float(output.as_dict()["rm_scores"].sum()) == 6.0
 
 
+def test_made_feedback_of_an_episode_gives_way_to_its_own():
+    record = Record(feedback=["It got 0.", "Heard it.", "It got 1."], made=[True, False, True])
+    assert record.episode_feedback() == "Heard it."
+    assert Record(feedback=["It got 0.", ""], made=[True, True]).episode_feedback() == "It got 0."
+    told = play(Engine(make_tokenizer("smollm2"), ["stop"]), "smollm2").extra_fields["reward_extra_info"]
+    assert told["feedback_made"] == ""  # text, which verl does not average
+
+
 def test_the_turn_limit_ends_an_episode():
     engine = Engine(make_tokenizer("smollm2"), ["one"] * 9)
     output = play(engine, "smollm2", turns=2)
@@ -183,6 +191,7 @@ def test_text_that_the_environment_cannot_read_is_a_reward_of_zero():
         Engine(make_tokenizer("smollm2"), ["one", "raise"]), "smollm2", env={"episode": {"backoff_s": 0, "retries": 0}}
     )
     assert stop_of(output) == "done" and output.extra_fields["turn_scores"] == [1.0, 0.0]
+    assert output.extra_fields["unchecked"] == 1
 
 
 def test_a_prompt_that_does_not_fit_is_refused_and_never_cut():
@@ -270,7 +279,7 @@ def session_tasks(engine, rows, **settings):
     async def run():
         tasks = []
         for row in rows:
-            loop = EpisodeLoop(**arguments(engine, "llama", **settings))
+            loop = EpisodeLoop(**arguments(engine, "llama", rows=rows, **settings))
             tasks.append(asyncio.create_task(loop.run({}, **row)))
         return await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -355,7 +364,8 @@ def test_verls_own_worker_marks_the_group_failed_and_keeps_nothing_of_it(monkeyp
     monkeypatch.setattr(agent_loop_tq.tq, "async_kv_put", kv_put)
     monkeypatch.setattr(agent_loop_tq.tq, "async_kv_batch_put", kv_batch_put)
     engine = Engine(make_tokenizer("smollm2"), ["stop"] * 8)
-    given = arguments(engine, "llama", env={"episode": {"retries": 0, "backoff_s": 0}})
+    rows = [make_row(), make_row({"faults": [2]})]
+    given = arguments(engine, "llama", rows=rows, env={"episode": {"retries": 0, "backoff_s": 0}})
     worker = worker_class.__new__(worker_class)
     worker.config = given["trainer_config"].config
     worker.config.actor_rollout_ref.rollout.n = 4
@@ -437,10 +447,10 @@ def test_metrics_of_a_batch_of_episodes(monkeypatch):
     import transfer_queue
 
     extras = {
-        "a_0_0": {"stop_reason": "done", "turn_scores": [1.0], "faults": 0},
-        "a_1_0": {"stop_reason": "done", "turn_scores": [0.0, 0.5], "faults": 2},
-        "b_0_0": {"stop_reason": "max_turns", "turn_scores": [0.0, 0.0], "faults": 0},
-        "b_1_0": {"stop_reason": "done", "turn_scores": [0.0, 0.5], "faults": 1},
+        "a_0_0": {"stop_reason": "done", "turn_scores": [1.0], "faults": 0, "unchecked": 0},
+        "a_1_0": {"stop_reason": "done", "turn_scores": [0.0, 0.5], "faults": 2, "unchecked": 4},
+        "b_0_0": {"stop_reason": "max_turns", "turn_scores": [0.0, 0.0], "faults": 0, "unchecked": 0},
+        "b_1_0": {"stop_reason": "done", "turn_scores": [0.0, 0.5], "faults": 1, "unchecked": 2},
     }
 
     def kv_batch_get(keys, partition_id, select_fields):
@@ -454,7 +464,8 @@ def test_metrics_of_a_batch_of_episodes(monkeypatch):
     assert figures["episode/turns"] == 1.75
     assert figures["episode/stop/done"] == 0.75 and figures["episode/stop/max_turns"] == 0.25
     assert figures["episode/reward_turn_1"] == 0.25 and figures["episode/reward_turn_2"] == pytest.approx(1 / 3)
-    assert figures["episode/faults_survived"] == 3 and figures["episode/groups_missing"] == 1
+    assert figures["episode/faults_survived"] == 3 and figures["episode/unchecked"] == 6
+    assert figures["episode/groups_missing"] == 1
     assert episode_metrics(["a_0_0"], [{"fst": {}}], 1) == {}
 
 

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 pytest.importorskip("verl")
 
 from fst_verl import check  # noqa: E402
+from fst_verl.command_line import Command  # noqa: E402
 from fst_verl.experiments import comparison, runner  # noqa: E402
 
 from fst_plugin.cli import app  # noqa: E402
@@ -17,6 +18,8 @@ GIVEN = (
     "+fst_env=default",
     "data.env.id=fst_envs:fst/HouseRules-v0",
     "+data.env.kwargs.book={seed}",
+    "actor_rollout_ref.model.path=org/model",
+    "actor_rollout_ref.rollout.name=vllm",
     "actor_rollout_ref.rollout.n=4",
     "fst.reflection.kind=offline",
     "trainer.test_freq=2",
@@ -27,9 +30,10 @@ class FakeVerl:
     """`launch` without verl: FST is at 0.8 from step 2 on, the others get there at step 4, or not at all."""
 
     def __init__(self):
-        self.launched = []
+        self.launched, self.programs = [], []
 
-    def __call__(self, arguments, out, on_step, **environment):
+    def __call__(self, arguments, out, on_step, program):
+        self.programs.append(program)
         self.launched.append((out.name, arguments))
         out.mkdir(parents=True)
         arm = out.name.split("_")[0]
@@ -66,7 +70,7 @@ def test_every_arm_runs_with_every_seed_and_the_table_is_of_them(verl, tmp_path)
 
 def test_arms_differ_in_nothing_but_the_arm(tmp_path):
     given = [*GIVEN, "fst.drift=true", "actor_rollout_ref.actor.use_kl_loss=true"]
-    runs, own = comparison.runs(given, "rl,gepa,fst", 2, tmp_path), {}
+    runs, own = comparison.runs(Command.parse(given), "rl,gepa,fst", 2, tmp_path), {}
     for one in runs[3:]:
         config = check.compose([a for a in one.arguments if not a.startswith("hydra.")])
         assert config.data.env.kwargs.book == 1 and config.data.seed == config.fst.seed == 1
@@ -84,6 +88,24 @@ def test_every_problem_is_reported_before_anything_runs(verl, tmp_path):
         run_arms(tmp_path, arms="rl,ppo")
 
 
+def test_a_whole_command_is_run_as_every_arm_with_its_flags(verl, tmp_path):
+    program = ("-m", "verl.trainer.main_ppo")
+    words = ["python3", "-u", *program, "--config-name", "ppo_megatron_trainer", *GIVEN]
+    given = ["compare", "--arms", "rl,fst", "--out", str(tmp_path), *words]
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 0, done.output
+    assert [name for name, _ in verl.launched] == ["rl_0", "fst_0"]
+    for _, arguments in verl.launched:
+        assert arguments[0] == "--config-name=ppo_megatron_trainer" and "+fst=default" in arguments
+    assert verl.programs == [("-u", *program)] * 2
+    assert json.loads((tmp_path / "rl_0" / "done.json").read_text())["program"] == ["-u", *program]
+
+
+def test_without_arms_an_unknown_option_is_no_run():
+    told = CliRunner().invoke(app, ["compare", "--basline", "rl", "somewhere"])
+    assert told.exit_code == 2 and "No such option: --basline" in told.output
+
+
 def test_a_run_of_other_arguments_is_refused_and_one_cut_off_moved_aside(verl, tmp_path):
     run_arms(tmp_path, arms="rl", seeds=1)
     done = json.loads((tmp_path / "rl_0" / "done.json").read_text())
@@ -98,7 +120,7 @@ def test_a_run_of_other_arguments_is_refused_and_one_cut_off_moved_aside(verl, t
 def test_an_arm_that_fails_starts_no_other(tmp_path, monkeypatch):
     launched = []
 
-    def failing(arguments, out, on_step, **environment):
+    def failing(arguments, out, on_step, program):
         launched.append(out.name)
         raise RuntimeError("verl ended with 1")
 

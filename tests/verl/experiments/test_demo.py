@@ -23,7 +23,7 @@ def launched(monkeypatch):
     """`launch` without verl: the log and Hydra's record that a run of these arguments would leave."""
     ran = []
 
-    def launch(arguments, out, on_step):
+    def launch(arguments, out, on_step, program):
         ran.append(out.name)
         arm = out.name.split("_")[0]
         (out / "hydra" / ".hydra").mkdir(parents=True)

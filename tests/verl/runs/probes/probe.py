@@ -5,6 +5,7 @@ import os
 
 import torch
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
+from verl.experimental.agent_loop.tool_agent_loop import ToolAgentLoop
 from verl.trainer.ppo.core_algos import register_adv_est
 
 
@@ -13,8 +14,8 @@ def _append(name, entry):
         file.write(json.dumps(entry) + "\n")
 
 
-class RecordingLoop(SingleTurnAgentLoop):
-    """A user's own agent loop. Records the token ids that it sent to the engine."""
+class Recording:
+    """Records the token ids that an agent loop sent to the engine."""
 
     async def run(self, sampling_params, **row):
         output = await super().run(sampling_params, **row)
@@ -28,6 +29,14 @@ class RecordingLoop(SingleTurnAgentLoop):
         }
         _append("sent.jsonl", entry)
         return output
+
+
+class RecordingLoop(Recording, SingleTurnAgentLoop):
+    """A user's own agent loop."""
+
+
+class RecordingToolLoop(Recording, ToolAgentLoop):
+    """verl's tool agent loop."""
 
 
 @register_adv_est("probe_grpo")

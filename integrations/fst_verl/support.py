@@ -1,0 +1,167 @@
+"""What fast weights were run with, one table: `fst check` reads it, and so does the README's table (a test compares).
+
+Tested means whole runs of verl 0.9.1 on CPU, in `tests/verl/runs`. What is not tested is accepted and named; what
+cannot work is refused with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from fst_plugin.config import ConfigProblem
+
+from .compat import MODES
+
+OLD_NAMES = {ours: theirs for theirs, ours in MODES.items()}
+OWN_TRAINERS = "trains with trainers of its own, which would run without fast weights: use verl.trainer.main_ppo"
+NO_TRAINING = "does not train by RL: fast weights have no part in it"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One setting of verl.
+
+    what: in words. key: config key; None: the command's main module.
+    tested: values that whole runs were made with.
+    untested: some of the others that are accepted, for the reader; so is every value that is not named here.
+    refused: value (of a main module: how it begins) -> what is wrong and how to fix it.
+    otherwise: why every value that is not named here is refused; empty: it is accepted.
+    """
+
+    what: str
+    key: str | None
+    tested: tuple[Any, ...]
+    untested: tuple[Any, ...] = ()
+    refused: Mapping[Any, str] = field(default_factory=dict)
+    otherwise: str = ""
+
+    def reason(self, value: Any) -> str:
+        """Why this value is refused; empty if it is accepted."""
+        if self.key is None:
+            return next((why for start, why in self.refused.items() if str(value).startswith(start)), "")
+        known = value in (*self.tested, *self.untested)
+        return self.refused.get(value, "" if known else self.otherwise)
+
+
+TABLE = (
+    Row(
+        "main module",
+        None,
+        tested=("verl.trainer.main_ppo",),
+        untested=("a recipe's own",),
+        refused={
+            "verl.experimental.": OWN_TRAINERS,
+            "verl.trainer.main_eval": NO_TRAINING,
+            "verl.trainer.main_generation": NO_TRAINING,
+            "verl.trainer.sft_": NO_TRAINING,
+        },
+    ),
+    Row(
+        "verl's V1 trainers",
+        "trainer.use_v1",
+        tested=(True,),
+        refused={False: "picks verl's old trainers, which fast weights do not go with: set it to true"},
+    ),
+    Row(
+        "trainer",
+        "trainer.v1.trainer_mode",
+        tested=tuple(MODES),
+        refused={
+            "separate_async": "rolls out with other weights than it trains, which fast weights do not handle: use"
+            f" one of {', '.join(MODES)}"
+        },
+        otherwise=f"is not supported with fast weights: use one of {', '.join(MODES)}",
+    ),
+    Row(
+        "advantages",
+        "algorithm.adv_estimator",
+        tested=("grpo", "fst_grpo", "gae"),
+        untested=("rloo", "reinforce_plus_plus", "opo", "gpg", "gdpo"),
+        refused={
+            "remax": "needs reward baselines, which verl's V1 trainers do not compute (plain verl fails, too): use"
+            " another, such as rloo"
+        },
+    ),
+    Row(
+        "training engine",
+        "actor_rollout_ref.actor.strategy",
+        tested=("fsdp2",),
+        untested=("fsdp", "megatron", "veomni", "torchtitan"),
+    ),
+    Row("rollout engine", "actor_rollout_ref.rollout.name", tested=("vllm",), untested=("sglang", "trtllm")),
+    Row("device", "trainer.device", tested=("cpu",), untested=("cuda", "npu")),
+    Row("hosts", "trainer.nnodes", tested=(1,), untested=("2 or more",)),
+    Row("LoRA", "actor_rollout_ref.model.lora_rank", tested=(0,), untested=("any rank",)),
+    Row(
+        "agent loop",
+        "actor_rollout_ref.rollout.agent.default_agent_loop",
+        tested=("single_turn_agent",),
+        untested=("tool_agent", "your own"),
+    ),
+)
+
+
+def refused(config: DictConfig) -> list[ConfigProblem]:
+    """The settings of a config that cannot work, each with its reason."""
+    return [
+        ConfigProblem(row.key, f"{_shown(value)} {why}")
+        for row, value in _values(config)
+        if row.key and (why := row.reason(value))
+    ]
+
+
+def refused_module(module: str) -> list[ConfigProblem]:
+    """Why fast weights do not go with a command's main module; empty if they may."""
+    why = TABLE[0].reason(module)
+    return [ConfigProblem(module, why)] if why else []
+
+
+def untested(config: DictConfig, module: str) -> list[str]:
+    """What of a command is accepted and was never run here, as `key=value`."""
+    found = [] if module in TABLE[0].tested else [f"main module {module}"]
+    return found + [
+        f"{row.key}={_shown(value)}"
+        for row, value in _values(config)
+        if value not in row.tested and not row.reason(value)
+    ]
+
+
+def markdown() -> str:
+    """The table as the README prints it, and why what is refused is."""
+    lines = ["| | tested on CPU | accepted, untested | refused |", "|---|---|---|---|"]
+    for row in TABLE:
+        name = f"{row.what}: `{row.key}`" if row.key else row.what
+        cells = [", ".join(f"`{_shown(value)}`" for value in row.tested)]
+        cells.append(", ".join(str(value) if " " in str(value) else f"`{value}`" for value in row.untested))
+        cells.append(", ".join([*map(_code, _refusals(row)), *(["any other"] if row.otherwise else [])]))
+        lines.append(f"| {name} | " + " | ".join(cell or "–" for cell in cells) + " |")
+    reasons: dict[str, list[str]] = {}
+    for row in TABLE:
+        for value, why in _refusals(row).items():
+            reasons.setdefault(why, []).append(_code(value))
+    return "\n".join([*lines, "", *(f"- {', '.join(values)}: {why}." for why, values in reasons.items())])
+
+
+def _refusals(row: Row) -> dict[str, str]:
+    """Value as the reader sees it -> reason."""
+    more = "*" if row.key is None else ""
+    return {f"{_shown(value)}{more}": why for value, why in row.refused.items()}
+
+
+def _code(text: str) -> str:
+    return f"`{text}`"
+
+
+def _values(config: DictConfig) -> Iterator[tuple[Row, Any]]:
+    for row in TABLE:
+        value = None if row.key is None else OmegaConf.select(config, row.key)
+        if value is not None:
+            yield row, OLD_NAMES.get(value, value) if row.key == "trainer.v1.trainer_mode" else value
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

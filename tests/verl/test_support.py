@@ -1,0 +1,78 @@
+"""The table of what works with what: what is refused, what is named as untested, and what the README says."""
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("verl")
+
+from fst_verl import check, support  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
+
+
+def refused(*arguments):
+    return {problem.key: problem.message for problem in support.refused(check.compose(list(arguments)))}
+
+
+def test_the_readmes_table_is_this_one():
+    assert support.markdown() in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("argument", "reason"),
+    [
+        ("trainer.use_v1=false", "false picks verl's old trainers, which fast weights do not go with: set it to true"),
+        ("trainer.v1.trainer_mode=separate_async", "use one of sync, colocate_async"),
+        ("trainer.v1.trainer_mode=mine", "mine is not supported with fast weights: use one of sync, colocate_async"),
+        ("algorithm.adv_estimator=remax", "plain verl fails, too"),
+    ],
+)
+def test_what_cannot_work_is_refused_with_its_reason(argument, reason):
+    found = refused(argument)
+    assert list(found) == [argument.split("=")[0]] and reason in next(iter(found.values()))
+
+
+def test_what_was_never_run_here_is_accepted_and_named():
+    config = check.compose(["actor_rollout_ref.rollout.name=sglang", "model_engine=megatron", "trainer.nnodes=4"])
+    assert support.refused(config) == []
+    assert support.untested(config, "verl.trainer.main_ppo") == [
+        "actor_rollout_ref.actor.strategy=megatron",
+        "actor_rollout_ref.rollout.name=sglang",
+        "trainer.device=cuda",
+        "trainer.nnodes=4",
+    ]
+
+
+def test_the_old_names_of_our_trainers_are_accepted_as_verls_own():
+    config = check.compose(["trainer.v1.trainer_mode=fst_colocate_async", "+fst_cpu=default", "+fst=paper"])
+    assert support.refused(config) == support.untested(config, "verl.trainer.main_ppo") == []
+
+
+def test_an_engine_that_nobody_has_heard_of_is_untested_and_not_refused():
+    config = check.compose(["actor_rollout_ref.rollout.name=tomorrows"])
+    assert "actor_rollout_ref.rollout.name=tomorrows" in support.untested(config, "verl.trainer.main_ppo")
+
+
+def test_what_our_own_tests_run_with_is_not_named():
+    config = check.compose(["+fst_cpu=default", "+fst=paper", "trainer.v1.trainer_mode=colocate_async"])
+    assert support.untested(config, "verl.trainer.main_ppo") == []
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        ("verl.experimental.one_step_off_policy.main_ppo", "trainers of its own"),
+        ("verl.experimental.fully_async_policy.fully_async_main", "trainers of its own"),
+        ("verl.trainer.sft_trainer_ray", "does not train by RL"),
+        ("verl.trainer.main_generation_server", "does not train by RL"),
+    ],
+)
+def test_main_modules_that_would_run_without_fast_weights_are_refused(module, reason):
+    (problem,) = support.refused_module(module)
+    assert problem.key == module and reason in problem.message
+
+
+def test_a_main_module_of_ones_own_is_accepted_and_named():
+    assert support.refused_module("recipe.dapo.main_dapo") == support.refused_module("verl.trainer.main_ppo") == []
+    assert "main module recipe.dapo.main_dapo" in support.untested(check.compose([]), "recipe.dapo.main_dapo")
