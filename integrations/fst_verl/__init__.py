@@ -25,6 +25,7 @@
     drift          KL to the starting weights
     loss           the paper's per-problem advantage weights
     dataset        an environment id as verl data
+    schedules      what keeps a schedule of tasks from being served
     wandb_tables   prompts as a table and an artifact
     commands       `fst check`, `fst probe`, `fst demo`, `fst compare --arms`
     episodes/      environments' episodes inside verl's rollouts

@@ -17,6 +17,7 @@ from fst_plugin.secrets import described
 from . import room, support
 from .compat import ESTIMATOR
 from .composing import compose
+from .schedules import config_problems
 
 
 def fst_config(config: DictConfig) -> FSTConfig:
@@ -86,7 +87,7 @@ def problems(config: DictConfig) -> list[ConfigProblem]:
         return error.problems
     fst, found = core.inspect(given)
     if not fst.enabled and not fst.drift:  # plain verl: nothing more to check
-        return [*found, *_schedule(config)]
+        return [*found, *(ConfigProblem(*problem) for problem in config_problems(config))]
     return [*found, *_framework(config), *_group(config), *_loss(config), *part_problems(fst), *_drift(fst, config)]
 
 
@@ -95,7 +96,7 @@ def environment(config: DictConfig) -> list[ConfigProblem]:
     names none."""
     env: Any = OmegaConf.to_container(config.data.env, resolve=True) if config.data.get("env") else {}
     named = {"data.env": env} if env.get("id", "???") != "???" else {}
-    if isinstance(env.get("tasks"), list) and not _schedule(config):
+    if isinstance(env.get("tasks"), list) and not config_problems(config):
         named |= {f"data.env.tasks[{i}]": task for i, task in enumerate(env["tasks"])}
     episodes = bool(env.get("multi_turn"))
     return [problem for key, task in named.items() for problem in _played(key, task, episodes)]
@@ -124,21 +125,12 @@ def _framework(config: DictConfig) -> list[ConfigProblem]:
             fix = "is not passed on to custom samplers by verl: also set trainer.v1.sampler.custom_sampler.name=null"
             found.append(ConfigProblem(key, fix))
     env = config.data.get("env")
-    found += _schedule(config)
+    found += [ConfigProblem(*problem) for problem in config_problems(config)]
     if env is not None and OmegaConf.is_missing(env, "id") and not env.get("tasks"):
         found.append(
             ConfigProblem("data.env.id", "is missing: name the environment, such as fst_envs:fst/HouseRules-v0")
         )
     return found
-
-
-def _schedule(config: DictConfig) -> list[ConfigProblem]:
-    """Problems of `data.env.tasks`."""
-    if not OmegaConf.select(config, "data.env.tasks"):
-        return []
-    from .dataset import config_problems  # with torch, for seconds
-
-    return [ConfigProblem(*problem) for problem in config_problems(config)]
 
 
 def _group(config: DictConfig) -> list[ConfigProblem]:

@@ -67,6 +67,7 @@ TRAINER_METHODS = (
     "_val_metrics_update",
     "_compute_advantage",
     "_compute_metrics",
+    "_dump_generations",
     "on_train_begin",
     "_add_batch_to_generate",
 )

@@ -79,6 +79,7 @@ class FastSlow:
         self.rollouts = FastRollouts(trainer, show_answer=self.settings.reflection.show_answer)
         self.seed: Prompt | None = None  # until `fit_to_data`
         self.weights: FastWeights | None = None  # until `begin`
+        self._ran_under: dict[tuple[str, ...], str] = {}  # (uid, session) of the last step -> digest
         self._seconds = 0.0
 
     # -------------------------------------------------------------------------------------------------- begin, save
@@ -249,7 +250,22 @@ class FastSlow:
                 reference = self.rollouts.reference(answers.get(mark["problem"]))
                 rollout = batches.rollout(one.score, one.text, one.extra, reference, one.tokens)
                 found.append((mark["problem"], mark["digest"], rollout))
+        self._ran_under = {(one.uid, one.session): one.extra["fst"]["digest"] for one in done if one.extra.get("fst")}
         return found
+
+    def named(self, dump: dict[str, Any]) -> dict[str, Any]:
+        """Arguments of a dump of generations, with the prompt's digest of each (`fst_prompt`), and in validations its
+        arm (`fst_arm`)."""
+        infos = dump.get("reward_extra_infos_dict") or {}
+        if self.weights is None or "uid" not in infos:
+            return dump
+        arms, digest = self.trainer.val_dataloader.arm_of(), {"": ""}
+        digest |= {BEST: self.weights.population.best.digest, SEED: self.weights.seed.digest}
+        rows = [tuple(key.rsplit("_", 2)[:2]) for key in infos["uid"]]  # {uid}_{session}_{index}
+        arm = [arms.get(uid, "") for uid, *_ in rows]
+        prompts = [self._ran_under.get(row, digest[a]) for row, a in zip(rows, arm, strict=True)]
+        columns = {"fst_prompt": prompts, **({"fst_arm": arm} if any(arm) else {})}
+        return {**dump, "reward_extra_infos_dict": {**infos, **columns}}
 
     def metrics(self) -> dict[str, float]:
         """Figures of the step, as verl logs them. `fst/hook_seconds`: overhead that fast weights add to a slow step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from hydra.experimental.callback import Callback
@@ -29,9 +30,12 @@ class FSTCallback(Callback):
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Called for a run, and for each job of a --multirun."""
-        from . import check
+        from . import check, support
 
+        main = getattr(sys.modules.get("__main__"), "__spec__", None)
         try:
+            if config.fst.enabled and main and (refused := support.refused_module(main.name)):
+                raise ConfigError(refused)
             if (config.fst.enabled or config.fst.drift) and (problems := check.problems(config)):
                 raise ConfigError(problems)
         except Exception as error:

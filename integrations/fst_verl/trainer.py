@@ -94,6 +94,9 @@ class FastSlowHooks:
             metrics.update(self.fst.metrics())
             self.fst.keep(metrics)
 
+    def _dump_generations(self, **dump: Any) -> None:
+        super()._dump_generations(**(self.fst.named(dump) if self.fst else dump))  # type: ignore[misc]
+
     # validate
 
     def _validate(self) -> dict[str, float]:

@@ -24,6 +24,7 @@ class Trajectory:
     """The last output of one session.
 
     uid: of its row.
+    session: its number in the row's group, as text.
     score: reward, summed over the tokens.
     text: the response, decoded.
     tokens: how many of its tokens the model generated.
@@ -35,6 +36,7 @@ class Trajectory:
     text: str
     tokens: int
     extra: Mapping[str, Any]
+    session: str = "0"
 
 
 def roll_out(
@@ -108,8 +110,8 @@ def trajectories(batch: Any, tokenizer: Any) -> list[Trajectory]:
     scores, masks = data["rm_scores"].unbind(), data["response_mask"].unbind()
     extras = column(data, "extra_fields") or []
     return [
-        Trajectory(uid, float(score.sum()), text, int(mask.sum()), extra)
-        for (uid, _), score, text, mask, extra in zip(last, scores, texts, masks, extras, strict=True)
+        Trajectory(uid, float(score.sum()), text, int(mask.sum()), extra, session)
+        for (uid, session), score, text, mask, extra in zip(last, scores, texts, masks, extras, strict=True)
     ]
 
 

@@ -1,5 +1,8 @@
 """The check of a whole verl config. Needs verl, starts nothing."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 pytest.importorskip("verl")
@@ -67,6 +70,13 @@ def test_a_bad_config_ends_the_run_before_verl_sees_it():
     config = check.compose(["fst.slow_steps=0"])
     with pytest.raises(SystemExit, match="fst.slow_steps"):
         hydra_door.FSTCallback().on_job_start(config)
+
+
+def test_a_main_module_that_trains_without_ours_ends_the_run(monkeypatch):
+    main = SimpleNamespace(__spec__=SimpleNamespace(name="verl.experimental.one_step_off_policy.main_ppo"))
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    with pytest.raises(SystemExit, match="verl.experimental.one_step_off_policy.main_ppo: trains with trainers of its"):
+        hydra_door.FSTCallback().on_job_start(check.compose([]))
 
 
 def test_the_command_prints_config_and_problems(tmp_path):

@@ -176,10 +176,13 @@ def test_what_is_read_is_what_verls_main_module_would_be_given():
     assert OmegaConf.to_container(here) == OmegaConf.to_container(there)
 
 
-def test_a_check_imports_neither_verl_nor_torch():
+@pytest.mark.parametrize(
+    "env", ["data.env.id=fst_envs:fst/HouseRules-v0", "data.env.tasks=[{id: fst_envs:fst/HouseRules-v0}]"]
+)
+def test_a_check_imports_neither_verl_nor_torch(env):
     code = (
         "import sys, json; from fst_verl.command_line import Command; from fst_verl import report;"
-        "report.look(Command.parse(['+fst_env=default', 'data.env.id=fst_envs:fst/HouseRules-v0']));"
+        f"report.look(Command.parse(['+fst_env=default', {env!r}]));"
         "print(json.dumps([m for m in ('verl', 'torch', 'ray', 'vllm', 'litellm', 'dspy') if m in sys.modules]))"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

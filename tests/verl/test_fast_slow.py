@@ -125,7 +125,7 @@ def play(made, trainer, monkeypatch, steps):
         batch = made.look_ahead.next()
         made.assign(batch)
         done = [
-            transfer.Trajectory(f"u{row}", float(rank), "answer", 3, {"fst": mark})
+            transfer.Trajectory(f"u{row}", float(rank), "answer", 3, {"fst": mark}, str(session))
             for row, column in enumerate(batch.columns["fst"])
             for session in range(G)
             for rank in [(session + column["offset"]) % len(column["prompts"])]
@@ -289,6 +289,19 @@ def test_several_outputs_a_session_are_refused_where_they_would_count_as_rollout
     trainer.config.algorithm.adv_estimator = "fst_grpo"
     with pytest.raises(ValueError, match="adv_estimator=fst_grpo.*use grpo"):
         fst.observe(None)
+
+
+def test_dumps_name_prompt_and_arm_of_every_generation(made, monkeypatch):
+    fst, trainer, _ = made
+    fst.begin()
+    trainer.val_dataloader = SimpleNamespace(arm_of=lambda: {"v1": "best", "v2": "seed"})
+    assert fst.named({"inputs": ["a"]}) == {"inputs": ["a"]}
+    play(fst, trainer, monkeypatch, [1])
+    best = fst.weights.population.best.digest
+    (infos,) = fst.named({"reward_extra_infos_dict": {"uid": ["v1_0_0", "v2_0_0"], "acc": [1, 0]}}).values()
+    assert infos["fst_arm"] == ["best", "seed"] and infos["fst_prompt"] == [best, fst.weights.seed.digest]
+    (infos,) = fst.named({"reward_extra_infos_dict": {"uid": ["u0_0_0", "u0_1_0", "pad_0_0"]}}).values()
+    assert infos["fst_prompt"] == [*(p.digest for p in fst.weights.population.prompts), ""] and "fst_arm" not in infos
 
 
 def test_the_phases_time_is_a_part_of_the_steps(made, monkeypatch):

@@ -284,6 +284,18 @@ def test_a_rollout_that_fails_in_the_fast_phase_says_so_in_its_output(log_probs,
         asyncio.run(loop.run({}, **row, fst=sent | {"on_error": "raise"}))
 
 
+def test_a_prompt_that_verl_would_cut_is_an_error_whatever_it_was_rendered_with(world):
+    from fst_verl.agent_loop import refuse_to_cut
+
+    loop = object.__new__(names.AgentLoopBase.__subclasses__()[0])
+    loop.rollout_config = SimpleNamespace(prompt_length=3)
+    assert loop._cap_text_prompt_length([1, 2, 3, 4]) == [2, 3, 4], "verl cuts from the left"
+    refuse_to_cut(loop)
+    assert loop._cap_text_prompt_length([1, 2, 3]) == [1, 2, 3]
+    with pytest.raises(ValueError, match="4 tokens with its evolved prompt does not fit rollout.prompt_length=3"):
+        loop._cap_text_prompt_length([1, 2, 3, 4])
+
+
 def test_a_question_cannot_act_as_control_tokens(world):
     import gymnasium as gym
     from fst_envs import ReasoningEnv

@@ -17,6 +17,7 @@ FST = (
     "fst.max_prompt_tokens=96",
     "fst.reflection.kind=offline",
     "actor_rollout_ref.rollout.n=4",
+    "algorithm.adv_estimator=grpo",
     "trainer.total_training_steps=1",
     "data.max_prompt_length=192",
     "actor_rollout_ref.rollout.max_model_len=200",  # as short as plain verl needs it: room is made
