@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fst_envs.episodes.tool import AnswerTool
@@ -34,7 +34,7 @@ def from_env(
     found = {f"{'train' if split == 'train' else 'eval'}_dataset": _dataset(data) for split, data in made.items()}
     if multi_turn:
         return {**found, "reward_funcs": episode_reward, "environment_factory": AnswerTool}
-    return {**found, "reward_funcs": environment_reward}
+    return {**found, "reward_funcs": reward_of({"id": env_id, "kwargs": dict(env_kwargs or {})})}
 
 
 def _dataset(data: Sequence[dict[str, Any]]) -> Any:
@@ -45,12 +45,21 @@ def _dataset(data: Sequence[dict[str, Any]]) -> Any:
     )
 
 
-def environment_reward(completions: Sequence[Any], extra_info: Sequence[Any], log_extra: Any, **_: Any) -> list[float]:
-    """The environment's reward for single answers; its feedback goes into TRL's column "feedback"."""
-    answers = zip(completions, extra_info, strict=True)
-    results = [compute_score("", rows.text(completion), None, info) for completion, info in answers]
-    log_extra("feedback", [result["feedback"] for result in results])
-    return [result["score"] for result in results]
+def reward_of(environments: Mapping[str, Any]) -> Callable[..., list[float]]:
+    """A reward function for single answers: the environment's reward; its feedback goes into TRL's column "feedback".
+
+    environments: those that rows may name, see `fst_envs.named.refuse_unnamed`.
+    """
+
+    def environment_reward(
+        completions: Sequence[Any], extra_info: Sequence[Any], log_extra: Any, **_: Any
+    ) -> list[float]:
+        answers = zip(completions, extra_info, strict=True)
+        results = [compute_score("", rows.text(said), None, info, environments) for said, info in answers]
+        log_extra("feedback", [result["feedback"] for result in results])
+        return [result["score"] for result in results]
+
+    return environment_reward
 
 
 def episode_reward(environments: Sequence[AnswerTool], log_extra: Any, **_: Any) -> list[float | None]:

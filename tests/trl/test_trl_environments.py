@@ -46,3 +46,25 @@ def test_an_episode_that_the_environment_broke_has_no_reward():
     ]
     assert episode_reward(environments=played, log_extra=logged.__setitem__) == [0.5, None]
     assert logged == {"feedback": ["ok", ""]}
+
+
+def test_an_environment_of_the_users_own_module_is_scored(tmp_path, monkeypatch):
+    from fst_trl import from_env
+
+    (tmp_path / "trl_own_env.py").write_text(
+        "import gymnasium as gym\n"
+        "from fst_envs import ReasoningEnv\n"
+        "class Own(ReasoningEnv):\n"
+        "    def load(self, index, split):\n"
+        "        self.answer = f'{split}{index}'\n"
+        "        return f'Say {self.answer}.', {'answer': self.answer}\n"
+        "    def respond(self, text):\n"
+        "        return '', float(text == self.answer), True, 'No.'\n"
+        "gym.register('trl/Own-v0', entry_point=Own)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made = from_env("trl_own_env:trl/Own-v0", train_size=2, val_size=0)
+    row, logged = made["train_dataset"][1], {}
+    given = {"extra_info": [row["extra_info"]], "log_extra": logged.__setitem__}
+    said = row["prompt"][0]["content"].removeprefix("Say ").removesuffix(".")
+    assert made["reward_funcs"](completions=[[{"role": "assistant", "content": said}]], **given) == [1.0]
