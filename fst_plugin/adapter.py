@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from .config import ConfigProblem, ContextConfig, FSTConfig
-from .context import SHIPPED, ContextProvider, Off, choose_placement
-from .fast_weights import choose_seed
+from .config import APPENDED_SEED, TASK_AGNOSTIC_SEED, ConfigError, ConfigProblem, ContextConfig, FSTConfig
+from .context import SHIPPED, ContextProvider, Off, Placement, choose_placement
 from .imports import load
 from .policy import takes_system_messages
-from .prompts import Prompt
+from .prompts import Prompt, text_digest
 from .rollouts import Message, content_text
 
 SAMPLED_ROWS = 64
@@ -73,6 +72,31 @@ def begin_with(
     return settings.model_copy(update={"context": context}), choose_seed(settings, system_messages, placement)
 
 
+def choose_seed(config: FSTConfig, system_messages: Iterable[str], placement: Placement = "system") -> Prompt:
+    """The first prompt: `fst.seed_prompt`, else the system message that all rows share, else a task-agnostic default.
+
+    system_messages: those of the data's rows, "" for a row without one.
+    placement: see `context.choose_placement`; appended prompts start from a line of their own.
+
+    Raises ConfigError if the prompt would replace several different ones and `fst.seed_prompt` names none.
+    """
+    if config.seed_prompt is not None:
+        return Prompt(config.seed_prompt)
+    if placement == "append":
+        return Prompt(APPENDED_SEED)
+    texts = set(system_messages)
+    if len(texts) > 1:
+        message = f"the data has {len(texts)} different system messages: say which to start from, or keep them with"
+        raise ConfigError([ConfigProblem("fst.seed_prompt", f"{message} fst.context.placement=append")])
+    text = next(iter(texts), "")
+    return Prompt(text, origin="data") if text else Prompt(TASK_AGNOSTIC_SEED)
+
+
+def dataset_digest(rows: int, sampled: Iterable[str]) -> str:
+    """Names the training data by its size and the ids of some of its problems, in order."""
+    return text_digest("\n".join([str(rows), *sampled]))
+
+
 def source_of(function: Any) -> str:
     """The code of a reward function, where Python has it, else its name: a journal is void once one was edited."""
     try:
@@ -84,6 +108,8 @@ def source_of(function: Any) -> str:
 __all__ = [
     "SAMPLED_ROWS",
     "begin_with",
+    "choose_seed",
+    "dataset_digest",
     "part_problems",
     "provider",
     "sampled_places",

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from .config import APPENDED_SEED, TASK_AGNOSTIC_SEED, ConfigError, ConfigProblem, FSTConfig
-from .context import Placement
+from .config import ConfigError, ConfigProblem, FSTConfig
 from .evolve import admission
 from .evolve.build import build_optimizer
 from .evolve.outcome import checked
@@ -56,31 +55,6 @@ OUTCOME_NEUTRAL: dict[str, Any] = {
 
 class FastPhaseFailed(RuntimeError):
     """A fast phase failed and the config does not allow training to go on without it."""
-
-
-def choose_seed(config: FSTConfig, system_messages: Iterable[str], placement: Placement = "system") -> Prompt:
-    """The first prompt: `fst.seed_prompt`, else the system message that all rows share, else a task-agnostic default.
-
-    system_messages: those of the data's rows, "" for a row without one.
-    placement: see `context.choose_placement`; appended prompts start from a line of their own.
-
-    Raises ConfigError if the prompt would replace several different ones and `fst.seed_prompt` names none.
-    """
-    if config.seed_prompt is not None:
-        return Prompt(config.seed_prompt)
-    if placement == "append":
-        return Prompt(APPENDED_SEED)
-    texts = set(system_messages)
-    if len(texts) > 1:
-        message = f"the data has {len(texts)} different system messages: say which to start from, or keep them with"
-        raise ConfigError([ConfigProblem("fst.seed_prompt", f"{message} fst.context.placement=append")])
-    text = next(iter(texts), "")
-    return Prompt(text, origin="data") if text else Prompt(TASK_AGNOSTIC_SEED)
-
-
-def dataset_digest(rows: int, sampled: Iterable[str]) -> str:
-    """Names the training data by its size and the ids of some of its problems, in order."""
-    return text_digest("\n".join([str(rows), *sampled]))
 
 
 @dataclass
@@ -135,7 +109,7 @@ class FastWeights:
     ) -> FastWeights:
         """Fast weights before the first cycle: one seed prompt, not K copies (paper Algorithm 1).
 
-        dataset: names the training data, see `dataset_digest`.
+        dataset: names the training data, see `adapter.dataset_digest`.
         weights: names the slow weights that training starts from.
         setup: what else decides how a rollout goes, as JSON values.
         fresh: this run does not go on from an earlier one: an earlier live folder is moved aside.

@@ -12,7 +12,7 @@ from typing import Any
 from fst_plugin import adapter
 from fst_plugin.config import ConfigError, ConfigProblem, FSTConfig
 from fst_plugin.context import Assignment, Request
-from fst_plugin.fast_weights import FastWeights, dataset_digest
+from fst_plugin.fast_weights import FastWeights
 from fst_plugin.policy import MAX_TOKENS, Policy
 from fst_plugin.prompts import Prompt, text_digest
 from fst_plugin.record.slow_scores import SlowScores
@@ -113,7 +113,7 @@ class FastSlow:
                     policy,
                     folder,
                     seed=seed,
-                    dataset=dataset_digest(len(data), (one.id for one in sampled)),
+                    dataset=adapter.dataset_digest(len(data), (one.id for one in sampled)),
                     weights=f"start:{text_digest(str(trainer.model.config._name_or_path))}",
                     setup={name: getattr(trainer.args, name) for name in SAMPLING} | sources,
                     fresh=fresh,

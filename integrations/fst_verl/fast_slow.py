@@ -16,11 +16,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from fst_plugin.adapter import sampled_places
+from fst_plugin import adapter
 from fst_plugin.config import ConfigError
-from fst_plugin.context import choose_placement
-from fst_plugin.fast_weights import FastWeights, choose_seed, dataset_digest
-from fst_plugin.policy import Policy, takes_system_messages
+from fst_plugin.fast_weights import FastWeights
+from fst_plugin.policy import Policy
 from fst_plugin.prompts import Prompt, text_digest
 from fst_plugin.rollouts import Rollout
 
@@ -89,17 +88,13 @@ class FastSlow:
         later ones. Raises ConfigError for data or a chat template that the config does not fit."""
         trainer, context = self.trainer, self.config.fst.context
         found = batches.system_messages(trainer.train_dataset)
-        takes_system = takes_system_messages(trainer.processor or trainer.tokenizer, used=any(found))
-        placement = choose_placement(context.placement, found, takes_system)
-        self.seed = choose_seed(self.settings, found, placement)
-        if placement != context.placement:
-            log(f"fst.context.placement={context.placement}: prompts go by {placement!r}")
+        tokenizer = trainer.processor or trainer.tokenizer
+        self.settings, self.seed = adapter.begin_with(self.settings, tokenizer, found, print)
         if len(found) > 1:
             rows = "; ".join(f"{text[:60]!r} in rows {', '.join(map(str, rows))}, ..." for text, rows in found.items())
             log(f"the data has {len(found)} different system messages: {rows[:MOST_SHOWN]}")
         with open_dict(self.config):
-            context.placement = placement
-        self.settings = check.fst_config(self.config)
+            context.placement = self.settings.context.placement
         for line in room.make(self.config, self.cap, context_length(trainer.tokenizer, self.config)):
             log(line)
 
@@ -125,7 +120,7 @@ class FastSlow:
             policy,
             Path(config.trainer.default_local_dir).absolute() / STATE_FOLDER,
             seed=self.seed,
-            dataset=dataset_digest(len(trainer.train_dataset), map(batches.row_id, self._sampled_rows())),
+            dataset=adapter.dataset_digest(len(trainer.train_dataset), map(batches.row_id, self._sampled_rows())),
             weights=f"start:{text_digest(str(config.actor_rollout_ref.model.path))}",
             setup=check.rollout_setup(config),
             fresh=config.trainer.resume_mode == "disable",
@@ -160,7 +155,7 @@ class FastSlow:
 
     def _sampled_rows(self) -> list[Any]:
         data = self.trainer.train_dataset
-        return [data[i] for i in sampled_places(len(data))]
+        return [data[i] for i in adapter.sampled_places(len(data))]
 
     # ------------------------------------------------------------------------------------------------------- evolve
 

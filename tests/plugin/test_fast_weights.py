@@ -8,8 +8,9 @@ from cycles import fast_weights, slow_phase
 from rule_world import SEED, World, make_problems
 
 from fst_plugin import Evolution, Population, Prompt, Rollout
+from fst_plugin.adapter import choose_seed
 from fst_plugin.config import ConfigError, parse
-from fst_plugin.fast_weights import FastPhaseFailed, FastWeights, choose_seed
+from fst_plugin.fast_weights import FastPhaseFailed, FastWeights
 from fst_plugin.policy import Policy
 from fst_plugin.record import state
 from fst_plugin.reflection import OfflineReflection, ReflectionFailed
