@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("VERL_PLATFORM", "cpu")  # of what is imported here; runs ask for it by +fst_cpu
-
 RUNS = Path(__file__).parent / "runs"
 PROBES = RUNS / "probes"
 TIMEOUT_S = 900
