@@ -54,7 +54,8 @@ class Fake:
     def __init__(self, fails=()):
         self.ran, self.fails = [], fails
 
-    def __call__(self, arguments, out, on_step):
+    def __call__(self, arguments, out, on_step, program):
+        assert program == ("-m", "verl.trainer.main_ppo")
         name, setup = str(out).split("/claims/")[1], Setup(arguments)
         arm = setup.arm
         self.ran.append((name, setup.model, setup))

@@ -371,4 +371,5 @@ def test_scoring_retries_faults(monkeypatch):
     with pytest.raises(EnvironmentFault, match="server is down"):
         score(GUESS, {"fails": 1.0}, 0, "train", "1")
     extra = {"env_id": GUESS, "env_kwargs": flaky, "index": 0, "split": "train", "task_id": results[0]["task_id"]}
-    assert compute_score("", str(number), "", extra)["score"] == 1.0
+    named = {"id": GUESS, "kwargs": flaky}
+    assert compute_score("", str(number), "", extra, named)["score"] == 1.0
