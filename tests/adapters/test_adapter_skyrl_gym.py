@@ -69,9 +69,10 @@ def test_no_text_raises(file):
 
 
 def test_rows_for_training_come_from_one_file(file):
-    splits = load_splits(SKY, {"task": "gsm8k", "file": file}, {"train": 20, "val": 2})
+    kwargs = {"task": "gsm8k", "file": file}
+    splits = load_splits(SKY, kwargs, {"train": 20, "val": 2})
     row = splits["val"][0]
-    assert compute_score("", "#### 0", "", row["extra_info"])["score"] in (0.0, 1.0)
+    assert compute_score("", "#### 0", "", row["extra_info"], {"id": SKY, "kwargs": kwargs})["score"] in (0.0, 1.0)
     ids = {name: {row["extra_info"]["task_id"] for row in rows} for name, rows in splits.items()}
     assert not ids["train"] & ids["val"]
 
