@@ -50,7 +50,7 @@ def hold(folder: Path, log: Callable[[str], None], wait_s: float = WAIT_S) -> Fi
     except Timeout:
         raise FolderInUse(
             f"{folder} is in use by another run ({_who(owner)}): wait for it or end it, or give this one another"
-            " trainer.default_local_dir"
+            " folder (verl: trainer.default_local_dir, TRL: output_dir)"
         ) from None
     except (NotImplementedError, OSError) as error:
         log(f"fst: warning: {path} cannot be locked ({error}): start no second run in this folder")
