@@ -180,8 +180,8 @@ class Journal:
         except OSError as error:
             self._lost = JournalError(
                 f"{self._calls.path} cannot be written ({error}): free space on the disk, or set the run's folder to"
-                " another one (verl: trainer.default_local_dir, TRL: output_dir); a new start goes on from the last call"
-                " recorded"
+                " another one (verl: trainer.default_local_dir, TRL: output_dir); a new start goes on from the last"
+                " call recorded"
             )
             raise self._lost from error
         self.recorded += 1
