@@ -15,18 +15,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import fast_phase_search as search
 import fast_phase_strength as strength
 from engine import Engine
 from rich.console import Console
 from rich.table import Table
 from rule_world import World, gepa
 
-from fst_plugin.config import DEFAULTS
-from fst_plugin.evolve.budget import split_budget
 from fst_plugin.reflection import OfflineReflection
 from fst_plugin.rollouts import Cell, Rollout
 
-SEEDS = range(12)
+SEEDS = range(24)
 BUDGETS = (240, 480, 960)
 ENGINES = {"64 slots": (1, 64), "128 slots": (1, 128), "256 slots": (1, 256), "8 x 256 slots": (8, 256)}
 REFLECTION_S = 20.0  # one round of parallel reflection calls (ours, an assumption)
@@ -161,23 +160,24 @@ def scores() -> dict[str, dict[str, dict[str, Any]]]:
     def stock(valset: int, method: Callable[..., str]) -> Callable[..., str]:
         return lambda world, text, problems, budget, seed: method(world, text, problems, valset, budget, seed)
 
+    def warm_ours(free: bool = True, **settings: Any) -> Callable[[World, int, int], str]:
+        return lambda w, b, s: strength.ours_warm(w, strength.carried_population(w, s), b, s, free, **settings)
+
     arms: dict[str, dict[str, Callable[[World, int, int], str]]] = {
         "first cycle": {
-            "ours": strength.ours,
-            "ours, rounds=1": lambda w, b, s: strength.ours(w, b, s, rounds=1),
+            "thompson (ours)": strength.ours,
+            "mean": lambda w, b, s: strength.ours(w, b, s, parents="mean"),
+            "frontier": lambda w, b, s: strength.ours(w, b, s, parents="frontier"),
             "gepa": cold(stock(192, strength.stock_gepa)),
             "dspy": cold(stock(192, strength.stock_dspy)),
             "gepa, 48 anchors": cold(stock(48, strength.stock_gepa)),
             "dspy, 48 anchors": cold(stock(48, strength.stock_dspy)),
         },
         "second cycle": {
-            "ours": lambda w, b, s: strength.ours_warm(w, strength.carried_population(w, s), b, s, True),
-            "ours, rounds=1": lambda w, b, s: strength.ours_warm(
-                w, strength.carried_population(w, s), b, s, True, rounds=1
-            ),
-            "ours, scores not free": lambda w, b, s: strength.ours_warm(
-                w, strength.carried_population(w, s), b, s, False
-            ),
+            "thompson (ours)": warm_ours(),
+            "mean": warm_ours(parents="mean"),
+            "frontier": warm_ours(parents="frontier"),
+            "thompson, scores not free": warm_ours(free=False),
             "gepa": warm(stock(192, strength.stock_gepa)),
             "dspy": warm(stock(192, strength.stock_dspy)),
             "gepa, 48 anchors": warm(stock(48, strength.stock_gepa)),
@@ -189,40 +189,28 @@ def scores() -> dict[str, dict[str, dict[str, Any]]]:
         for arm, find in by_arm.items():
             for budget in BUDGETS:
                 values = [(w := World(seed)).value(find(w, budget, seed)) for seed in SEEDS]
-                cell = {"mean": statistics.fmean(values), "sd": statistics.stdev(values)}
-                found.setdefault(cycle, {}).setdefault(arm, {})[str(budget)] = cell
+                found.setdefault(cycle, {}).setdefault(arm, {})[str(budget)] = search.interval(values)
     return found
-
-
-def new_candidates() -> float:
-    """Measured number of new prompts scored on all anchors in a phase of 960 rollouts with four carried prompts."""
-    counts = [warm_phase(seed, Engine(), 256)[1].metrics["candidates_new"] for seed in SEEDS]
-    return statistics.fmean(counts)
-
-
-def by_arithmetic() -> int:
-    sizes = {"fresh_carried": 0, "anchor_pool": 192, "held_out_pool": 192, "shared": False}
-    plan = split_budget(960, DEFAULTS.fast, 256, **sizes)
-    assert plan is not None
-    return plan.scored_candidates(960, 0)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--null-cycles", type=int, default=2000, help="cycles in which no new prompt is better")
     parser.add_argument("--vllm", action="store_true", help="also on real vLLM on CPU, through verl")
     given = parser.parse_args()
     engines = {name: utilization(*size) for name, size in ENGINES.items()}
-    share, hurried = wall_share(), wall_share(rounds=1)
+    share, frontier = wall_share(), wall_share(parents="frontier")
     result: dict[str, Any] = {
         "engine_utilization": {name: found["engine_utilization"] for name, found in engines.items()},
         "engines": engines,
         "overhead_ms_per_call": overhead(),
         "fast_phase_wall_share": share["fast_phase_wall_share"],
         "fast_phase_wall_share_sd": share["sd"],
-        "fast_phase_wall_share_one_round": hurried["fast_phase_wall_share"],
-        "new_candidates_per_960_calls": new_candidates(),
-        "new_candidates_by_arithmetic": by_arithmetic(),
+        "fast_phase_wall_share_frontier": frontier["fast_phase_wall_share"],
+        "worlds": search.worlds(SEEDS),
+        "new_task": search.new_task(SEEDS),
+        "leads": search.leads(given.null_cycles),
         "seeds": len(SEEDS),
     }
     both = scores()
@@ -237,6 +225,10 @@ def main() -> None:
         given.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
+def shown(cell: dict[str, float]) -> str:
+    return f"{cell['mean']:.3f} ±{cell['ci']:.3f}"
+
+
 def show(result: dict[str, Any]) -> None:
     table = Table("engine (simulated)", "utilization", "with waits for reflection", "median batch")
     for name, found in result["engines"].items():
@@ -248,15 +240,13 @@ def show(result: dict[str, Any]) -> None:
     console.print(
         f"fast phase's share of a cycle, 8 x 256 slots: {share:.1%} ±{result['fast_phase_wall_share_sd']:.1%}"
     )
-    hurried = result["fast_phase_wall_share_one_round"]
-    console.print(f"the same with fst.fast.rounds=1: {hurried:.1%}")
-    count = result["new_candidates_per_960_calls"]
-    console.print(f"new candidates per 960 calls, K=4: {count:.1f} (plan: {result['new_candidates_by_arithmetic']})")
+    console.print(f"the same with fst.fast.parents=frontier: {result['fast_phase_wall_share_frontier']:.1%}")
     for title, key in (("first", "score_by_rollouts"), ("second", "score_by_rollouts_second_cycle")):
         table = Table("rollouts", *map(str, BUDGETS), title=f"expected reward of the prompt found, {title} cycle")
         for arm, cells in result[key].items():
-            table.add_row(arm, *(f"{cells[str(b)]['mean']:.3f} ±{cells[str(b)]['sd']:.3f}" for b in BUDGETS))
+            table.add_row(arm, *(shown(cells[str(b)]) for b in BUDGETS))
         console.print(table)
+    search.show(console, result)
     if found := result.get("vllm_cpu"):
         console.print(f"real vLLM on CPU: {found}")
 

@@ -25,18 +25,26 @@ ANCHORS, K = 192, 4  # paper: T x B = 6 x 32, K = 4
 MAX_CHARS = 1200
 
 
-def ours(world: World, budget: int, seed: int, **settings: Any) -> str:
+def ours(world: World, budget: int, seed: int, reflection: Any = OfflineReflection, **settings: Any) -> str:
     problems = world.problems(ANCHORS, f"cycle0-{seed}")
-    optimizer = gepa(OfflineReflection(), budget=budget, max_tokens=MAX_CHARS // 4, **settings)
+    optimizer = gepa(reflection(), budget=budget, max_tokens=MAX_CHARS // 4, **settings)
     found = optimizer.evolve(Population((seed_prompt(),)), problems, world.evaluate, cycle=0, seed=seed)
     return found.population.best.text
 
 
-def ours_warm(world: World, carried: Population, budget: int, seed: int, free: bool, **settings: Any) -> str:
+def ours_warm(
+    world: World,
+    carried: Population,
+    budget: int,
+    seed: int,
+    free: bool,
+    reflection: Any = OfflineReflection,
+    **settings: Any,
+) -> str:
     """The second cycle: four carried prompts, whose scores are free or not."""
     last, problems = world.problems(ANCHORS, f"cycle0-{seed}"), world.problems(ANCHORS, f"cycle1-{seed}")
     traces = slow_traces(world, carried, last)
-    optimizer = gepa(OfflineReflection(), budget=budget, max_tokens=MAX_CHARS // 4, **settings)
+    optimizer = gepa(reflection(), budget=budget, max_tokens=MAX_CHARS // 4, **settings)
     found = optimizer.evolve(carried, problems, world.evaluate, cycle=1, seed=seed, traces=traces if free else ())
     return found.population.best.text
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fst_plugin.config import parse
-from fst_plugin.evolve import GEPAOptimizer
+from fst_plugin.evolve import ReflectiveOptimizer
 from fst_plugin.policy import Policy
 from fst_plugin.prompts import Prompt
 from fst_plugin.reflection import Reflection
@@ -73,6 +73,6 @@ def seed_prompt() -> Prompt:
     return Prompt(SEED_TEXT)
 
 
-def gepa(reflection: Reflection, *, max_tokens: int, **fast: Any) -> GEPAOptimizer:
+def gepa(reflection: Reflection, *, max_tokens: int, **fast: Any) -> ReflectiveOptimizer:
     """The shipped optimizer at K = 4 (paper §settings) with these settings of `fst.fast`."""
-    return GEPAOptimizer(reflection, parse({"population": 4, "fast": fast}), Policy(max_tokens))
+    return ReflectiveOptimizer(reflection, parse({"population": 4, "fast": fast}), Policy(max_tokens))

@@ -108,29 +108,42 @@ class FastPhaseConfig(Pluggable):
         gt=0,
         description="at most this many of the cycle's problems as anchors; null: all of them (paper §algorithm 1)",
     )
-    minibatch: int = Field(
-        3, gt=0, description="least problems a new prompt is first tested on (ours; GEPA's own default)"
+    parents: Literal["thompson", "mean", "frontier"] = Field(
+        "thompson",
+        description="whose children are tried: thompson: each in proportion to the chance that it is the best; mean:"
+        " the best so far; both test on few problems, and again what does well. frontier: GEPA's rule, and what passes"
+        " a test is scored on all anchors (paper §settings). The default is ours",
+    )
+    minibatch: int | None = Field(
+        None,
+        gt=0,
+        description="problems a new prompt is first tested on; null: 16, or with parents=frontier at least 3, as in"
+        " GEPA (ours)",
     )
     records: int = Field(12, gt=0, description="most rollouts shown to one reflection (ours)")
     new_candidates: int = Field(
         12,
         gt=0,
-        description="anchors are subsampled (seeded) so that at least this many new prompts can be scored (ours)",
+        description="parents=frontier: anchors are subsampled (seeded) so that at least this many new prompts can be"
+        " scored (ours)",
     )
-    rounds: int = Field(
-        3,
+    rounds: int | None = Field(
+        None,
         gt=0,
-        description="in how many rounds they are made; fewer and wider ones fill a large engine better, and learn less"
-        " from each other (ours)",
+        description="generations of new prompts; fewer and wider ones fill a large engine better, and learn less from"
+        " each other; null: 6, or 3 with parents=frontier (ours)",
     )
     proposals: int | None = Field(
-        None, gt=0, description="prompts proposed at a time; null: 2 x new_candidates / rounds (ours)"
+        None,
+        gt=0,
+        description="prompts proposed at a time; null: half of a round's rollouts over minibatch, at most 12, or with"
+        " parents=frontier 2 x new_candidates / rounds (ours)",
     )
     width: int | None = Field(
         None,
         gt=0,
-        description="rollouts that the engine runs at a time, which a batch should fill; null: max_num_seqs x replicas"
-        " (ours)",
+        description="parents=frontier: rollouts that the engine runs at a time, which a batch should fill; null:"
+        " max_num_seqs x replicas (ours)",
     )
     free_scores: bool = Field(
         True,
@@ -142,11 +155,11 @@ class FastPhaseConfig(Pluggable):
         gt=0,
         description="slow steps after which such a score is too stale; null: none of a cycle is (ours)",
     )
-    confidence: float = Field(
-        1.0,
+    confidence: float | None = Field(
+        None,
         ge=0,
-        description="standard errors that the best new prompt must be ahead of the best old one, on problems that no"
-        " reflection saw, to take the lead (ours)",
+        description="standard errors that the best new prompt must be ahead of the best old one to take the lead, by"
+        " search and unseen problems pooled; null: 2.33, or with parents=frontier 1, on unseen problems alone (ours)",
     )
     patience: int | None = Field(
         None, gt=0, description="rounds without a new best anchor score that end a fast phase; null: no such end (ours)"
@@ -166,6 +179,16 @@ class FastPhaseConfig(Pluggable):
         ge=0,
         description="consecutive failed fast phases that training survives with the old population (ours: none)",
     )
+
+    @property
+    def generations(self) -> int:
+        """`rounds`, or what null comes to."""
+        return self.rounds or (3 if self.parents == "frontier" else 6)
+
+    @property
+    def test(self) -> int:
+        """`minibatch`, or what null comes to."""
+        return self.minibatch or (3 if self.parents == "frontier" else 16)
 
 
 class ScheduleConfig(_Strict):

@@ -73,12 +73,14 @@ class Problem:
     messages: the chat as the data has it.
     answer: the reference answer, if any; only shown to a reflection when the config allows it.
     private: does the answer belong to this problem alone? Then no evolved prompt may carry it.
+    task: what it is a problem of, such as its data source; "" if the data does not say.
     """
 
     id: str
     messages: tuple[Message, ...]
     answer: Any = None
     private: bool = False
+    task: str = ""
 
 
 @dataclass(frozen=True)

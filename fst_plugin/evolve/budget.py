@@ -61,9 +61,10 @@ def split_budget(
     held = held if held >= 3 else 0
     pool = anchor_pool - held if shared else anchor_pool
     search = budget - 2 * held
+    rounds = fast.generations
     for new in range(fast.new_candidates, 0, -1):
-        children = fast.proposals or -(-2 * new // fast.rounds)
-        wide = max(fast.minibatch, min(width, search // (2 * fast.rounds)) // children)
+        children = fast.proposals or -(-2 * new // rounds)
+        wide = max(fast.test, min(width, search // (2 * rounds)) // children)
         size = (search - new * wide) // (fresh_carried + new)
         if size >= min(MIN_ANCHORS, pool):
             break

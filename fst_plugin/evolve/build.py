@@ -10,7 +10,7 @@ from ..optimizer import PromptOptimizer
 from ..policy import Policy
 from ..reflection.base import Reflection
 from ..rewards import RewardBar
-from .optimizer import GEPAOptimizer
+from .optimizer import ReflectiveOptimizer
 from .progress import LiveLine
 
 
@@ -22,4 +22,4 @@ def build_optimizer(
     Returns the user's own if `fst.fast.path` names one, built with `fst.fast.kwargs`; else the shipped one."""
     if config.fast.path:
         return load(config.fast.path, "fst.fast.path")(**config.fast.kwargs)
-    return GEPAOptimizer(reflection, config, policy, bar=bar, log=log, status=LiveLine(log))
+    return ReflectiveOptimizer(reflection, config, policy, bar=bar, log=log, status=LiveLine(log))

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,11 +30,11 @@ from gepa.core.adapter import EvaluationBatch
 from gepa.proposer.reflective_mutation.reflection_lm import ReflectionProposal
 from gepa.strategies.proposal_sampling import ProposalTask
 
-from ..optimizer import Candidate
 from ..prompts import Prompt
 from ..rollouts import Problem, Rollout
-from .proposer import Proposer, Records
-from .scoreboard import Scoreboard
+from .budget import BudgetSplit
+from .phase import Phase
+from .proposer import Records
 from .selection import frontier
 
 COMPONENT = "system_prompt"
@@ -65,49 +65,19 @@ Reflected = tuple[ReflectionProposal, "GEPAAdapter"]
 
 
 class GEPAAdapter:
-    """GEPA's adapter, reflection, acceptance criterion and stop condition over one scoreboard and one proposer.
-
-    carried: the old population.
-    learning: problems to learn from: the anchors and others with known rollouts.
-    reserve: rollouts to leave for what comes after.
-    records: most rollouts shown to a reflection.
-    max_barren_rounds: rounds in a row without any child worth a rollout that end the phase.
-    patience: rounds without a new best anchor score that end the phase, None: no such end.
-    on_round: called before every round but the first, and after the last.
-    """
+    """GEPA's adapter, reflection, acceptance criterion and stop condition over one phase."""
 
     propose_new_texts = None  # GEPA: proposals come from the reflection strategy
 
-    def __init__(
-        self,
-        scoreboard: Scoreboard,
-        proposer: Proposer,
-        carried: Sequence[Prompt],
-        *,
-        learning: Sequence[Problem],
-        reserve: int,
-        records: int,
-        max_barren_rounds: int,
-        patience: int | None = None,
-        on_round: Callable[[], None] = lambda: None,
-    ):
-        self.scoreboard = scoreboard
-        self.proposer = proposer
-        self.carried = list(carried)
-        self.learning = list(learning)
-        self.reserve = reserve
-        self.records = records
-        self.max_barren_rounds = max_barren_rounds
-        self.patience = patience
-        self.on_round = on_round
+    def __init__(self, phase: Phase):
+        self.phase = phase
+        self.scoreboard, self.candidates = phase.scoreboard, phase.candidates
+        self.carried = list(phase.population.prompts)
+        self.reserve = 2 * phase.plan.evidence  # rollouts to leave for what comes after
         self.round = 0
         self.exhausted = False
-        self.candidates: dict[str, Candidate] = {}
         self._barren = 0
-        self._best, self._best_round = float("-inf"), 0
         self._fatal: Exception | None = None
-        for prompt in carried:
-            proposer.know(prompt.text)
 
     # Adapter
 
@@ -188,33 +158,15 @@ class GEPAAdapter:
             for slot, ((candidate, _, _), s) in enumerate(zip(jobs, seen, strict=True))
         ]
         try:
-            children = self.proposer.propose(self.round, parents)
+            children = self.phase.propose(self.round, parents)
         except Exception as error:  # GEPA would swallow it; `__call__` raises it
             self._fatal = error
             children = [None] * len(jobs)
         self._barren = 0 if any(children) else self._barren + 1
-        for child, (_, records) in zip(children, parents, strict=True):
-            if child is not None:
-                shown = tuple((problem.id, rollout) for problem, rollout in records)
-                self.candidates[child.text] = Candidate(child, "rejected", None, shown)
         return [(ReflectionProposal({COMPONENT: c.text} if c is not None else {}), self) for c in children]
 
     def _records(self, parent: str, tested: Sequence[TestExample], slot: int) -> Records:
-        """How the parent did on the minibatch, then other failures of it, anchors or not, all paid for already."""
-        known = self.scoreboard.rollouts(parent)
-        first = [(t.problem, known[t.problem.id]) for t in tested if t.problem.id in known]
-        have = {problem.id for problem, _ in first}
-        others = [
-            (problem, known[problem.id])
-            for problem in self.learning
-            if problem.id not in have and problem.id in known and not self._solved(known[problem.id])
-        ]
-        random.Random(f"records-{self.proposer.seed}-{self.round}-{slot}").shuffle(others)
-        failed = [pair for pair in first if not self._solved(pair[1])]
-        return tuple([*failed, *others, *(pair for pair in first if pair not in failed)][: self.records])
-
-    def _solved(self, rollout: Rollout) -> bool:
-        return self.scoreboard.bar.solved(rollout.score)
+        return self.phase.records(parent, [t.problem for t in tested], slot, self.round)
 
     # Acceptance and end
 
@@ -229,23 +181,14 @@ class GEPAAdapter:
         if self._barren:
             self.scoreboard.run()  # no test for what is owed to ride along with; the next parents need its scores
         if self.round:
-            self.on_round()
+            self.phase.tell("searching")
         return self.ended() is not None
 
     def ended(self) -> str | None:
         """Why no further round begins; None if one does."""
-        best = self.scoreboard.best()
-        if best > self._best:
-            self._best, self._best_round = best, self.round
         if self.exhausted:
             return "the budget is spent, or nothing is left to learn"
-        if self.proposer.failed_rounds >= self.max_barren_rounds:
-            return f"{self.proposer.failed_rounds} rounds of reflection in a row failed"
-        if self._barren >= self.max_barren_rounds:
-            return f"{self._barren} rounds in a row brought no usable prompt"
-        if self.patience is not None and self.round - self._best_round >= self.patience:
-            return f"the best anchor score has not moved for {self.patience} rounds"
-        return None
+        return self.phase.stalled(self.round, self._barren)
 
 
 _MISSING = Rollout(0.0, error="this rollout failed")
@@ -264,11 +207,11 @@ def passing(children: int) -> int:
 class ParentSampling:
     """GEPA's sampling strategy, and its parent and minibatch choice in one: see the module's docstring."""
 
-    def __init__(self, adapter: GEPAAdapter, *, test: int, proposals: int, seed: int):
+    def __init__(self, adapter: GEPAAdapter, split: BudgetSplit):
         self._adapter = adapter
-        self._test_size = min(test, len(adapter.scoreboard.anchors))
-        self._proposals = proposals
-        self._seed = seed
+        self._test_size = min(split.test, len(adapter.scoreboard.anchors))
+        self._proposals = split.proposals
+        self._seed = adapter.phase.seed
         self._warm = len(adapter.carried) < 2
 
     def affordable(self) -> int:

@@ -1,8 +1,9 @@
 """From a reflection's answers to prompts that are worth rollouts.
 
 A reflection may be down, return nonsense, a megabyte, the prompt it was given, or control tokens. What comes out here
-is clean, new, and within the cap in the policy's tokens; everything else is counted and costs no rollout. A reflection
-never breaks a phase: its exceptions are failures; only a journal that does not fit does.
+is clean, new (more than known lines in another order), and within the cap in the policy's tokens; everything else is
+counted and costs no rollout. A reflection never breaks a phase: its exceptions are failures; only a journal that does
+not fit does.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class Proposer:
 
     def know(self, text: str) -> None:
         """Marks a text as already seen."""
-        self._seen.add(text)
+        self._seen.add(_essence(text))
 
     def propose(self, round_number: int, parents: Sequence[tuple[Prompt, Records]]) -> list[Prompt | None]:
         """One new prompt per parent, in order; None if nothing usable came. All go out as one batch; what is too
@@ -76,11 +77,11 @@ class Proposer:
             self._shorten(requests, texts, long)
         prompts = []
         for text, (parent, _) in zip(texts, parents, strict=True):
-            if text is not None and text in self._seen:
+            if text is not None and _essence(text) in self._seen:
                 self.count["skipped"] += 1
                 text = None
             if text is not None:
-                self._seen.add(text)
+                self.know(text)
             prompt = Prompt(text, (parent.digest,), "reflection", self.cycle) if text is not None else None
             prompts.append(prompt and self._unless_leaked(prompt))
         return prompts
@@ -150,6 +151,12 @@ class Proposer:
         sample = "\n".join([parent, *(rollout.feedback for _, rollout in records)])[:20_000]
         tokens = self.policy.count_tokens(sample)
         return max(1, int(self.policy.max_tokens * (len(sample) / tokens if sample.strip() and tokens else 4.0)))
+
+
+def _essence(text: str) -> str:
+    """What two prompts share that say the same: their lines in any order, whatever case and white space."""
+    lines = {" ".join(line.split()).casefold() for line in text.splitlines()}
+    return "\n".join(sorted(lines - {""}))
 
 
 def _derive(seed: int, number: int) -> int:

@@ -92,7 +92,7 @@ class Scoreboard:
         else:
             self.run(work)
         for prompt in prompts:
-            self._scored.setdefault(prompt.text, prompt)
+            self.keep(prompt)
 
     def _missing(self, work: Sequence[tuple[Prompt, Sequence[Problem]]]) -> list[Cell]:
         owed = {(cell.prompt.text, cell.problem.id) for cell in self._owed}
@@ -102,6 +102,14 @@ class Scoreboard:
             for problem in problems
             if problem.id not in self._known.get(prompt.text, {}) and (prompt.text, problem.id) not in owed
         ]
+
+    def keep(self, prompt: Prompt) -> None:
+        """Enters a prompt into the accounts with whatever it has been rolled out on."""
+        self._scored.setdefault(prompt.text, prompt)
+
+    def met(self, text: str) -> frozenset[str]:
+        """Ids of the problems that this prompt has been rolled out on, failed rollouts included."""
+        return frozenset(self._known.get(text, ()))
 
     def is_scored(self, text: str) -> bool:
         return text in self._scored

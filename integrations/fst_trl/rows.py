@@ -15,11 +15,12 @@ ANSWERS = ("ground_truth", "solution", "answer")
 
 
 def problem(row: Mapping[str, Any]) -> Problem:
-    """A row as a Problem. Its answer is private if the row, or its `extra_info`, says `private_answer`."""
+    """A row as a Problem. Its answer is private if the row, or its `extra_info`, says `private_answer`; its task
+    is the row's `data_source`, if there is one."""
     answer = next((row[name] for name in ANSWERS if name in row), None)
     messages = tuple(dict(message) for message in row["prompt"])
     private = bool(row.get("private_answer") or (row.get("extra_info") or {}).get("private_answer"))
-    return Problem(problem_id(messages, answer), messages, answer, private)
+    return Problem(problem_id(messages, answer), messages, answer, private, str(row.get("data_source") or ""))
 
 
 def chats(data: Any) -> Iterable[Any]:

@@ -63,18 +63,22 @@ def problem_ids(batch: Any) -> list[str]:
 
 
 def problems(batch: Any) -> list[Problem]:
-    """One Problem a row, in order. An answer is private if the row's extra_info says `private_answer`."""
+    """One Problem a row, in order. An answer is private if the row's extra_info says `private_answer`; its task is the
+    row's data source."""
     size = len(batch)
     chats, ids = column(batch, "raw_prompt") or [], problem_ids(batch)
-    models, infos = (column(batch, name) or [None] * size for name in ("reward_model", "extra_info"))
+    models, infos, sources = (
+        column(batch, name) or [None] * size for name in ("reward_model", "extra_info", "data_source")
+    )
     return [
         Problem(
             one,
             tuple(copy.deepcopy([dict(m) for m in chat])),
             _answer(model),
             bool(info.get("private_answer")) if isinstance(info, dict) else False,
+            str(source or ""),
         )
-        for one, chat, model, info in zip(ids, chats, models, infos, strict=True)
+        for one, chat, model, info, source in zip(ids, chats, models, infos, sources, strict=True)
     ]
 
 

@@ -18,7 +18,8 @@ def unset_keys(fst: FSTConfig, config: DictConfig) -> dict[str, str]:
     distinct = int(config.data.get("train_batch_size") or 0) * fst.slow_steps
     anchors = min(fst.fast.anchors or distinct, distinct)
     budget = math.ceil(fst.fast.passes * anchors)
-    children = -(-2 * fst.fast.new_candidates // fst.fast.rounds)
+    frontier = fst.fast.parents == "frontier"
+    rounds = fst.fast.generations
     found: dict[str, tuple[Any, str]] = {
         "fst.seed_prompt": (fst.seed_prompt, _seed(config)),
         "fst.max_prompt_tokens": (fst.max_prompt_tokens, f"{prompt_cap(fst, config)} tokens"),
@@ -27,9 +28,12 @@ def unset_keys(fst: FSTConfig, config: DictConfig) -> dict[str, str]:
             f"at most {distinct} problems (data.train_batch_size x fst.slow_steps)",
         ),
         "fst.fast.budget": (fst.fast.budget, f"at most {budget} rollouts a fast phase (fst.fast.passes x anchors)"),
-        "fst.fast.proposals": (fst.fast.proposals, f"{children} prompts at a time"),
-        "fst.fast.width": (fst.fast.width, f"{engine_width(config)} rollouts at a time (max_num_seqs x replicas)"),
+        "fst.fast.rounds": (fst.fast.rounds, f"{rounds} generations of new prompts"),
     }
+    if frontier:
+        children, width = -(-2 * fst.fast.new_candidates // rounds), engine_width(config)
+        found["fst.fast.proposals"] = (fst.fast.proposals, f"{children} prompts at a time")
+        found["fst.fast.width"] = (fst.fast.width, f"{width} rollouts at a time (max_num_seqs x replicas)")
     return {key: words for key, (value, words) in found.items() if value is None}
 
 

@@ -80,7 +80,7 @@ def cost(config: Any, mean_response: int | None = None) -> Cost:
         slow=steps * batch * rollout.n,
         fast=cycles * budget,
         validation=validations * config.data.env.val_size * tasks * rollout.val_kwargs.n * arms,
-        reflections=cycles * (budget // fst.fast.minibatch),
+        reflections=cycles * (budget // fst.fast.test),
         response=mean_response or int(config.data.max_response_length),
     )
 

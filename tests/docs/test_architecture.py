@@ -74,7 +74,7 @@ def resolves(dotted):
 
 
 def test_the_lookup_tells_what_is_there_from_what_is_not():
-    assert resolves("fst_plugin.fast_weights.FastWeights.evolve") and resolves("fst_plugin.evolve.GEPAOptimizer")
+    assert resolves("fst_plugin.fast_weights.FastWeights.evolve") and resolves("fst_plugin.evolve.ReflectiveOptimizer")
     assert resolves("fst_verl.compat") and resolves("fst_envs.base.ReasoningEnv")
     assert not resolves("fst_plugin.fast_weights.FastWeights.no_such") and not resolves("fst_plugin.no_such")
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fst_plugin.config import parse
-from fst_plugin.evolve import GEPAOptimizer
+from fst_plugin.evolve import ReflectiveOptimizer
 from fst_plugin.policy import Policy
 from fst_plugin.prompts import Population, Prompt
-from fst_plugin.rollouts import Cell, Problem, Rollout, problem_id
+from fst_plugin.reflection import OfflineReflection
+from fst_plugin.rollouts import Cell, Problem, Rollout, Trace, problem_id
 
 WORDS = "invoice parcel ticket refund letter folder report budget contract receipt memo calendar".split()
 SEED = "You are a helpful assistant."
@@ -76,4 +78,33 @@ def gepa(reflection, *, k=4, log=None, status=None, max_reflection_failures=None
     if max_reflection_failures is not None:
         config["reflection"] = {"max_failures": max_reflection_failures}
     hooks = {name: hook for name, hook in (("log", log), ("status", status)) if hook is not None}
-    return GEPAOptimizer(reflection, parse(config), policy or Policy(), **hooks)
+    return ReflectiveOptimizer(reflection, parse(config), policy or Policy(), **hooks)
+
+
+class Scripted:
+    """A reflection that says what it is told to. answer: of (request) -> text, None, or an exception to raise."""
+
+    def __init__(self, answer):
+        self.answer, self.requests, self.batches = answer, [], 0
+
+    def propose(self, requests):
+        self.requests += requests
+        self.batches += 1
+        answers = [self.answer(r) if callable(self.answer) else self.answer for r in requests]
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    def describe(self):
+        return "scripted"
+
+
+def phase(world, reflection=None, population=None, *, n=48, budget=240, seed=0, cycle=0, **settings):
+    optimizer = gepa(reflection or OfflineReflection(), **{"k": 4, "budget": budget, **settings})
+    return optimizer.evolve(population or seed_population(), make_problems(n), world, cycle=cycle, seed=seed)
+
+
+def slow_traces(world, population, problems):
+    """Two rollouts of every carried prompt on every problem, as a slow phase leaves them."""
+    return [Trace(p, {c.digest: replace(world.roll(Cell(c, p)), of=2) for c in population.prompts}) for p in problems]

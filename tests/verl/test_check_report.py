@@ -49,16 +49,15 @@ def test_unset_keys_are_printed_with_what_they_come_to(given):
         "fst.seed_prompt: the default text: 'You are a helpful assistant.'",
         "fst.fast.anchors: at most 24 problems",
         "fst.fast.budget: at most 60 rollouts a fast phase",
-        "fst.fast.proposals: 8 prompts at a time",
-        "fst.fast.width: 512 rollouts at a time",
+        "fst.fast.rounds: 6 generations of new prompts",
     ):
         assert line in said
 
 
 def test_a_set_key_comes_to_nothing_else(given):
-    config = check.compose([*given, "fst.fast.budget=70", "fst.fast.anchors=5", "fst.fast.width=9"])
+    config = check.compose([*given, "fst.fast.budget=70", "fst.fast.anchors=5", "fst.fast.rounds=9"])
     found = resolved.unset_keys(check.fst_config(config), config)
-    assert set(found) == {"fst.seed_prompt", "fst.max_prompt_tokens", "fst.fast.proposals"}
+    assert set(found) == {"fst.seed_prompt", "fst.max_prompt_tokens"}
     config = check.compose([*given, "fst.fast.anchors=5"])
     assert resolved.unset_keys(check.fst_config(config), config)["fst.fast.budget"].startswith("at most 25 rollouts")
 

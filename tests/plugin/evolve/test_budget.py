@@ -2,10 +2,10 @@
 
 import pytest
 
-from fst_plugin.config import DEFAULTS
+from fst_plugin.config import FastPhaseConfig
 from fst_plugin.evolve.budget import split_budget
 
-FAST = DEFAULTS.fast
+FAST = FastPhaseConfig(parents="frontier")
 POOLS = {"anchor_pool": 192, "held_out_pool": 192}
 
 

@@ -41,7 +41,7 @@ def test_every_candidate_its_records_and_its_diff_are_kept(tmp_path):
 
 @pytest.fixture
 def run(tmp_path):
-    weights, _ = fast_weights(tmp_path / "checkpoints" / "fst")
+    weights, _ = fast_weights(tmp_path / "checkpoints" / "fst", fast={"proposals": 4})
     for cycle in range(2):
         weights.evolve(1 + 3 * cycle, f"w{cycle}", make_problems(48, cycle), World(reliability=0.8))
     return tmp_path / "checkpoints", weights

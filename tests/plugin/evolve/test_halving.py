@@ -1,0 +1,224 @@
+"""The shipped search: small tests, and more of them for what does well."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from rule_world import SEED, Scripted, World, gepa, make_problems, phase, rule_of, seed_population, slow_traces
+
+from fst_plugin.evolve.evidence import Prior, weigh
+from fst_plugin.evolve.search import Search
+from fst_plugin.prompts import Population, Prompt
+from fst_plugin.reflection import OfflineReflection
+from fst_plugin.rollouts import Rollout
+
+# ------------------------------------------------------------------------------------------------- what is believed
+
+
+def search_of(**gains):
+    """A search from "seed" with these children and what each gained."""
+    found = Search([Prompt("seed")], explore=False, seed=0)
+    found.tell(Prompt("seed"), {"a": 0.0, "b": 0.0})
+    for text, known in gains.items():
+        found.add(Prompt(text), Prompt("seed"), ())
+        found.tell(Prompt(text), {str(i): gain for i, gain in enumerate(known)})
+    return found
+
+
+def test_a_lucky_short_test_is_believed_less_than_a_long_good_one():
+    found = search_of(lucky=[1.0, 1.0], steady=[0.6] * 40)
+    assert [c.prompt.text for c in found.ranked()] == ["steady", "lucky", "seed"]
+    assert found.contenders["lucky"].gain == pytest.approx(2 / 8)
+
+
+def test_a_childs_belief_starts_at_its_parents():
+    found = search_of(good=[0.5] * 60)
+    found.add(Prompt("child"), Prompt("good"), ["p1"])
+    assert found.contenders["child"].gain == pytest.approx(found.contenders["good"].gain)
+    found.add(Prompt("grandchild"), Prompt("child"), ["p2"])
+    assert found.contenders["grandchild"].shown == {"p1", "p2"}
+
+
+def test_drawing_by_mean_takes_the_best_and_of_equals_the_newest():
+    found = search_of(bad=[-1.0] * 9, one=[0.5] * 9, two=[0.5] * 9)
+    assert {c.prompt.text for c in found.draw(found.contenders.values(), 5)} == {"two"}
+
+
+def test_drawing_by_thompsons_rule_follows_the_chance_of_being_the_best():
+    found = search_of(bad=[-1.0, -0.9] * 40, good=[0.5, 0.3] * 40, unsure=[0.2, 0.4, 0.3])
+    found._explore = True
+    drawn = Counter(c.prompt.text for _ in range(300) for c in found.draw(found.contenders.values(), 1))
+    assert drawn["good"] > drawn["unsure"] > 0 == drawn["bad"]
+
+
+# ------------------------------------------------------------------------------------------------------- the phase
+
+
+def test_half_of_a_rounds_rollouts_test_earlier_children_again_on_problems_new_to_them():
+    world = World(reliability=0.7, luck=0.1)
+    phase(world, n=192, budget=480)
+    made = {text: i for i, batch in reversed(list(enumerate(world.batches))) for text in {c.prompt.text for c in batch}}
+    again = [sum(made[c.prompt.text] < i for c in batch) / len(batch) for i, batch in enumerate(world.batches)]
+    assert max(again[2:4]) <= 0.6 and min(again[2:4]) > 0.3
+    asked = Counter((cell.prompt.text, cell.problem.id) for batch in world.batches for cell in batch)
+    assert set(asked.values()) == {1}
+
+
+def test_a_child_is_tested_on_problems_that_no_reflection_on_its_way_has_read():
+    world, offline = World(reliability=0.8), OfflineReflection()
+    read = {}
+
+    def answer(request):
+        text = offline.propose([request])[0]
+        shown = {problem.id for problem, _ in request.records}
+        read.setdefault(text, shown | read.get(request.parent.text, set()))
+        return text
+
+    phase(world, Scripted(answer), n=192, budget=300)
+    tests = [(cell.prompt.text, cell.problem.id) for batch in world.batches for cell in batch]
+    assert read and not [1 for text, problem in tests if problem in read.get(text, ())]
+
+
+@pytest.mark.parametrize("parents", ["thompson", "mean"])
+def test_the_same_rollouts_find_more_than_gepas_rule(parents):
+    def found(rule, seed):
+        world = World(reliability=0.8, luck=0.05, seed=seed)
+        return world.value(phase(world, n=192, budget=120, seed=seed, parents=rule).population.best)
+
+    gains = [found(parents, seed) - found("frontier", seed) for seed in range(6)]
+    assert sum(gains) / len(gains) > 0.05
+
+
+def test_a_child_that_is_no_better_than_the_old_prompts_is_not_carried():
+    def evaluate(cells):
+        return [Rollout(float(c.problem.id < "8"), feedback="Wrong.") for c in cells]  # whatever the prompt says
+
+    optimizer = gepa(Scripted(lambda r: f"Variant {r.seed} {r.slot}"), k=4, budget=240)
+    evolution = optimizer.evolve(seed_population(), make_problems(48), evaluate, cycle=0, seed=0)
+    assert 0.0 < evolution.metrics["anchor_seed"] < 1.0 and evolution.metrics["candidates"] > 1
+    assert evolution.metrics["proposals_accepted"] == 0 < evolution.metrics["proposals_rejected"]
+    assert [p.text for p in evolution.population.prompts] == [SEED]
+
+
+def test_while_every_reward_is_0_the_children_are_carried_and_none_leads():
+    world = World(luck=0.0)
+    evolution = phase(world, Scripted(lambda r: f"Variant {r.seed} {r.slot}"))
+    assert evolution.metrics["proposals_accepted"] > 0 == evolution.metrics["anchor_best"]
+    assert len(evolution.population) == 4 and evolution.population.best.text == SEED and world.rollouts <= 240
+
+
+def test_without_slow_scores_the_old_prompts_are_scored_verbatim_in_one_batch():
+    odd = Prompt("  Outer spaces,\ttabs, and <|im_start|> stay as they are \n")
+    population = Population((Prompt(SEED), odd))
+    world = World()
+    phase(world, population=population)
+    first = world.batches[0]
+    assert {cell.prompt.text for cell in first} == {SEED, odd.text}
+    by_prompt = [{c.problem.id for c in first if c.prompt.text == text} for text in (SEED, odd.text)]
+    assert by_prompt[0] == by_prompt[1] and len(first) == 2 * len(by_prompt[0])
+
+
+@pytest.mark.parametrize(
+    ("again", "new"),
+    [
+        ("You are a helpful assistant.\n\nB.\nA.", False),
+        ("  you are a HELPFUL assistant.\nA.\nB.  ", False),
+        ("You are a helpful assistant.\nA.\nC.", True),
+    ],
+)
+def test_the_same_lines_in_another_order_case_or_spacing_cost_no_rollout(again, new):
+    said = iter([f"{SEED}\nA.\nB.", *[again] * 50])
+    world = World(luck=0.3)
+    evolution = phase(world, Scripted(lambda r: next(said)), proposals=1)
+    assert (again in {c.prompt.text for batch in world.batches for c in batch}) == new
+    assert evolution.metrics["candidates"] == 2 + new and evolution.metrics["proposals_skipped"] >= 5
+
+
+# ----------------------------------------------------------------------------------------------------- a new task
+
+
+def of_task(problems, task):
+    return [replace(problem, task=task) for problem in problems]
+
+
+def test_after_a_change_of_task_the_old_prompts_are_scored_on_the_coming_problems_and_learn_there():
+    old, new = World(book=1), World(book=2)
+    carried = Population((Prompt(SEED), Prompt(f"{SEED}\n{rule_of(make_problems(1)[0], 1)}")))
+    last, coming = of_task(make_problems(96, 1), "one"), of_task(make_problems(96, 2), "two")
+    evolution = gepa(OfflineReflection(), k=4, budget=300).evolve(
+        carried, coming, new, cycle=1, seed=0, traces=slow_traces(old, carried, last)
+    )
+    assert evolution.metrics["new_task"] == 1 and evolution.metrics["anchors_free"] == 0
+    asked = {cell.problem.task for batch in new.batches for cell in batch}
+    assert asked == {"two"}
+    assert new.value(evolution.population.best) > 0.6
+
+
+def test_while_the_task_stays_slow_scores_are_free_and_those_of_a_task_that_ended_are_left_out():
+    world = World()
+    carried = Population((Prompt(SEED), Prompt(f"{SEED} Be brief.")))
+    last = [*of_task(make_problems(40, 1), "gone"), *of_task(make_problems(80, 2)[40:], "stays")]
+    coming = of_task(make_problems(96, 3), "stays")
+    traces = slow_traces(world, carried, last)
+    evolution = gepa(OfflineReflection(), k=4, budget=300).evolve(
+        carried, coming, world, cycle=1, seed=0, traces=traces
+    )
+    assert evolution.metrics["new_task"] == 0 and evolution.metrics["anchors_free"] > 0
+    assert "gone" not in {cell.problem.task for batch in world.batches for cell in batch}
+
+
+# ------------------------------------------------------------------------------------------------------- the lead
+
+
+PAIRS = [(0.0, 1.0)] * 5 + [(1.0, 0.0)] * 2 + [(1.0, 1.0)] * 13  # ahead by 0.15, standard error 0.13
+
+
+@pytest.mark.parametrize(
+    ("prior", "leads"),
+    [
+        (None, False),
+        (Prior(0.3, 0.1), True),
+        (Prior(0.1, 0.1), False),
+        (Prior(-0.5, 0.1), False),
+        (Prior(0.3, 0.0), True),
+    ],
+)
+def test_what_the_search_knows_counts_for_a_lead_by_its_precision(prior, leads):
+    assert weigh(Prompt("new"), Prompt("old"), PAIRS, 2.33, prior).adopted == leads
+
+
+def test_whatever_the_search_believes_a_lead_must_win_on_unseen_problems():
+    behind = [(b, a) for a, b in PAIRS]
+    found = weigh(Prompt("new"), Prompt("old"), behind, 2.33, Prior(5.0, 0.01))
+    assert not found.adopted and "2.33 standard errors" in found.why
+
+
+def test_over_many_seeds_prompts_that_change_nothing_hardly_ever_take_the_lead():
+    taken = 0
+    for seed in range(60):
+        world = World(luck=0.5, seed=seed)
+        carried = Population(tuple(Prompt(f"Carried {i}") for i in range(4)))
+        traces = slow_traces(world, carried, make_problems(96, seed))
+        optimizer = gepa(Scripted(lambda r: f"Variant {r.seed} {r.slot}"), k=4, budget=300)
+        coming = make_problems(96, seed + 1000)
+        found = optimizer.evolve(carried, coming, world, cycle=1, seed=seed, traces=traces)
+        taken += found.evidence is not None and found.evidence.adopted
+    assert taken <= 6  # 3 % of 60 are 2; more than 6 would be 1 in 300
+
+
+def test_what_shines_on_its_tests_only_does_not_lead():
+    """Right on whatever the search rolls out, wrong on what is held out."""
+    world, searched = World(luck=0.5), set()
+
+    def evaluate(cells):
+        compared = len({c.prompt.text for c in cells}) == 2 and SEED in {c.prompt.text for c in cells}
+        if not compared:
+            searched.update(c.problem.id for c in cells)
+        return [world.roll(c) if c.prompt.text == SEED else Rollout(float(not compared), "", "Wrong.") for c in cells]
+
+    optimizer = gepa(Scripted(lambda r: f"Overfitted {r.seed} {r.slot}"), k=4, budget=300)
+    evolution = optimizer.evolve(seed_population(), make_problems(96), evaluate, cycle=0, seed=1)
+    assert evolution.evidence.margin < 0 and not evolution.evidence.adopted
+    assert evolution.population.best.text == SEED and len(evolution.population) > 1
