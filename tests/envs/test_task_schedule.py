@@ -166,6 +166,7 @@ def test_a_sound_schedule_passes_the_check(composed):
         ("trainer.total_training_steps", 21, "data.env.train_size"),
         ("trainer.total_training_steps", None, "data.env.train_size"),  # 15 epochs come back to the first task
         ("trainer.v1.sampler.sync_refill_failed_groups", True, "trainer.v1.sampler.sync_refill_failed_groups"),
+        ("algorithm.filter_groups.enable", True, "algorithm.filter_groups.enable"),
         ("data.env.tasks", [{"id": RULES, "from_step": 2}], "data.env.tasks[0].from_step"),
     ],
 )
