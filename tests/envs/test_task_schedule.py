@@ -202,6 +202,15 @@ def test_a_schedule_that_would_be_shuffled_is_refused():
         dataset(shuffle=True)
 
 
+def test_without_a_word_on_shuffling_verl_would_shuffle():
+    from fst_verl.schedules import schedule_problems
+
+    env = {"tasks": [task(1, 1), task(2, 3)], "train_size": 16}
+    data = {"train_batch_size": 4}
+    (problem,) = schedule_problems(env, SimpleNamespace(**data, get=data.get))
+    assert problem[0] == "data.shuffle"
+
+
 def test_verls_own_loader_serves_the_schedule():
     pytest.importorskip("verl")
     from fst_verl.compat import names

@@ -115,21 +115,33 @@ def test_the_evolved_prompt_stands_next_to_the_image_and_rows_are_told_apart_by_
         "data.custom_cls.name=ImageRows",
         PYTHONPATH=os.pathsep.join([*standin, str(PROBES), os.environ.get("PYTHONPATH", "")]),
     ).finish()
-    cycle = run.out / "checkpoints" / "fst" / "cycle_0000" / "evolution.json"
-    prompts = json.loads(cycle.read_text())["population"]["prompts"]
-    assert sorted(run.metrics()) == [1, 2] and len(prompts) == 2
+    assert sorted(run.metrics()) == [1, 2]
+    check_what_was_sent(run, tokenizer, problems_of(rows, tokenizer))
 
-    def ids(prompt):
-        chat = [{"role": "system", "content": prompt}]
-        chat.append({"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]})
-        text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-        return tokenizer.encode(text.replace("<|image_pad|>", "<|image_pad|>" * TOKENS), add_special_tokens=False)
 
+def check_what_was_sent(run, tokenizer, problems):
+    """The prompt next to the image in every rollout: the dealt ones in training, evolved ones in the fast phase."""
+    cycle = run.out / "checkpoints" / "fst" / "cycle_0000"
+    population = json.loads((cycle / "evolution.json").read_text())["population"]["prompts"]
+    new = [json.loads(line) for line in (cycle / "candidates.jsonl").read_text().splitlines()]
+    dealt = [ids(tokenizer, prompt["text"]) for prompt in population]
+    tried = [ids(tokenizer, prompt["text"]) for prompt in new if prompt["tested"]]
     sent = run.sent()
     trained = [e for e in sent if sum(other["uid"] == e["uid"] for other in sent) == 4]
     assert len(trained) == 2 * 4 * 4 and {e["index"] for e in trained} == set(range(ROWS))
-    assert all(entry["ids"] == ids(prompts[entry["session"] % 2]["text"]) for entry in trained)
-    assert {problem for prompt in prompts for problem in prompt["scores"]} == problems_of(rows, tokenizer)
+    assert all(entry["ids"] == dealt[entry["session"] % len(dealt)] for entry in trained)
+    fast = [e["ids"] for e in sent if e not in trained]
+    assert tried and all(one in fast for one in tried)
+    scored = {problem for prompt in population for problem in prompt["scores"]}
+    assert len(scored) > 1 and scored <= problems
+
+
+def ids(tokenizer, prompt):
+    """Token ids of a row's chat under a prompt."""
+    question = [{"type": "image"}, {"type": "text", "text": "What is it?"}]
+    chat = [{"role": "system", "content": prompt}, {"role": "user", "content": question}]
+    text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    return tokenizer.encode(text.replace("<|image_pad|>", "<|image_pad|>" * TOKENS), add_special_tokens=False)
 
 
 def problems_of(file, tokenizer):
