@@ -10,6 +10,9 @@ from fst_plugin import context
 from fst_plugin.adapter import provider
 from fst_plugin.config import ContextConfig
 
+from .episodes import EPISODE_LOOP
+from .episodes.playable import plain, playable
+
 COLUMN = "fst"
 """Name of the column that the trainer adds to every row; rows of a run without fast weights have none."""
 CONTEXT_LOOP, REFLECT_LOOP = "fst_context", "fst_reflect"
@@ -57,6 +60,23 @@ class RowColumn:
 
     def _provider(self, spec: Mapping[str, Any]) -> context.ContextProvider:
         return provider(ContextConfig.model_validate(spec), self.prompts)
+
+
+def inner_loops(named: Sequence[str] | None, infos: Sequence[Any] | None, size: int, config: Any) -> list[str]:
+    """The agent loop that does the rollout of each row: the one that it names, else the config's.
+
+    named, infos: the rows' columns `agent_name` and `extra_info`; None: they have none.
+    size: how many rows there are.
+    Raises ValueError for a loop that is ours to give, and for an episode that the config does not ask for.
+    """
+    loops = [config.actor_rollout_ref.rollout.agent.default_agent_loop] * size if named is None else list(named)
+    if ours := {CONTEXT_LOOP, REFLECT_LOOP} & set(loops):
+        raise ValueError(f"rows of the data name agent loop {ours.pop()}: it is ours to give, take it out")
+    find = playable(plain(config.data.get("env")))
+    for loop, info in zip(loops, [None] * size if infos is None else infos, strict=True):
+        if loop == EPISODE_LOOP:
+            find(info)
+    return loops
 
 
 def context_of(config: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import transfer
-from .assignment import COLUMN, CONTEXT_LOOP, RowColumn
+from .assignment import COLUMN, CONTEXT_LOOP, RowColumn, inner_loops
 from .compat import names
 from .validation import BEST, SEED
 
@@ -44,7 +44,6 @@ def measure(trainer: Any) -> dict[str, float]:
 
 def _batches(trainer: Any) -> Iterator[tuple[Any, list[dict[str, Any]], Mapping[str, str]]]:
     """Validation batches, the `fst` column of each row, and the arm of every uid."""
-    loop = trainer.config.actor_rollout_ref.rollout.agent.default_agent_loop
     for rows in trainer.val_dataloader:
         size = len(rows["raw_prompt"])
         rows["uid"] = np.array([str(uuid.uuid4()) for _ in range(size)], dtype=object)
@@ -52,7 +51,7 @@ def _batches(trainer: Any) -> Iterator[tuple[Any, list[dict[str, Any]], Mapping[
             arms, columns = trainer.val_dataloader.arm_of(), list(rows[COLUMN])
         else:
             arms = dict.fromkeys(rows["uid"], BEST)
-            inner = rows.get("agent_name", [loop] * size)
+            inner = inner_loops(rows.get("agent_name"), rows.get("extra_info"), size, trainer.config)
             columns = [
                 RowColumn(name, (), split="val", step=trainer.global_steps, problem="").to_row() for name in inner
             ]

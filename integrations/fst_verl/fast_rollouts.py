@@ -43,7 +43,7 @@ class FastRollouts:
             return []
         batch = self.pool[[self.row_of[cell.problem.id] for cell in cells]]
         step = self.trainer.global_steps
-        inner = batches.column(batch, "agent_name") or [self.default_loop] * len(cells)
+        inner = batches.inner_loops(batch, self.trainer.config)
         columns = [
             RowColumn(
                 loop,
@@ -78,10 +78,6 @@ class FastRollouts:
             **dict(config.data.get("apply_chat_template_kwargs") or {}),
         )
         return len(names.normalize_token_ids(rendered)) <= config.actor_rollout_ref.rollout.prompt_length
-
-    @property
-    def default_loop(self) -> str:
-        return self.trainer.config.actor_rollout_ref.rollout.agent.default_agent_loop
 
     def reference(self, answer: Any) -> str | None:
         """The reference answer, if feedback that is made here may quote it."""

@@ -24,7 +24,7 @@ from fst_plugin.prompts import Prompt, text_digest
 from fst_plugin.rollouts import Rollout
 
 from . import batches, check, room, transfer, wandb_tables
-from .assignment import COLUMN, CONTEXT_LOOP, REFLECT_LOOP, RowColumn
+from .assignment import COLUMN, CONTEXT_LOOP, RowColumn
 from .compat import ESTIMATOR, names
 from .fast_rollouts import FastRollouts
 from .lookahead import LookAhead
@@ -101,7 +101,7 @@ class FastSlow:
     def paired(self, loader: Any) -> PairedLoader:
         """The validation loader, with every problem under the best prompt and under the seed prompt."""
         arms = [BEST, SEED] if self.settings.validate_seed else [BEST]
-        return PairedLoader(loader, arms, self._validation_column, self.rollouts.default_loop)
+        return PairedLoader(loader, arms, self._validation_column, self.config)
 
     def begin(self) -> None:
         """After verl has loaded its checkpoint: fast weights anew, or those of the checkpoint."""
@@ -181,9 +181,7 @@ class FastSlow:
         with self._timed():
             size, utils = len(batch), names.tensordict_utils
             groups = batches.column(batch, "__rollout_n__") or [self.config.actor_rollout_ref.rollout.n] * size
-            inner = batches.column(batch, "agent_name") or [self.rollouts.default_loop] * size
-            if ours := {CONTEXT_LOOP, REFLECT_LOOP} & set(inner):
-                raise ValueError(f"rows of the data name agent loop {ours.pop()}: it is ours to give, take it out")
+            inner = batches.inner_loops(batch, self.config)
             offsets = self.weights.deal([int(n) for n in groups])
             ids = batches.problem_ids(batch)
             columns = [

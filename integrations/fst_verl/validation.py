@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .assignment import COLUMN, CONTEXT_LOOP
+from .assignment import COLUMN, CONTEXT_LOOP, inner_loops
 from .batches import ROW, row_id
 
 SEED_SUFFIX = "/seed_prompt"
@@ -22,7 +22,7 @@ class PairedLoader:
     """verl's validation loader with every batch sent once per arm.
 
     arms: the arms of this run. column_of(arm, inner, problem): the `fst` column of a row of that arm.
-    default_loop: agent loop of rows that name none.
+    config: verl's, for the agent loops of the rows; see `inner_loops`.
     """
 
     def __init__(
@@ -30,9 +30,9 @@ class PairedLoader:
         loader: Any,
         arms: Sequence[str],
         column_of: Callable[[str, str, str], Mapping[str, Any]],
-        default_loop: str,
+        config: Any,
     ):
-        self.loader, self.arms, self.column_of, self.default_loop = loader, tuple(arms), column_of, default_loop
+        self.loader, self.arms, self.column_of, self.config = loader, tuple(arms), column_of, config
         self._sent: list[tuple[dict[str, Any], list[str]]] = []
 
     def __len__(self) -> int:
@@ -45,7 +45,7 @@ class PairedLoader:
         self._sent = []
         for batch in self.loader:
             size = len(batch["raw_prompt"])
-            inner = list(batch.get("agent_name", [self.default_loop] * size))
+            inner = inner_loops(batch.get("agent_name"), batch.get("extra_info"), size, self.config)
             arms = [arm for arm in self.arms for _ in range(size)]
             out = {name: _repeat(values, len(self.arms)) for name, values in batch.items()}
             out["agent_name"] = _objects([CONTEXT_LOOP] * len(arms))

@@ -166,6 +166,7 @@ def test_a_sound_schedule_passes_the_check(composed):
         ("trainer.total_training_steps", 21, "data.env.train_size"),
         ("trainer.total_training_steps", None, "data.env.train_size"),  # 15 epochs come back to the first task
         ("trainer.v1.sampler.sync_refill_failed_groups", True, "trainer.v1.sampler.sync_refill_failed_groups"),
+        ("algorithm.filter_groups.enable", True, "algorithm.filter_groups.enable"),
         ("data.env.tasks", [{"id": RULES, "from_step": 2}], "data.env.tasks[0].from_step"),
     ],
 )
@@ -199,6 +200,15 @@ def test_the_dataset_holds_the_schedule_in_verls_rows():
 def test_a_schedule_that_would_be_shuffled_is_refused():
     with pytest.raises(ValueError, match="data.shuffle: .*set it to false"):
         dataset(shuffle=True)
+
+
+def test_without_a_word_on_shuffling_verl_would_shuffle():
+    from fst_verl.schedules import schedule_problems
+
+    env = {"tasks": [task(1, 1), task(2, 3)], "train_size": 16}
+    data = {"train_batch_size": 4}
+    (problem,) = schedule_problems(env, SimpleNamespace(**data, get=data.get))
+    assert problem[0] == "data.shuffle"
 
 
 def test_verls_own_loader_serves_the_schedule():

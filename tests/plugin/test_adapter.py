@@ -21,7 +21,7 @@ class Tokenizer:
         self.chat_template = chat_template
 
     def apply_chat_template(self, chat, **_):
-        shown = [m for m in chat if m["role"] != "system" or "system" in self.chat_template]
+        shown = [m for m in chat if m["role"] != "system" or self.chat_template != "user only"]
         return " ".join(m["content"] for m in shown)
 
 
@@ -56,6 +56,8 @@ def test_every_part_that_cannot_be_imported_is_reported():
         ("system", ["Be good.", "Be quick."], "append", "Follow the instructions carefully."),
         ("user only", ["Be good."], "user", "Be good."),
         ("system", [""], "system", "You are a helpful assistant."),
+        ("all roles alike", ["Be good."], "system", "Be good."),  # the data's rows make use of the role
+        ("all roles alike", [""], "user", "You are a helpful assistant."),
     ],
 )
 def test_placement_and_first_prompt_follow_from_data_and_template(template, found, placement, seed):
@@ -63,6 +65,15 @@ def test_placement_and_first_prompt_follow_from_data_and_template(template, foun
     settings, prompt = adapter.begin_with(parse({}), Tokenizer(template), found, lines.append)
     assert lines == [f"fst: fst.context.placement=auto: prompts go by {placement!r}"]
     assert (settings.context.placement, prompt.text) == (placement, seed)
+
+
+@pytest.mark.parametrize("placement", ["system", "append", "user"])
+def test_a_placement_that_the_config_names_is_taken_without_a_word(placement):
+    lines = []
+    settings, _ = adapter.begin_with(
+        parse({"context": {"placement": placement}}), Tokenizer("system"), ["Hi."], lines.append
+    )
+    assert settings.context.placement == placement and lines == []
 
 
 def test_a_reward_function_is_named_by_its_code():

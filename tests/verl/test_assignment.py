@@ -69,6 +69,37 @@ def test_rows_cannot_ask_for_our_loops_in_a_run_without_fast_weights(fst):
         assignment.context_of(OmegaConf.create({"fst": fst} if fst else {}))
 
 
+def config(**env):
+    """verl's, as far as the rows' agent loops are concerned; env: `data.env`."""
+    from omegaconf import OmegaConf
+
+    rollout = {"agent": {"default_agent_loop": "own"}}
+    return OmegaConf.create({"data": {"env": env or None}, "actor_rollout_ref": {"rollout": rollout}})
+
+
+EPISODE = {"env_id": "fst_envs:fst/SecondTry-v0", "env_kwargs": {}, "index": 0, "split": "train", "task_id": None}
+
+
+def test_a_row_is_rolled_out_by_the_loop_that_it_names_else_by_the_configs():
+    assert assignment.inner_loops(None, None, 2, config()) == ["own", "own"]
+    assert assignment.inner_loops(["a", "b"], None, 2, config()) == ["a", "b"]
+    env = {"id": EPISODE["env_id"], "multi_turn": True}
+    assert assignment.inner_loops(["fst_episode", "b"], [EPISODE, None], 2, config(**env)) == ["fst_episode", "b"]
+
+
+@pytest.mark.parametrize(
+    ("env", "reason"),
+    [
+        ({}, "this run plays no episodes"),
+        ({"id": EPISODE["env_id"], "multi_turn": False}, "this run plays no episodes"),
+        ({"id": "fst_envs:fst/HouseRules-v0", "multi_turn": True}, "which the config does not, so it is not imported"),
+    ],
+)
+def test_a_row_cannot_ask_for_an_episode_that_the_config_does_not(env, reason):
+    with pytest.raises(ValueError, match=reason):
+        assignment.inner_loops(["own", "fst_episode"], [None, EPISODE], 2, config(**env))
+
+
 def test_the_provider_is_the_one_of_the_workers_own_config():
     from omegaconf import OmegaConf
 
@@ -137,10 +168,11 @@ def test_seed_arm_is_told_apart_only_in_metrics():
 
     batch = {"raw_prompt": np.array([CHAT, CHAT], dtype=object), "data_source": np.array(["gsm", "gsm"], dtype=object)}
     loader = PairedLoader(
-        [batch], [BEST, SEED], lambda arm, inner, problem: {"arm": arm, "inner": inner, "problem": problem}, "own"
+        [batch], [BEST, SEED], lambda arm, inner, problem: {"arm": arm, "inner": inner, "problem": problem}, config()
     )
     (sent,) = list(loader)
     assert [c["arm"] for c in sent["fst"]] == [BEST, BEST, SEED, SEED]
+    assert [c["inner"] for c in sent["fst"]] == ["own"] * 4
     assert {c["problem"] for c in sent["fst"]} == {problem_id(CHAT, source="gsm")}
     assert list(sent["data_source"]) == ["gsm"] * 4  # what reward functions see
     sent["uid"] = np.array(["1", "2", "3", "4"], dtype=object)  # as verl does after it was handed the batch

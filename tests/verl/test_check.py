@@ -35,6 +35,11 @@ def test_a_sound_config_has_no_problems():
         ("trainer.use_v1=false", "trainer.use_v1"),
         ("fst.context.path=nowhere.Provider", "fst.context.path"),
         ("+fst_env=default", "data.env.id"),
+        ("+fst_cpu=default algorithm.filter_groups.enable=true", "algorithm.filter_groups.enable"),
+        (
+            "+fst_cpu=default trainer.v1.sampler.sync_refill_failed_groups=true",
+            "trainer.v1.sampler.sync_refill_failed_groups",
+        ),
         (
             "+fst=paper actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-mean",
             "actor_rollout_ref.actor.loss_agg_mode",

@@ -33,22 +33,24 @@ class World:
             "raw_prompt": np.array([[{"role": "user", "content": "q"}]] * 2 + [None], dtype=object)[:2],
             "index": np.array([0, 1], dtype=object),
         }
+        config = OmegaConf.create(
+            {
+                "fst": {"drift": True, **fst},
+                "data": {},
+                "actor_rollout_ref": {
+                    "actor": {"ppo_mini_batch_size": 3},
+                    "rollout": {"n": 4, "agent": {"default_agent_loop": "own"}},
+                },
+            }
+        )
         loader = [data]
         if fast:
             arms = [BEST, SEED]
             loader = PairedLoader(
-                loader, arms, lambda arm, inner, problem: {"inner": inner, "arm": arm, "split": "val"}, "own"
+                loader, arms, lambda arm, inner, problem: {"inner": inner, "arm": arm, "split": "val"}, config
             )
         self.trainer = SimpleNamespace(
-            config=OmegaConf.create(
-                {
-                    "fst": {"drift": True, **fst},
-                    "actor_rollout_ref": {
-                        "actor": {"ppo_mini_batch_size": 3},
-                        "rollout": {"n": 4, "agent": {"default_agent_loop": "own"}},
-                    },
-                }
-            ),
+            config=config,
             use_reference_policy=True,
             trainer_mode=mode,
             global_steps=7,

@@ -11,12 +11,14 @@ pytest.importorskip("omegaconf")
 
 from fst_verl import batches, check, fast_slow, plain_rows, transfer  # noqa: E402
 from fst_verl.compat import names  # noqa: E402
+from fst_verl.fast_rollouts import FastRollouts  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
 from fst_plugin.config import FSTConfig  # noqa: E402
 from fst_plugin.prompts import text_digest  # noqa: E402
 from fst_plugin.record.atomic import write_text  # noqa: E402
 from fst_plugin.record.steps import read_steps  # noqa: E402
+from fst_plugin.rollouts import Cell  # noqa: E402
 
 BATCH, G, K, T = 4, 8, 2, 2
 
@@ -318,12 +320,30 @@ def test_it_needs_no_verl():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize("loop", ["fst_context", "fst_reflect"])
+OURS = {name: f"name agent loop {name}" for name in ("fst_context", "fst_reflect")}
+OURS |= {"fst_episode": "this run plays no episodes: take agent_name out"}
+
+
+@pytest.mark.parametrize("loop", OURS)
 def test_rows_of_the_data_cannot_ask_for_our_agent_loops(made, loop):
     fst, trainer, _ = made
     fst.begin()
     batch = fst.look_ahead.next()
     batch.columns["agent_name"] = ["own"] * (BATCH - 1) + [loop]
-    with pytest.raises(ValueError, match=f"name agent loop {loop}"):
+    with pytest.raises(ValueError, match=OURS[loop]):
         fst.assign(batch)
     assert fst.weights.state.counters.rollouts_slow == 0  # nothing was dealt
+
+
+@pytest.mark.parametrize("loop", OURS)
+def test_such_rows_are_refused_before_the_fast_phase_spends_anything_on_them(made, monkeypatch, loop):
+    fst, trainer, _ = made
+    rollouts, sent = FastRollouts(trainer, show_answer=False), []
+    monkeypatch.setattr(rollouts, "_run", lambda *asked: sent.append(asked))
+    batch = fst.look_ahead.next()
+    batch.columns["agent_name"] = [loop] * BATCH
+    rollouts.open([batch])
+    problem = batches.problems(batch)[0]
+    with pytest.raises(ValueError, match=OURS[loop]):
+        rollouts.evaluate([Cell(fst.seed, problem)])
+    assert sent == []

@@ -35,6 +35,11 @@ def config(max_model_len=None, prompt_length="${data.max_prompt_length}", packed
         ({"packed": 1536}, None, {PROMPT: 1536, ACTOR: 2048}),
         ({"max_model_len": 1536}, 1800, {PROMPT: 1288, MODEL: 1800}),  # room ends where the model's context does
         ({}, 1536, {}),
+        (
+            {"prompt_length": 1400, "packed": 1500, "max_model_len": 1600},
+            1800,
+            {ACTOR: 1912},
+        ),  # longer than the context
     ],
 )
 def test_lengths_grow_by_what_a_prompt_needs(given, context, expected):
@@ -43,6 +48,26 @@ def test_lengths_grow_by_what_a_prompt_needs(given, context, expected):
     room.make(made, 512, context)
     assert {key: OmegaConf.select(made, key) for key in expected} == expected
     assert made.data.max_prompt_length == 1024
+
+
+def test_every_length_of_verls_packed_batches_grows():
+    pytest.importorskip("verl")
+    from fst_verl import check
+
+    def packed(node, at=""):
+        for name, value in OmegaConf.to_container(node, resolve=False).items():
+            key = f"{at}{name}"
+            if isinstance(value, dict):
+                yield from packed(node[name], f"{key}.")
+            elif "max_token_len" in name:
+                yield key
+
+    whole = check.compose([])
+    assert set(packed(whole)) == set(room.PACKED)
+    found = room.lengths(whole, 40_000)
+    assert {found[key] for key in room.PACKED} == {
+        whole.data.max_prompt_length + 40_000 + whole.data.max_response_length
+    }
 
 
 def test_what_was_changed_and_what_is_missing_is_said():
