@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -170,6 +170,7 @@ class FastSlow:
         coming, recent = self.look_ahead.pending(), self.look_ahead.recent()
         fst.evolve(step, fst.weights_after(step - 1), coming, self.rollouts.evaluate, recent)
         self.look_ahead.forget()
+        self.rollouts.prompts.forget({one["prompts"] for one in transfer.under_way()})
         wandb_tables.log_cycle(fst, self.config, step)
 
     # ------------------------------------------------------------------------------------------------------- assign
@@ -184,30 +185,30 @@ class FastSlow:
             inner = batches.column(batch, "agent_name") or [self.rollouts.default_loop] * size
             if ours := {CONTEXT_LOOP, REFLECT_LOOP} & set(inner):
                 raise ValueError(f"rows of the data name agent loop {ours.pop()}: it is ours to give, take it out")
+            self.rollouts.prompts.refuse_lost()
             offsets = self.weights.deal([int(n) for n in groups])
             ids = batches.problem_ids(batch)
+            (held,) = self.rollouts.prompts.put(self.weights.population.prompts)
             columns = [
-                self._column(*row, self.weights.population.prompts, "train").to_row()
-                for row in zip(inner, ids, offsets, strict=True)
+                RowColumn(loop, held, "train", self.trainer.global_steps, problem, offset).to_row()
+                for loop, problem, offset in zip(inner, ids, offsets, strict=True)
             ]
             utils.assign_non_tensor_stack(batch, "agent_name", [CONTEXT_LOOP] * size)
             utils.assign_non_tensor_stack(batch, COLUMN, columns)
             if batches.PROBLEM in batch.keys():
                 batch.del_(batches.PROBLEM)  # it travels in our column
 
-    def _column(self, inner: str, problem: str, offset: int, prompts: tuple[Prompt, ...], split: str) -> RowColumn:
-        texts = tuple(prompt.text for prompt in prompts)
-        return RowColumn(inner, texts, split, self.trainer.global_steps, problem, offset)
-
     # ----------------------------------------------------------------------------------------------------- validate
 
     def _validation_column(self, arm: str, inner: str, problem: str) -> dict[str, Any]:
         assert self.weights is not None
         prompt = self.weights.population.best if arm == BEST else self.weights.seed
-        return self._column(inner, problem, 0, (prompt,), "val").to_row()
+        (held,) = self.rollouts.prompts.put((prompt,))
+        return RowColumn(inner, held, "val", self.trainer.global_steps, problem).to_row()
 
     def relabel(self, sources: Any, uids: Any, keywords: dict[str, Any]) -> Any:
         """Data sources with the seed prompt's samples told apart; so are verl's expected counts in `keywords`."""
+        self.rollouts.prompts.refuse_lost()
         arms = self.trainer.val_dataloader.arm_of()
         sources, expected = relabel(arms, sources, uids, keywords.get("expected_acc_counts"))
         if "expected_acc_counts" in keywords:
@@ -222,8 +223,15 @@ class FastSlow:
             return
         self._refuse_several_outputs(batch)
         with self._timed():
-            step = self.trainer.global_steps
-            self.weights.observe(step, self.weights.weights_after(step - 1), self._slow_rollouts(batch))
+            self.rollouts.prompts.refuse_lost()
+            step, tokenizer = self.trainer.global_steps, self.trainer.tokenizer
+            seen = self._slow_rollouts(batch)
+
+            def responses(places: Sequence[int]) -> list[str]:
+                return transfer.texts([seen[place][0] for place in places], batch.partition_id, tokenizer)
+
+            rollouts = [one for _, one in seen]
+            self.weights.observe(step, self.weights.weights_after(step - 1), rollouts, responses)
 
     def _refuse_several_outputs(self, batch: Any) -> None:
         keys = transfer.keys_of(batch)
@@ -233,18 +241,19 @@ class FastSlow:
                 " of this step has several: use grpo"
             )
 
-    def _slow_rollouts(self, batch: Any) -> list[tuple[str, str, Rollout]]:
-        """(problem id, prompt digest, rollout) of the batch's trajectories that ran under a prompt of ours."""
+    def _slow_rollouts(self, batch: Any) -> list[tuple[str, tuple[str, str, Rollout]]]:
+        """The batch's trajectories that ran under a prompt of ours: key, and (problem id, prompt digest, rollout); the
+        rollouts are without their responses."""
         answers = {p.id: p.answer for p in self.look_ahead.recent()} if self.rollouts.show_answer else {}
         found = []
-        done = transfer.trajectories(batch, self.trainer.tokenizer)
+        done = transfer.scored(batch)
         if bad := [one.score for one in done if not math.isfinite(one.score)]:  # one would spoil its group's advantages
             raise ValueError(check.not_finite(bad, len(done), self.config))
         for one in done:
             if mark := one.extra.get("fst"):
                 reference = self.rollouts.reference(answers.get(mark["problem"]))
                 rollout = batches.rollout(one.score, one.text, one.extra, reference, one.tokens)
-                found.append((mark["problem"], mark["digest"], rollout))
+                found.append((one.key, (mark["problem"], mark["digest"], rollout)))
         self._ran_under = {(one.uid, one.session): one.extra["fst"]["digest"] for one in done if one.extra.get("fst")}
         return found
 

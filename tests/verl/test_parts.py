@@ -216,7 +216,8 @@ def test_rollouts_that_nobody_waits_for_are_taken_out_of_the_queue(monkeypatch):
     trainer.replay_buffer = SimpleNamespace(sample=lambda **_: 1 / 0)
     trainer.agent_loop_manager = SimpleNamespace(generate_sequences=lambda batch: queue["val"].update({"a_0_0": {}}))
     monkeypatch.setattr(tq, "kv_batch_put", lambda keys, partition_id, tags: queue["val"].update(dict.fromkeys(keys)))
-    monkeypatch.setattr(tq, "kv_list", lambda: queue)
+    monkeypatch.setattr(tq, "kv_list", lambda partition_id: queue)
+    monkeypatch.setattr(transfer, "_wait_for", lambda uids: None)
     monkeypatch.setattr(tq, "kv_clear", lambda keys, partition_id: [queue[partition_id].pop(key) for key in keys])
     with pytest.raises(ZeroDivisionError):
         transfer.roll_out(trainer, chunk([0, 1]), "fst_context", [{}, {}], uids=["a", "b"], group=1)
@@ -275,7 +276,7 @@ def test_a_rollout_that_fails_in_the_fast_phase_says_so_in_its_output(log_probs,
     config = SimpleNamespace(config=OmegaConf.create({"fst": fst, "actor_rollout_ref": roles}))
     loop = ContextLoop(tokenizer=SimpleNamespace(pad_token_id=3), trainer_config=config)
     row = {"raw_prompt": [{"role": "user", "content": "q"}], "session_id": 0}
-    sent = RowColumn("no_such_loop", ["p"], "anchor", 1, "id", on_error="record").to_row()
+    sent = RowColumn("no_such_loop", "", "anchor", 1, "id", on_error="record").to_row()
     made = asyncio.run(loop.run({}, **row, fst=sent))
     assert made.response_logprobs == expected  # as the others of its batch
     output = made.as_dict()
