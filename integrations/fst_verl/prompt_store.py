@@ -94,7 +94,8 @@ async def _fetch(digest: str) -> tuple[str, ...]:
         why = f"{type(error).__name__}: {error}"
     note = (
         f"the prompts {digest} of a row are not in the transfer queue's partition {PARTITION} ({why}): resume from"
-        " another checkpoint, or start over with trainer.resume_mode=disable; your own code must not clear the partition"
+        " another checkpoint, or start over with trainer.resume_mode=disable; nothing but fast weights may clear that"
+        " partition"
     )
     await tq.async_kv_put(f"lost_{digest}", PARTITION, tag={"lost": note})
     raise PromptsLost(note)

@@ -91,7 +91,7 @@ def made(tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "column", lambda batch, name: batch.columns.get(name))
     monkeypatch.setattr(check, "problems", lambda config: [])
     monkeypatch.setattr(check, "fst_config", lambda config: FSTConfig(**OmegaConf.to_container(config.fst)))
-    monkeypatch.setattr(plain_rows, "from_chunk", lambda chunk: None)
+    monkeypatch.setattr(plain_rows, "from_chunks", lambda chunks: None)
     monkeypatch.setattr(fast_slow.LookAhead, "save", lambda self, path: write_text(path, "rows"))
     monkeypatch.setattr(fast_slow.LookAhead, "load", lambda self, path, expected: None)
     problems, world = make_problems(200), World(reliability=0.9)

@@ -49,6 +49,12 @@ def test_rows_are_problems_named_by_content():
     assert [p.answer for p in found] == ["3", "4", "3"]
 
 
+def test_a_column_that_is_one_object_for_all_rows_is_that_object_for_each():
+    batch = names.tensordict_utils.get_tensordict({"a": ["x", "y"]}, {"one": "by all"})
+    assert rows.shared(batch.get("one")) and not rows.shared(batch.get("a"))
+    assert rows.column(batch, "one") == ["by all", "by all"] and rows.column(batch, "a") == ["x", "y"]
+
+
 def test_a_rows_place_in_the_data_is_not_part_of_its_id():
     row = {"raw_prompt": [{"role": "user", "content": "q"}], "extra_info": {"index": 3, "split": "train"}}
     assert (
