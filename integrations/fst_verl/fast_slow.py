@@ -25,6 +25,7 @@ from fst_plugin.rollouts import Rollout
 
 from . import batches, check, room, transfer, wandb_tables
 from .assignment import COLUMN, CONTEXT_LOOP, REFLECT_LOOP, RowColumn
+from .checkpoints import Checkpoints
 from .compat import ESTIMATOR, names
 from .fast_rollouts import FastRollouts
 from .lookahead import LookAhead
@@ -75,6 +76,7 @@ class FastSlow:
         self.settings = check.fst_config(config)
         self.cap = check.prompt_cap(self.settings, config)
         self.look_ahead = LookAhead(fetch)
+        self.checkpoints = Checkpoints(config.trainer, log)
         self.rollouts = FastRollouts(trainer, show_answer=self.settings.reflection.show_answer)
         self.seed: Prompt | None = None  # until `fit_to_data`
         self.weights: FastWeights | None = None  # until `begin`
@@ -146,6 +148,7 @@ class FastSlow:
         self.look_ahead.save(folder / LOOKAHEAD_FILE)
         pending = [problem.id for problem in self.look_ahead.pending()]
         self.weights.save(folder, step, pending, parts=[LOOKAHEAD_FILE])
+        self.checkpoints.wrote(folder)
 
     def _checkpoint_folder(self) -> Path:
         config = self.config.trainer

@@ -284,6 +284,19 @@ def test_a_checkpoint_brings_back_the_population(made, monkeypatch, tmp_path):
         again.begin()
 
 
+def test_a_saved_checkpoint_takes_older_fast_weights_away_as_verl_does_with_its_own(made, monkeypatch, tmp_path):
+    fst, trainer, _ = made
+    trainer.config.trainer.max_actor_ckpt_to_keep = 1
+    fst.begin()
+    for step in (1, 2, 3):
+        play(fst, trainer, monkeypatch, [step])
+        fst.save()
+    assert sorted(folder.parent.name for folder in tmp_path.glob("global_step_*/fst")) == [
+        "global_step_2",
+        "global_step_3",
+    ]
+
+
 def test_fetched_rows_that_are_not_the_checkpoints_are_refused_before_they_are_read(made, monkeypatch, tmp_path):
     fst, trainer, _ = made
     fst.begin()
