@@ -207,8 +207,18 @@ class FastWeights:
 
     # ------------------------------------------------------------------------------------------------------ observe
 
-    def observe(self, step: int, weights: str, rollouts: Sequence[tuple[str, str, Rollout]]) -> None:
-        """Takes in what slow step `step` rolled out with `weights`: (problem id, prompt digest, rollout) each."""
+    def observe(
+        self,
+        step: int,
+        weights: str,
+        rollouts: Sequence[tuple[str, str, Rollout]],
+        responses: Callable[[Sequence[int]], Sequence[str]] | None = None,
+    ) -> None:
+        """Takes in what slow step `step` rolled out with `weights`: (problem id, prompt digest, rollout) each.
+
+        responses: the models' texts by place in `rollouts`, for an adapter whose rollouts hold none: it is asked once,
+            and only for those that a reflection may be shown.
+        """
         rank = {prompt.digest: i for i, prompt in enumerate(self.population.prompts)}
         valid = [(p, d, r.score) for p, d, r in rollouts if r.error is None and math.isfinite(r.score)]
         for problem, digest, score in valid:
@@ -220,7 +230,7 @@ class FastWeights:
             self.state = replace(self.state, rewards=(*self.state.rewards, mean))
         self._see(score for _, _, score in valid)
         if self.config.fast.free_scores:
-            self.slow.add(step, weights, rollouts)
+            self.slow.add(step, weights, rollouts, responses)
 
     @property
     def bar(self) -> RewardBar:

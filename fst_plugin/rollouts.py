@@ -122,7 +122,12 @@ def merged(rollouts: Sequence[Rollout]) -> Rollout:
         return rollouts[0]
     total = sum(r.of for r in valid)
     mean = sum(r.score * r.of for r in valid) / total
-    return replace(min(valid, key=lambda r: (r.score, r.feedback_made)), score=mean, of=total)
+    return replace(valid[worst(valid)], score=mean, of=total)
+
+
+def worst(rollouts: Sequence[Rollout]) -> int:
+    """Place of the rollout whose texts stand for all of these, none of which has failed; see `merged`."""
+    return min(range(len(rollouts)), key=lambda i: (rollouts[i].score, rollouts[i].feedback_made))
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from ..prompts import Population, text_digest
 from ..reflection.base import RECORD_CHARS
 from ..reflection.text import shorten
-from ..rollouts import Problem, Rollout, Trace, merged
+from ..rollouts import Problem, Rollout, Trace, merged, worst
 from . import sealed
 
 TRACES_FILE = "traces.jsonl"
@@ -39,15 +39,27 @@ class SlowScores:
 
     entries: list[Entry] = field(default_factory=list)
 
-    def add(self, step: int, weights: str, rollouts: Iterable[tuple[str, str, Rollout]]) -> None:
-        """rollouts: (problem id, prompt digest, rollout) of one slow step. Failed ones are left out."""
-        cells: dict[tuple[str, str], list[Rollout]] = {}
-        for problem, prompt, rollout in rollouts:
+    def add(
+        self,
+        step: int,
+        weights: str,
+        rollouts: Sequence[tuple[str, str, Rollout]],
+        responses: Callable[[Sequence[int]], Sequence[str]] | None = None,
+    ) -> None:
+        """rollouts: (problem id, prompt digest, rollout) of one slow step. Failed ones are left out.
+        responses: the models' texts by place in `rollouts`, if these hold none yet; asked once, for those that can be
+            shown to a reflection: one for each problem and prompt.
+        """
+        cells: dict[tuple[str, str], list[int]] = {}
+        for place, (problem, prompt, rollout) in enumerate(rollouts):
             if rollout.error is None and math.isfinite(rollout.score):
-                cells.setdefault((problem, prompt), []).append(rollout)
-        for (problem, prompt), found in cells.items():
-            one = merged(found)
-            response, feedback = shorten(one.response, RECORD_CHARS), shorten(one.feedback, RECORD_CHARS)
+                cells.setdefault((problem, prompt), []).append(place)
+        found = [[rollouts[place][2] for place in places] for places in cells.values()]
+        shown = [places[worst(some)] for places, some in zip(cells.values(), found, strict=True)]
+        texts = responses(shown) if responses and shown else [rollouts[place][2].response for place in shown]
+        for (problem, prompt), some, text in zip(cells, found, texts, strict=True):
+            one = merged(some)
+            response, feedback = shorten(text, RECORD_CHARS), shorten(one.feedback, RECORD_CHARS)
             short = replace(one, response=response, feedback=feedback, tokens=None)
             self.entries.append(Entry(problem, prompt, step, weights, short))
 

@@ -92,12 +92,18 @@ def split_sentences(text: str) -> list[str]:
 
 def shorten(text: str, limit: int) -> str:
     """At most `limit` characters of `text`: its beginning and its end, with a mark where something is left out."""
-    if len(text) <= limit:
-        return text
-    mark = f" [... {len(text) - limit} characters left out ...] "
+    return text if len(text) <= limit else shorten_ends(text, text, limit, f"{len(text) - limit} characters")
+
+
+def shorten_ends(beginning: str, end: str, limit: int, left_out: str) -> str:
+    """As `shorten`, of a text that is known by its beginning and its end only.
+
+    left_out: says in the mark what is missing between them, such as "120 characters".
+    """
+    mark = f" [... {left_out} left out ...] "
     head = max(0, (limit - len(mark)) * 2 // 3)
     tail = max(0, limit - len(mark) - head)
-    return text[:head] + mark + (text[-tail:] if tail else "")
+    return beginning[:head] + mark + (end[-tail:] if tail else "")
 
 
-__all__ = ["clean", "shorten", "split_sentences", "without_hidden"]
+__all__ = ["clean", "shorten", "shorten_ends", "split_sentences", "without_hidden"]

@@ -11,9 +11,9 @@ from typing import Any
 
 import hydra
 
-from fst_plugin.context import Assignment
 from fst_plugin.secrets import described
 
+from . import prompt_store
 from .assignment import COLUMN, CONTEXT_LOOP, REFLECT_LOOP, RowColumn, context_of, training_sampling
 from .compat import LOOP_METHODS, names
 
@@ -30,15 +30,16 @@ class ContextLoop(_Base):
     async def run(self, sampling_params: dict[str, Any], **row: Any) -> Any:
         spec = context_of(self._arguments["trainer_config"].config)
         column = RowColumn(**row.pop(COLUMN))
-        assignment = column.assign(list(row["raw_prompt"]), int(row.get("session_id", 0)), spec)
         if column.on_error == "raise":
-            return await self._roll(column, assignment, sampling_params, row)
+            return await self._roll(column, spec, sampling_params, row)
         try:
-            return await self._roll(column, assignment, sampling_params, row)
+            return await self._roll(column, spec, sampling_params, row)
         except Exception as error:  # the fast phase tells it apart from a reward of 0, and names it
             return self._failed(described(error))
 
-    async def _roll(self, column: RowColumn, assignment: Assignment, sampling_params: dict[str, Any], row: Any) -> Any:
+    async def _roll(self, column: RowColumn, spec: dict[str, Any], sampling_params: dict[str, Any], row: Any) -> Any:
+        texts = await prompt_store.texts_of(column.prompts)
+        assignment = column.assign(list(row["raw_prompt"]), int(row.get("session_id", 0)), spec, texts)
         inner = make_loop(column.inner, self._arguments)
         refuse_to_cut(inner)
         if column.sampling == "training":

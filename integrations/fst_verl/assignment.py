@@ -25,7 +25,8 @@ class RowColumn:
     nothing that could be imported: which provider assigns is the config's to say.
 
     inner: agent loop to delegate to.
-    prompts: texts, best first; empty: the messages stay as they are.
+    prompts: digest of the prompts' texts (see `prompt_store`), which the row does not carry; "": the messages stay as
+        they are.
     split: "train", "anchor" (fast phase) or "val".
     step: the trainer's global step.
     problem: id of the row's problem; made once by the trainer.
@@ -36,7 +37,7 @@ class RowColumn:
     """
 
     inner: str
-    prompts: Sequence[str]
+    prompts: str
     split: str
     step: int
     problem: str
@@ -45,10 +46,16 @@ class RowColumn:
     on_error: Literal["raise", "record"] = "raise"
 
     def to_row(self) -> dict[str, Any]:
-        return {**asdict(self), "prompts": list(self.prompts)}
+        return asdict(self)
 
-    def assign(self, messages: Sequence[Any], session: int, spec: Mapping[str, Any]) -> context.Assignment:
-        """Messages and prompt digest of one session of the row. spec: `fst.context` as a dict."""
+    def assign(
+        self, messages: Sequence[Any], session: int, spec: Mapping[str, Any], texts: Sequence[str]
+    ) -> context.Assignment:
+        """Messages and prompt digest of one session of the row.
+
+        spec: `fst.context` as a dict.
+        texts: those that `prompts` names, best first.
+        """
         request = context.Request(
             problem_id=self.problem,
             session=session + self.offset,
@@ -56,10 +63,7 @@ class RowColumn:
             split=self.split,
             messages=messages,
         )
-        return self._provider(spec).assign(request)
-
-    def _provider(self, spec: Mapping[str, Any]) -> context.ContextProvider:
-        return provider(ContextConfig.model_validate(spec), self.prompts)
+        return provider(ContextConfig.model_validate(spec), texts).assign(request)
 
 
 def inner_loops(named: Sequence[str] | None, infos: Sequence[Any] | None, size: int, config: Any) -> list[str]:

@@ -27,11 +27,16 @@ def column(batch: Any, name: str) -> list[Any] | None:
     if name not in batch.keys():
         return None
     stack = batch.get(name)
+    if shared(stack):
+        return [stack.data] * len(batch)
     if hasattr(stack, "stack_dim"):  # one wrapped object a row
         return [item.data for item in stack]
-    if hasattr(stack, "unbind"):  # a plain tensor
-        return list(stack)
-    return [stack.data] * len(batch)  # one object for all rows
+    return list(stack)  # a plain tensor
+
+
+def shared(stack: Any) -> bool:
+    """Is this column of a TensorDict one object for all rows? To iterate over such a column never ends."""
+    return hasattr(stack, "batch_size") and not hasattr(stack, "stack_dim")
 
 
 ROW = ("raw_prompt", "reward_model", "data_source", "extra_info", "tools_kwargs", "interaction_kwargs")

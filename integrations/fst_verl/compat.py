@@ -45,6 +45,7 @@ TABLE: dict[str, str] = {
     "need_critic": "verl.trainer.ppo.utils:need_critic",
     "need_reference_policy": "verl.trainer.ppo.utils:need_reference_policy",
     "upsample_batch": "verl.trainer.ppo.padding_utils:upsample_batch_to_divisible_size",
+    "hdfs_io": "verl.utils.hdfs_io",
     "validate_config": "verl.utils.config:validate_config",
 }
 

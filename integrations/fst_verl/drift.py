@@ -53,7 +53,7 @@ def _batches(trainer: Any) -> Iterator[tuple[Any, list[dict[str, Any]], Mapping[
             arms = dict.fromkeys(rows["uid"], BEST)
             inner = inner_loops(rows.get("agent_name"), rows.get("extra_info"), size, trainer.config)
             columns = [
-                RowColumn(name, (), split="val", step=trainer.global_steps, problem="").to_row() for name in inner
+                RowColumn(name, "", split="val", step=trainer.global_steps, problem="").to_row() for name in inner
             ]
         # at the training's sampling; one that fails has no tokens
         yield rows, [{**column, "sampling": "training", "on_error": "record"} for column in columns], arms

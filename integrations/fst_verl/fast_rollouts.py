@@ -15,6 +15,7 @@ from fst_plugin.rollouts import Cell, Message, Rollout
 from . import batches, check, transfer
 from .assignment import CONTEXT_LOOP, REFLECT_LOOP, RowColumn
 from .compat import names
+from .prompt_store import PromptStore
 from .transfer import Trajectory
 
 
@@ -23,10 +24,12 @@ class FastRollouts:
 
     trainer: a verl V1 trainer inside `fit`.
     show_answer: may feedback that is made here quote the reference answer?
+    prompts: where rollout workers get the prompts' texts.
     """
 
     def __init__(self, trainer: Any, show_answer: bool):
         self.trainer, self.show_answer = trainer, show_answer
+        self.prompts = PromptStore()
         self.pool: Any = None
         self.row_of: dict[str, int] = {}
 
@@ -44,10 +47,12 @@ class FastRollouts:
         batch = self.pool[[self.row_of[cell.problem.id] for cell in cells]]
         step = self.trainer.global_steps
         inner = batches.inner_loops(batch, self.trainer.config)
+        alone = {cell.prompt.digest: (cell.prompt,) for cell in cells}
+        held = dict(zip(alone, self.prompts.put(*alone.values()), strict=True))
         columns = [
             RowColumn(
                 loop,
-                (cell.prompt.text,),
+                held[cell.prompt.digest],
                 split="anchor",
                 step=step,
                 problem=cell.problem.id,

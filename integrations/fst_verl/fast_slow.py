@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from fst_plugin.rollouts import Rollout
 
 from . import batches, check, room, transfer, wandb_tables
 from .assignment import COLUMN, CONTEXT_LOOP, RowColumn
+from .checkpoints import Checkpoints
 from .compat import ESTIMATOR, names
 from .fast_rollouts import FastRollouts
 from .lookahead import LookAhead
@@ -75,6 +76,7 @@ class FastSlow:
         self.settings = check.fst_config(config)
         self.cap = check.prompt_cap(self.settings, config)
         self.look_ahead = LookAhead(fetch)
+        self.checkpoints = Checkpoints(config.trainer, log)
         self.rollouts = FastRollouts(trainer, show_answer=self.settings.reflection.show_answer)
         self.seed: Prompt | None = None  # until `fit_to_data`
         self.weights: FastWeights | None = None  # until `begin`
@@ -146,6 +148,7 @@ class FastSlow:
         self.look_ahead.save(folder / LOOKAHEAD_FILE)
         pending = [problem.id for problem in self.look_ahead.pending()]
         self.weights.save(folder, step, pending, parts=[LOOKAHEAD_FILE])
+        self.checkpoints.wrote(folder)
 
     def _checkpoint_folder(self) -> Path:
         config = self.config.trainer
@@ -170,6 +173,7 @@ class FastSlow:
         coming, recent = self.look_ahead.pending(), self.look_ahead.recent()
         fst.evolve(step, fst.weights_after(step - 1), coming, self.rollouts.evaluate, recent)
         self.look_ahead.forget()
+        self.rollouts.prompts.forget({one["prompts"] for one in transfer.under_way()})
         wandb_tables.log_cycle(fst, self.config, step)
 
     # ------------------------------------------------------------------------------------------------------- assign
@@ -182,30 +186,30 @@ class FastSlow:
             size, utils = len(batch), names.tensordict_utils
             groups = batches.column(batch, "__rollout_n__") or [self.config.actor_rollout_ref.rollout.n] * size
             inner = batches.inner_loops(batch, self.config)
+            self.rollouts.prompts.refuse_lost()
             offsets = self.weights.deal([int(n) for n in groups])
             ids = batches.problem_ids(batch)
+            (held,) = self.rollouts.prompts.put(self.weights.population.prompts)
             columns = [
-                self._column(*row, self.weights.population.prompts, "train").to_row()
-                for row in zip(inner, ids, offsets, strict=True)
+                RowColumn(loop, held, "train", self.trainer.global_steps, problem, offset).to_row()
+                for loop, problem, offset in zip(inner, ids, offsets, strict=True)
             ]
             utils.assign_non_tensor_stack(batch, "agent_name", [CONTEXT_LOOP] * size)
             utils.assign_non_tensor_stack(batch, COLUMN, columns)
             if batches.PROBLEM in batch.keys():
                 batch.del_(batches.PROBLEM)  # it travels in our column
 
-    def _column(self, inner: str, problem: str, offset: int, prompts: tuple[Prompt, ...], split: str) -> RowColumn:
-        texts = tuple(prompt.text for prompt in prompts)
-        return RowColumn(inner, texts, split, self.trainer.global_steps, problem, offset)
-
     # ----------------------------------------------------------------------------------------------------- validate
 
     def _validation_column(self, arm: str, inner: str, problem: str) -> dict[str, Any]:
         assert self.weights is not None
         prompt = self.weights.population.best if arm == BEST else self.weights.seed
-        return self._column(inner, problem, 0, (prompt,), "val").to_row()
+        (held,) = self.rollouts.prompts.put((prompt,))
+        return RowColumn(inner, held, "val", self.trainer.global_steps, problem).to_row()
 
     def relabel(self, sources: Any, uids: Any, keywords: dict[str, Any]) -> Any:
         """Data sources with the seed prompt's samples told apart; so are verl's expected counts in `keywords`."""
+        self.rollouts.prompts.refuse_lost()
         arms = self.trainer.val_dataloader.arm_of()
         sources, expected = relabel(arms, sources, uids, keywords.get("expected_acc_counts"))
         if "expected_acc_counts" in keywords:
@@ -220,8 +224,15 @@ class FastSlow:
             return
         self._refuse_several_outputs(batch)
         with self._timed():
-            step = self.trainer.global_steps
-            self.weights.observe(step, self.weights.weights_after(step - 1), self._slow_rollouts(batch))
+            self.rollouts.prompts.refuse_lost()
+            step, tokenizer = self.trainer.global_steps, self.trainer.tokenizer
+            seen = self._slow_rollouts(batch)
+
+            def responses(places: Sequence[int]) -> list[str]:
+                return transfer.texts([seen[place][0] for place in places], batch.partition_id, tokenizer)
+
+            rollouts = [one for _, one in seen]
+            self.weights.observe(step, self.weights.weights_after(step - 1), rollouts, responses)
 
     def _refuse_several_outputs(self, batch: Any) -> None:
         keys = transfer.keys_of(batch)
@@ -231,18 +242,19 @@ class FastSlow:
                 " of this step has several: use grpo"
             )
 
-    def _slow_rollouts(self, batch: Any) -> list[tuple[str, str, Rollout]]:
-        """(problem id, prompt digest, rollout) of the batch's trajectories that ran under a prompt of ours."""
+    def _slow_rollouts(self, batch: Any) -> list[tuple[str, tuple[str, str, Rollout]]]:
+        """The batch's trajectories that ran under a prompt of ours: key, and (problem id, prompt digest, rollout); the
+        rollouts are without their responses."""
         answers = {p.id: p.answer for p in self.look_ahead.recent()} if self.rollouts.show_answer else {}
         found = []
-        done = transfer.trajectories(batch, self.trainer.tokenizer)
+        done = transfer.scored(batch)
         if bad := [one.score for one in done if not math.isfinite(one.score)]:  # one would spoil its group's advantages
             raise ValueError(check.not_finite(bad, len(done), self.config))
         for one in done:
             if mark := one.extra.get("fst"):
                 reference = self.rollouts.reference(answers.get(mark["problem"]))
                 rollout = batches.rollout(one.score, one.text, one.extra, reference, one.tokens)
-                found.append((mark["problem"], mark["digest"], rollout))
+                found.append((one.key, (mark["problem"], mark["digest"], rollout)))
         self._ran_under = {(one.uid, one.session): one.extra["fst"]["digest"] for one in done if one.extra.get("fst")}
         return found
 

@@ -32,7 +32,7 @@ class LookAhead:
     def _fetch(self) -> Any:
         chunk = batches.identified(self._source())
         if not self._checked:
-            plain_rows.from_chunk(chunk)  # what no checkpoint could store is refused before anything is paid for
+            plain_rows.from_chunks([chunk])  # what no checkpoint could store is refused before anything is paid for
             self._checked = True
         return chunk
 
@@ -65,9 +65,9 @@ class LookAhead:
         """Atomic. Rows are stored as plain values and tensors. Raises ValueError if one holds anything else."""
         import torch
 
-        stored = {"pending": self._chunks, "recent": self._recent}
+        chunks = {"pending": list(self._chunks), "recent": self._recent}
         with replacing(path) as file:
-            torch.save({name: [plain_rows.from_chunk(c) for c in chunks] for name, chunks in stored.items()}, file)
+            torch.save({name: plain_rows.from_chunks(some) for name, some in chunks.items()}, file)
 
     def load(self, path: Path, expected: tuple[str, ...]) -> None:
         """Inverse of `save`; runs no code of the file. expected: ids of the problems that are pending, in order.
@@ -79,7 +79,7 @@ class LookAhead:
         raw = io.BytesIO(path.read_bytes())
         try:
             stored = torch.load(raw, weights_only=True, map_location="cpu")
-            pending, recent = ([plain_rows.to_chunk(c) for c in stored[name]] for name in ("pending", "recent"))
+            pending, recent = (plain_rows.to_chunks(stored[name]) for name in ("pending", "recent"))
         except Exception as error:  # whatever torch, numpy or PIL make of bytes that are not ours
             reason = str(error).partition("\n")[0][:120]
             raise sealed.damaged(path, f"{type(error).__name__}: {reason}") from error

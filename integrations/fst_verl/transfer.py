@@ -5,18 +5,25 @@ Rows that are not trained on go through the "val" partition, so that nothing of 
 
 from __future__ import annotations
 
+import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
+
+from fst_plugin.reflection.base import RECORD_CHARS
+from fst_plugin.reflection.text import shorten, shorten_ends
 
 from .assignment import COLUMN
 from .batches import column
 from .compat import names
 
 PARTITION = "val"
-POLL_SECONDS = 0.05
+UNDER_WAY = ("pending", "running")
+"""What verl says of a row whose sessions have not all ended."""
+FIRST_POLL_S, LAST_POLL_S, POLL_SHARE = 0.05, 2.0, 0.05
+"""How often a batch under way is looked after: by this share of the time that it has taken so far, within these bounds
+(ours; verl's buffers look every 2 s, and a fast phase has many small batches)."""
 
 
 @dataclass(frozen=True)
@@ -24,19 +31,21 @@ class Trajectory:
     """The last output of one session.
 
     uid: of its row.
-    session: its number in the row's group, as text.
     score: reward, summed over the tokens.
-    text: the response, decoded.
-    tokens: how many of its tokens the model generated.
+    text: the response, decoded and shortened (see `texts`); "" from `scored`.
+    tokens: how many of its tokens the model generated; None from `scored`.
     extra: its `extra_fields`.
+    session: its number in the row's group, as text.
+    key: in the queue.
     """
 
     uid: str
     score: float
     text: str
-    tokens: int
+    tokens: int | None
     extra: Mapping[str, Any]
     session: str = "0"
+    key: str = ""
 
 
 def roll_out(
@@ -74,17 +83,34 @@ def roll_out(
     tq.kv_batch_put(keys=uids, partition_id=PARTITION, tags=[dict(tag) for _ in range(size)])
     try:
         trainer.agent_loop_manager.generate_sequences(batch)
-        with _quick_poll(trainer.replay_buffer):
-            done, _ = trainer.replay_buffer.sample(global_steps=step, partition_id=PARTITION, batch_size=size)
+        _wait_for(uids)
+        done, _ = trainer.replay_buffer.sample(global_steps=step, partition_id=PARTITION, batch_size=size)
     except BaseException:
-        tq.kv_clear(keys=_left_over(uids, tq.kv_list() or {}), partition_id=PARTITION)  # no validation may sample them
+        rows = set(uids)  # no validation may sample them
+        tq.kv_clear(keys=[key for key in tags(PARTITION) if key.split("_")[0] in rows], partition_id=PARTITION)
         raise
     return uids, done
 
 
-def _left_over(uids: Sequence[str], listed: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Keys of these rows and of their trajectories in the queue."""
-    return [key for key in listed.get(PARTITION, {}) if key.split("_")[0] in set(uids)]
+def _wait_for(uids: Collection[str]) -> None:
+    """Until every session of these rows has ended. Only their own partition is listed, and less and less often."""
+    began, rows = time.monotonic(), set(uids)
+    while any(tag["status"] in UNDER_WAY for key, tag in tags(PARTITION).items() if key in rows):
+        time.sleep(min(LAST_POLL_S, max(FIRST_POLL_S, POLL_SHARE * (time.monotonic() - began))))
+
+
+def tags(partition: str) -> dict[str, dict[str, Any]]:
+    """Everything in a partition of the queue: key -> tag."""
+    import transfer_queue as tq
+
+    return (tq.kv_list(partition) or {}).get(partition, {})
+
+
+def under_way() -> list[dict[str, Any]]:
+    """The `fst` columns of training rows whose sessions have not all ended; verl keeps rows in the queue where it rolls
+    out ahead of the training."""
+    keys = [key for key, tag in tags("train").items() if tag.get("status") in UNDER_WAY]
+    return [dict(one) for one in column(read(keys, "train", [COLUMN]), COLUMN) or []] if keys else []
 
 
 def keys_of(batch: Any) -> list[str]:
@@ -100,18 +126,43 @@ def read(keys: Sequence[str], partition: str, fields: Sequence[str]) -> Any:
 
 
 def trajectories(batch: Any, tokenizer: Any) -> list[Trajectory]:
-    """The finished sessions of a batch, one a session; empty if it has none."""
+    """The finished sessions of a batch with what they said, one a session; empty if it has none."""
+    done = scored(batch)
+    keys = [one.key for one in done]
+    if not keys:
+        return []
+    masks = read(keys, batch.partition_id, ["response_mask"])["response_mask"].unbind()
+    said = texts(keys, batch.partition_id, tokenizer)
+    return [replace(one, text=text, tokens=int(mask.sum())) for one, text, mask in zip(done, said, masks, strict=True)]
+
+
+def scored(batch: Any) -> list[Trajectory]:
+    """As `trajectories`, without what they said: nothing that has one value a token but the rewards is read."""
     last = last_outputs(keys_of(batch))
     if not last:
         return []
-    fields = ("rm_scores", "extra_fields", "responses", "response_mask")
-    data = read(list(last.values()), batch.partition_id, fields)
-    texts = tokenizer.batch_decode(list(data["responses"].unbind()), skip_special_tokens=True)
-    scores, masks = data["rm_scores"].unbind(), data["response_mask"].unbind()
-    extras = column(data, "extra_fields") or []
+    data = read(list(last.values()), batch.partition_id, ("rm_scores", "extra_fields"))
+    scores, extras = data["rm_scores"].unbind(), column(data, "extra_fields") or []
     return [
-        Trajectory(uid, float(score.sum()), text, int(mask.sum()), extra, session)
-        for (uid, session), score, text, mask, extra in zip(last, scores, texts, masks, extras, strict=True)
+        Trajectory(uid, float(score.sum()), "", None, extra, session, key)
+        for ((uid, session), key), score, extra in zip(last.items(), scores, extras, strict=True)
+    ]
+
+
+def texts(keys: Sequence[str], partition: str, tokenizer: Any) -> list[str]:
+    """The responses of these trajectories, decoded and no longer than a reflection is shown. Of a response with more
+    tokens than that has characters, only both ends are decoded."""
+    responses = list(read(keys, partition, ["responses"])["responses"].unbind()) if keys else []
+    head = RECORD_CHARS * 2 // 3
+    tails = {place: one[head - RECORD_CHARS :] for place, one in enumerate(responses) if len(one) > RECORD_CHARS}
+    heads = [one[:head] if place in tails else one for place, one in enumerate(responses)]
+    said = tokenizer.batch_decode(heads, skip_special_tokens=True)
+    ends = dict(zip(tails, tokenizer.batch_decode(list(tails.values()), skip_special_tokens=True), strict=True))
+    return [
+        shorten_ends(text, ends[place], RECORD_CHARS, f"the middle of {len(responses[place])} tokens")
+        if place in ends
+        else shorten(text, RECORD_CHARS)
+        for place, text in enumerate(said)
     ]
 
 
@@ -131,17 +182,3 @@ def last_outputs(keys: Sequence[str]) -> dict[tuple[str, str], str]:
         if (uid, session) not in final or int(index) > final[uid, session][0]:
             final[uid, session] = (int(index), key)
     return {name: key for name, (_, key) in final.items()}
-
-
-@contextmanager
-def _quick_poll(buffer: Any) -> Iterator[None]:
-    """verl's buffers look every 2 s; a fast phase has many small batches."""
-    before = getattr(buffer, "poll_interval", None)
-    if before is None:  # a user's own sampler
-        yield
-        return
-    buffer.poll_interval = min(before, POLL_SECONDS)
-    try:
-        yield
-    finally:
-        buffer.poll_interval = before

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from fst_verl import assignment
+from fst_verl.prompt_store import digest_of
 
 from fst_plugin.prompts import text_digest
 from fst_plugin.rollouts import problem_id
@@ -12,12 +13,13 @@ from fst_plugin.rollouts import problem_id
 CHAT = [{"role": "user", "content": "q"}]
 
 
+TEXTS = ("a", "b")
 POPULATION = {"name": "population", "path": None, "kwargs": {}, "placement": "system"}
 
 
 def column(**changes):
     given = {"split": "train", "step": 3, "problem": "p", **changes}
-    return assignment.RowColumn("single_turn_agent", ("a", "b"), **given)
+    return assignment.RowColumn("single_turn_agent", digest_of(TEXTS), **given)
 
 
 def test_a_column_travels_as_plain_data():
@@ -27,13 +29,13 @@ def test_a_column_travels_as_plain_data():
 
 
 def test_a_session_gets_the_prompt_of_its_index():
-    out = column().assign(CHAT, 1, POPULATION)
+    out = column().assign(CHAT, 1, POPULATION, TEXTS)
     assert out.messages == [{"role": "system", "content": "b"}, *CHAT]
     assert (out.digest, out.rank) == (text_digest("b"), 1)
 
 
 def test_small_groups_are_dealt_the_prompts_in_turn():
-    ranks = [column(offset=i).assign(CHAT, 0, POPULATION).rank for i in range(4)]
+    ranks = [column(offset=i).assign(CHAT, 0, POPULATION, TEXTS).rank for i in range(4)]
     assert ranks == [0, 1, 0, 1]
 
 
@@ -51,7 +53,7 @@ class UpperCase:
 
 def test_a_users_own_provider_by_dotted_path():
     spec = {"name": "population", "path": f"{__name__}.UpperCase", "kwargs": {"mark": "!"}, "placement": "system"}
-    out = column().assign(CHAT, 0, spec)
+    out = column().assign(CHAT, 0, spec, TEXTS)
     assert out.messages[0]["content"] == "!3train" and out.digest == "own"
 
 
@@ -108,7 +110,7 @@ def test_the_provider_is_the_one_of_the_workers_own_config():
 
 
 def test_without_prompts_the_messages_stay():
-    out = assignment.RowColumn("own", (), "val", 3, "p").assign(CHAT, 0, POPULATION)
+    out = assignment.RowColumn("own", "", "val", 3, "p").assign(CHAT, 0, POPULATION, ())
     assert out.messages == CHAT and out.digest == ""
 
 

@@ -71,6 +71,7 @@ class World:
         monkeypatch.setattr(names, "upsample_batch", self.pad)
         monkeypatch.setattr(transfer_queue, "kv_batch_put", lambda **k: self.kept.update(k["keys"]))
         monkeypatch.setattr(transfer_queue, "kv_batch_get", self.fetch)
+        monkeypatch.setattr(transfer_queue, "kv_list", lambda partition_id: {})  # all have ended
         monkeypatch.setattr(transfer_queue, "kv_clear", lambda keys, partition_id: self.kept.difference_update(keys))
 
     def sample(self, global_steps, partition_id, batch_size):
@@ -143,7 +144,7 @@ def test_plain_rl_keeps_the_datas_own_chat(monkeypatch):
     assert drift.measure(world.trainer) == {"fst/kl_to_base": pytest.approx(KL, abs=1e-6)}
     chat = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}]
     (column, _) = rows.column(world.sent[0], "fst")
-    assert column["inner"] == "own" and RowColumn(**column).assign(chat, 0, {}).messages == chat
+    assert column["inner"] == "own" and RowColumn(**column).assign(chat, 0, {}, ()).messages == chat
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The hooks' plain object on a made-up trainer: no verl, no Ray, no transfer queue."""
 
+import dataclasses
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -12,10 +13,11 @@ pytest.importorskip("omegaconf")
 from fst_verl import batches, check, fast_slow, plain_rows, transfer  # noqa: E402
 from fst_verl.compat import names  # noqa: E402
 from fst_verl.fast_rollouts import FastRollouts  # noqa: E402
+from fst_verl.prompt_store import PromptsLost  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 
 from fst_plugin.config import FSTConfig  # noqa: E402
-from fst_plugin.prompts import text_digest  # noqa: E402
+from fst_plugin.prompts import Population, Prompt, text_digest  # noqa: E402
 from fst_plugin.record.atomic import write_text  # noqa: E402
 from fst_plugin.record.steps import read_steps  # noqa: E402
 from fst_plugin.rollouts import Cell  # noqa: E402
@@ -61,6 +63,25 @@ class Tokenizer:
         return {"input_ids": text.split()}
 
 
+class Prompts:
+    """A store of prompts that is a dict, `held`: digest -> texts."""
+
+    def __init__(self):
+        self.held, self.lost = {}, None
+
+    def put(self, *sets):
+        digests = [Population(tuple(prompts)).digest for prompts in sets]
+        self.held |= {one: [p.text for p in prompts] for one, prompts in zip(digests, sets, strict=True)}
+        return digests
+
+    def forget(self, keep):
+        self.held = {digest: texts for digest, texts in self.held.items() if digest in keep}
+
+    def refuse_lost(self):
+        if self.lost:
+            raise PromptsLost(self.lost)
+
+
 @pytest.fixture
 def made(tmp_path, monkeypatch):
     """(FastSlow, trainer, world): the world rolls fast-phase cells out, and answers slow rollouts."""
@@ -72,7 +93,7 @@ def made(tmp_path, monkeypatch):
     monkeypatch.setattr(batches, "column", lambda batch, name: batch.columns.get(name))
     monkeypatch.setattr(check, "problems", lambda config: [])
     monkeypatch.setattr(check, "fst_config", lambda config: FSTConfig(**OmegaConf.to_container(config.fst)))
-    monkeypatch.setattr(plain_rows, "from_chunk", lambda chunk: None)
+    monkeypatch.setattr(plain_rows, "from_chunks", lambda chunks: None)
     monkeypatch.setattr(fast_slow.LookAhead, "save", lambda self, path: write_text(path, "rows"))
     monkeypatch.setattr(fast_slow.LookAhead, "load", lambda self, path, expected: None)
     problems, world = make_problems(200), World(reliability=0.9)
@@ -115,6 +136,8 @@ def made(tmp_path, monkeypatch):
     made = fast_slow.FastSlow(trainer, config, fetch)
     made.fit_to_data()
     monkeypatch.setattr(made.rollouts, "evaluate", world)
+    made.rollouts.prompts = Prompts()
+    monkeypatch.setattr(transfer, "under_way", lambda: [])
     return made, trainer, world
 
 
@@ -127,13 +150,16 @@ def play(made, trainer, monkeypatch, steps):
         batch = made.look_ahead.next()
         made.assign(batch)
         done = [
-            transfer.Trajectory(f"u{row}", float(rank), "answer", 3, {"fst": mark}, str(session))
+            transfer.Trajectory(f"u{row}", float(rank), "", None, {"fst": mark}, str(session), f"u{row}_{session}_0")
             for row, column in enumerate(batch.columns["fst"])
             for session in range(G)
-            for rank in [(session + column["offset"]) % len(column["prompts"])]
-            for mark in [{"problem": column["problem"], "digest": text_digest(column["prompts"][rank])}]
+            for texts in [made.rollouts.prompts.held[column["prompts"]]]
+            for rank in [(session + column["offset"]) % len(texts)]
+            for mark in [{"problem": column["problem"], "digest": text_digest(texts[rank])}]
         ]
-        monkeypatch.setattr(transfer, "trajectories", lambda batch, tokenizer, done=done: done)
+        batch.partition_id = "train"
+        monkeypatch.setattr(transfer, "scored", lambda batch, done=done: done)
+        monkeypatch.setattr(transfer, "texts", lambda keys, partition, tokenizer: [f"answer of {key}" for key in keys])
         monkeypatch.setattr(transfer, "keys_of", lambda batch, done=done: [f"{one.uid}_0_0" for one in done])
         made.observe(batch)
         sent.append(batch)
@@ -145,7 +171,7 @@ def test_a_reward_that_is_not_finite_never_reaches_the_advantages(made, monkeypa
     fst.begin()
     play(fst, trainer, monkeypatch, [1])
     done = [transfer.Trajectory("u", score, "", 1, {}) for score in (1.0, float("nan"), 0.0)]
-    monkeypatch.setattr(transfer, "trajectories", lambda batch, tokenizer: done)
+    monkeypatch.setattr(transfer, "scored", lambda batch: done)
     with pytest.raises(ValueError, match=r"1 of 3 rewards are not finite \(such as nan\): fix verl's own reward"):
         fst.observe(None)
 
@@ -169,14 +195,68 @@ def test_evolve_assign_step(made, monkeypatch):
     column = first.columns["fst"][0]
     assert first.columns["agent_name"] == ["fst_context"] * BATCH and column["inner"] == "own"
     assert column["split"] == "train" and column["sampling"] == "row" and column["on_error"] == "raise"
-    assert len(column["prompts"]) == K and {c["offset"] for c in first.columns["fst"]} == {0}
+    assert {c["offset"] for c in first.columns["fst"]} == {0}
     assert [c["problem"] for c in first.columns["fst"]] == batches.problem_ids(first)
     assert batches.PROBLEM not in first.keys()  # it travels in the column
-    assert first.columns["fst"][0]["prompts"] == second.columns["fst"][0]["prompts"] != [SEED]  # frozen for T steps
+    assert column["prompts"] == second.columns["fst"][0]["prompts"]  # frozen for T steps
+    assert third.columns["fst"][0]["prompts"] == fst.weights.population.digest
+    assert fst.rollouts.prompts.held[fst.weights.population.digest] == [p.text for p in fst.weights.population.prompts]
     found = fst.metrics()
     assert found["fst/rollouts_slow_total"] == 3 * BATCH * G and found["fst/rollouts_fast_total"] == world.rollouts
     assert found["fst/reward_prompt_1"] == 1.0 and found["fst/hook_seconds"] > 0
     assert fst.metrics()["fst/hook_seconds"] == 0
+
+
+def test_a_row_is_as_long_however_many_and_however_long_the_prompts_are(made, monkeypatch):
+    fst, trainer, _ = made
+    fst.begin()
+    (first,) = play(fst, trainer, monkeypatch, [1])
+    row = str(first.columns["fst"][0])
+    long = Population(tuple(Prompt(f"{i} " + "word " * 4000) for i in range(8)))
+    fst.weights.state = dataclasses.replace(fst.weights.state, population=long)
+    (second,) = play(fst, trainer, monkeypatch, [2])
+    assert len(str(second.columns["fst"][0])) == len(row) < 250
+
+
+def test_only_the_answers_that_a_reflection_may_be_shown_are_decoded(made, monkeypatch):
+    fst, trainer, _ = made
+    fst.begin()
+    asked = []
+    play(fst, trainer, monkeypatch, [1])
+    monkeypatch.setattr(transfer, "texts", lambda keys, *_: asked.extend(keys) or [f"answer of {key}" for key in keys])
+    fst.observe(SimpleNamespace(partition_id="train"))
+    shown = {entry.rollout.response for entry in fst.weights.slow.entries}
+    assert len(asked) == BATCH * K < BATCH * G and shown == {f"answer of {key}" for key in asked}
+    fst.weights.config = FSTConfig(fast={"free_scores": False})
+    fst.observe(SimpleNamespace(partition_id="train"))
+    assert len(asked) == BATCH * K  # nothing more is decoded if slow scores are not used
+
+
+def test_prompts_of_earlier_cycles_are_forgotten_but_those_of_rollouts_under_way(made, monkeypatch):
+    fst, trainer, _ = made
+    fst.begin()
+    first, _ = play(fst, trainer, monkeypatch, [1, 2])
+    before = first.columns["fst"][0]["prompts"]
+    fst._validation_column("seed", "own", "p")
+    monkeypatch.setattr(transfer, "under_way", lambda: first.columns["fst"][:1])
+    play(fst, trainer, monkeypatch, [3])
+    assert set(fst.rollouts.prompts.held) == {before, fst.weights.population.digest}
+    monkeypatch.setattr(transfer, "under_way", lambda: [])
+    play(fst, trainer, monkeypatch, [4, 5])
+    assert set(fst.rollouts.prompts.held) == {fst.weights.population.digest}
+
+
+def test_prompts_that_a_worker_could_not_get_stop_the_run_wherever_it_goes_on(made, monkeypatch):
+    fst, trainer, _ = made
+    fst.begin()
+    (batch,) = play(fst, trainer, monkeypatch, [1])
+    batch.columns["agent_name"] = ["own"] * BATCH
+    fst.rollouts.prompts.lost = "the prompts 01 of a row are not in the transfer queue"
+    dealt = fst.weights.state.counters.rollouts_slow
+    for go_on in (lambda: fst.assign(batch), lambda: fst.observe(batch), lambda: fst.relabel([], [], {})):
+        with pytest.raises(PromptsLost, match="the prompts 01 of a row"):
+            go_on()
+    assert fst.weights.state.counters.rollouts_slow == dealt
 
 
 def test_the_run_keeps_what_verl_logs_of_a_step(made, monkeypatch):
@@ -206,6 +286,19 @@ def test_a_checkpoint_brings_back_the_population(made, monkeypatch, tmp_path):
         again.begin()
 
 
+def test_a_saved_checkpoint_takes_older_fast_weights_away_as_verl_does_with_its_own(made, monkeypatch, tmp_path):
+    fst, trainer, _ = made
+    trainer.config.trainer.max_actor_ckpt_to_keep = 1
+    fst.begin()
+    for step in (1, 2, 3):
+        play(fst, trainer, monkeypatch, [step])
+        fst.save()
+    assert sorted(folder.parent.name for folder in tmp_path.glob("global_step_*/fst")) == [
+        "global_step_2",
+        "global_step_3",
+    ]
+
+
 def test_fetched_rows_that_are_not_the_checkpoints_are_refused_before_they_are_read(made, monkeypatch, tmp_path):
     fst, trainer, _ = made
     fst.begin()
@@ -228,7 +321,8 @@ def test_validation_rows_run_under_the_best_prompt_and_the_seed(made, monkeypatc
     fst.begin()
     play(fst, trainer, monkeypatch, [1])
     best, seed = (fst._validation_column(arm, "own", "p") for arm in ("best", "seed"))
-    assert best["prompts"] == [fst.weights.population.best.text] and seed["prompts"] == [SEED]
+    held = fst.rollouts.prompts.held
+    assert held[best["prompts"]] == [fst.weights.population.best.text] and held[seed["prompts"]] == [SEED]
     assert best["split"] == seed["split"] == "val" and best["problem"] == "p"
 
 
@@ -286,7 +380,7 @@ def test_several_outputs_a_session_are_refused_where_they_would_count_as_rollout
     fst, trainer, _ = made
     fst.begin()
     monkeypatch.setattr(transfer, "keys_of", lambda batch: ["u_0_0", "u_0_1", "u_1_0"])
-    monkeypatch.setattr(transfer, "trajectories", lambda batch, tokenizer: [])
+    monkeypatch.setattr(transfer, "scored", lambda batch: [])
     fst.observe(None)  # verl's grpo takes the last one
     trainer.config.algorithm.adv_estimator = "fst_grpo"
     with pytest.raises(ValueError, match="adv_estimator=fst_grpo.*use grpo"):

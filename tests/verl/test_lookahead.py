@@ -5,6 +5,7 @@ import decimal
 import os
 import pickle
 import random
+import zipfile
 
 import pytest
 
@@ -122,6 +123,32 @@ def test_what_cannot_be_stored_is_refused_when_it_is_fetched_by_its_column(value
         ahead.fill(1)
 
 
+def test_the_file_has_as_many_parts_however_many_rows_are_fetched_one_by_one(tmp_path):
+    def parts(rows):
+        ahead = ahead_of(rows)
+        ahead.fill(len(rows))
+        ahead.save(tmp_path / "l.pt")
+        with zipfile.ZipFile(tmp_path / "l.pt") as file:
+            return len(file.namelist())
+
+    rows = [{"raw_prompt": [], "n": np.int64(i), "raw": b"x", "t": torch.tensor([i])} for i in range(50)]
+    assert parts(rows) == parts(rows[:1])
+
+
+def test_chunks_come_back_one_by_one_even_if_their_columns_differ(tmp_path):
+    sizes = [2, 1, 3]
+    chunks = [chunk_with_ids([{"raw_prompt": [], "n": size, "t": torch.tensor([size])}] * size) for size in sizes]
+    names.tensordict_utils.assign_non_tensor_stack(chunks[1], "more", ["only here"])
+    names.tensordict_utils.assign_non_tensor_data(chunks[2], "shared", "by all")
+    wide = chunk_with_ids([{"raw_prompt": [], "n": 4, "t": torch.tensor([4.0, 5.0])}])
+    again = plain_rows.to_chunks(plain_rows.from_chunks([*chunks, chunks[0], wide]))
+    assert [len(one) for one in again] == [2, 1, 3, 2, 1]
+    assert [batches.column(one, "n") for one in again] == [[2, 2], [1], [3, 3, 3], [2, 2], [4]]
+    assert [one["t"].flatten().tolist() for one in again] == [[2, 2], [1], [3, 3, 3], [2, 2], [4.0, 5.0]]
+    assert batches.column(again[1], "more") == ["only here"] and "more" not in again[0].keys()
+    assert again[2]["shared"] == "by all" and "shared" not in again[3].keys()
+
+
 class Evil:
     def __reduce__(self):
         return os.mkdir, (os.environ["FST_TEST_EVIL"],)
@@ -147,7 +174,7 @@ def test_a_file_that_cannot_be_read_changes_nothing(stored):
         path.write_bytes(content)
         with pytest.raises(UnusableFile, match="lookahead.pt is damaged"):
             ahead.load(path, pending)
-    torch.save({"pending": []}, path)
+    torch.save({"pending": plain_rows.from_chunks([])}, path)
     with pytest.raises(UnusableFile, match="KeyError: 'recent'"):
         ahead.load(path, pending)
     assert ahead.pending() == before

@@ -49,6 +49,12 @@ def test_rows_are_problems_named_by_content():
     assert [p.answer for p in found] == ["3", "4", "3"]
 
 
+def test_a_column_that_is_one_object_for_all_rows_is_that_object_for_each():
+    batch = names.tensordict_utils.get_tensordict({"a": ["x", "y"]}, {"one": "by all"})
+    assert rows.shared(batch.get("one")) and not rows.shared(batch.get("a"))
+    assert rows.column(batch, "one") == ["by all", "by all"] and rows.column(batch, "a") == ["x", "y"]
+
+
 def test_a_rows_place_in_the_data_is_not_part_of_its_id():
     row = {"raw_prompt": [{"role": "user", "content": "q"}], "extra_info": {"index": 3, "split": "train"}}
     assert (
@@ -216,7 +222,8 @@ def test_rollouts_that_nobody_waits_for_are_taken_out_of_the_queue(monkeypatch):
     trainer.replay_buffer = SimpleNamespace(sample=lambda **_: 1 / 0)
     trainer.agent_loop_manager = SimpleNamespace(generate_sequences=lambda batch: queue["val"].update({"a_0_0": {}}))
     monkeypatch.setattr(tq, "kv_batch_put", lambda keys, partition_id, tags: queue["val"].update(dict.fromkeys(keys)))
-    monkeypatch.setattr(tq, "kv_list", lambda: queue)
+    monkeypatch.setattr(tq, "kv_list", lambda partition_id: queue)
+    monkeypatch.setattr(transfer, "_wait_for", lambda uids: None)
     monkeypatch.setattr(tq, "kv_clear", lambda keys, partition_id: [queue[partition_id].pop(key) for key in keys])
     with pytest.raises(ZeroDivisionError):
         transfer.roll_out(trainer, chunk([0, 1]), "fst_context", [{}, {}], uids=["a", "b"], group=1)
@@ -275,7 +282,7 @@ def test_a_rollout_that_fails_in_the_fast_phase_says_so_in_its_output(log_probs,
     config = SimpleNamespace(config=OmegaConf.create({"fst": fst, "actor_rollout_ref": roles}))
     loop = ContextLoop(tokenizer=SimpleNamespace(pad_token_id=3), trainer_config=config)
     row = {"raw_prompt": [{"role": "user", "content": "q"}], "session_id": 0}
-    sent = RowColumn("no_such_loop", ["p"], "anchor", 1, "id", on_error="record").to_row()
+    sent = RowColumn("no_such_loop", "", "anchor", 1, "id", on_error="record").to_row()
     made = asyncio.run(loop.run({}, **row, fst=sent))
     assert made.response_logprobs == expected  # as the others of its batch
     output = made.as_dict()

@@ -279,6 +279,18 @@ def test_long_answers_take_little_room_and_are_the_same_after_a_restart(tmp_path
     assert "解答は" in text and "\\u" not in text
 
 
+def test_a_batch_is_made_durable_once_however_many_rollouts_it_has(tmp_path, monkeypatch):
+    journal, problems, sync, synced = Journal(tmp_path, {"phase": "1"}), make_problems(50), os.fsync, []
+    evaluate = journal.evaluate(lambda cells: [Rollout(0.0, "word " * 5000) for _ in cells])
+    evaluate([Cell(Prompt("a"), problems[0])])  # makes the file, and the folder's entry of it
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(file) or sync(file))
+    for size in (1, 50):
+        synced.clear()
+        evaluate([Cell(Prompt("a"), problem) for problem in problems[:size]])
+        assert len(synced) == 1
+    assert (tmp_path / "calls.jsonl.gz").read_bytes()[8] == 4, "gzip's header: compressed the fast way"
+
+
 def test_another_identity_is_refused_by_name(tmp_path):
     Journal(tmp_path, IDENTITY)
     with pytest.raises(JournalMismatch, match="weights was 'w0', is 'w1'") as error:

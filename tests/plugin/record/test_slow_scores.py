@@ -1,5 +1,7 @@
 """What the slow phase has paid for."""
 
+from dataclasses import replace
+
 import pytest
 from rule_world import make_problems
 
@@ -34,6 +36,26 @@ def test_rollouts_of_a_problem_and_prompt_are_merged_and_bound():
     found = trace.rollouts[A.digest]
     assert (found.score, found.of, found.feedback) == (0.5, 2, "bad")
     assert [e.weights for e in slow.entries] == ["w2", "w2"]
+
+
+def test_texts_are_asked_for_only_where_they_are_shown_and_the_record_is_the_same():
+    one, two = make_problems(2)
+    scores = [0.5, 1.0, 0.0, 0.0, float("nan")]
+    whole = [
+        (problem.id, prompt.digest, Rollout(score, f"{problem.id} {prompt.text} {i}" * 900, f"said {i}"))
+        for problem in (one, two)
+        for prompt in (A, B)
+        for i, score in enumerate(scores)
+    ]
+    whole.append((one.id, A.digest, Rollout(-1.0, "never run", error="engine")))
+    silent = [(problem, prompt, replace(rollout, response="")) for problem, prompt, rollout in whole]
+    asked, eager, lazy = [], SlowScores(), SlowScores()
+    eager.add(3, "w2", whole)
+    lazy.add(3, "w2", silent, lambda places: asked.extend(places) or [whole[place][2].response for place in places])
+    assert lazy.entries == eager.entries and asked == [2, 7, 12, 17]  # the first of the worst of each
+    traces = [slow.traces(BOTH, [one, two], step=4, max_age=None) for slow in (eager, lazy)]
+    assert traces_digest(traces[0]) == traces_digest(traces[1])
+    lazy.add(4, "w3", silent[-1:], lambda places: pytest.fail("nothing to show"))
 
 
 def test_other_prompts_unknown_problems_and_stale_scores_are_left_out():

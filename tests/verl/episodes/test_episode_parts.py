@@ -3,6 +3,7 @@
 import asyncio
 import json
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 
@@ -393,7 +394,7 @@ def context_run(engine, split):
     import fst_verl.episodes.agent_loop  # noqa: F401  registers the loop
 
     on_error = "record" if split == "anchor" else "raise"
-    column = RowColumn(EPISODE_LOOP, ["Evolved."], split, 1, "id", on_error=on_error).to_row()
+    column = RowColumn(EPISODE_LOOP, "its digest", split, 1, "id", on_error=on_error).to_row()
 
     async def run():
         from fst_verl.agent_loop import ContextLoop
@@ -402,7 +403,8 @@ def context_run(engine, split):
         return await loop.run({}, **make_row(), fst=column)
 
     assert CONTEXT_LOOP in names.agent_loop_registry
-    return asyncio.run(run())
+    with mock.patch("fst_verl.prompt_store.texts_of", mock.AsyncMock(return_value=("Evolved.",))):
+        return asyncio.run(run())
 
 
 def test_under_fast_weights_the_evolved_prompt_is_the_system_message():

@@ -1,0 +1,112 @@
+"""What is read from verl's transfer queue, and how often."""
+
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("verl")
+
+import torch  # noqa: E402
+from fake_queue import FakeQueue  # noqa: E402
+from fst_verl import transfer  # noqa: E402
+from fst_verl.compat import names  # noqa: E402
+
+from fst_plugin.reflection.base import RECORD_CHARS  # noqa: E402
+from fst_plugin.reflection.text import shorten  # noqa: E402
+
+
+class Letters:
+    """A tokenizer with one token a letter. decoded: how many tokens it was given."""
+
+    def __init__(self, letters="x"):
+        self.letters, self.decoded = letters, 0
+
+    def batch_decode(self, rows, skip_special_tokens):
+        assert skip_special_tokens
+        self.decoded += sum(map(len, rows))
+        return ["".join(self.letters * int(token) for token in row) for row in rows]
+
+
+@pytest.fixture
+def queue(monkeypatch):
+    return FakeQueue(monkeypatch)
+
+
+def said(queue, **responses):
+    """Trajectories in the partition "train": key -> tokens."""
+    for key, tokens in responses.items():
+        queue.rows["train"][key] = {
+            "responses": torch.tensor(tokens),
+            "response_mask": torch.tensor([1] * (len(tokens) - 1) + [0]),
+            "rm_scores": torch.tensor([0.0] * (len(tokens) - 1) + [0.5]),
+            "extra_fields": {"fst": {"digest": key}},
+        }
+    return SimpleNamespace(keys=list(responses), tags=[{} for _ in responses], partition_id="train")
+
+
+def test_a_slow_step_reads_no_tokens_to_know_its_scores(queue, monkeypatch):
+    batch = said(queue, u_0_0=[1, 1], u_0_1=[1, 2, 1], v_0_0=[1, 1])
+    fields = []
+    monkeypatch.setattr(transfer, "read", lambda keys, part, names, read=transfer.read: (
+        fields.extend(names) or read(keys, part, names)
+    ))  # fmt: skip
+    found = transfer.scored(batch)
+    assert [(one.key, one.uid, one.session, one.score) for one in found] == [
+        ("u_0_1", "u", "0", 0.5),
+        ("v_0_0", "v", "0", 0.5),
+    ]
+    assert found[0].extra == {"fst": {"digest": "u_0_1"}} and set(fields) == {"rm_scores", "extra_fields"}
+
+
+def test_a_fast_phase_knows_what_was_said_and_how_many_tokens_were_generated(queue):
+    (one,) = transfer.trajectories(said(queue, u_0_0=[1, 2, 3]), Letters())
+    assert (one.text, one.tokens, one.score) == ("xxxxxx", 2, 0.5)
+    assert transfer.trajectories(said(queue), Letters()) == []
+
+
+@pytest.mark.parametrize("length", [10, RECORD_CHARS])
+@pytest.mark.parametrize("letters", ["x", "abcdefg"])
+def test_a_response_that_fits_in_tokens_is_shortened_as_ever(queue, length, letters):
+    said(queue, u_0_0=[1] * length)
+    assert transfer.texts(["u_0_0"], "train", Letters(letters)) == [shorten(letters * length, RECORD_CHARS)]
+
+
+def test_of_a_longer_one_only_both_ends_are_decoded(queue):
+    tokenizer = Letters("ab")
+    said(queue, short_0_0=[1, 1], long_0_0=[2] + [1] * 9_998 + [3])
+    short, long = transfer.texts(["short_0_0", "long_0_0"], "train", tokenizer)
+    assert short == "abab" and tokenizer.decoded == 2 + RECORD_CHARS
+    assert len(long) == RECORD_CHARS and long.startswith("ababab") and long.endswith("ababab")
+    assert " [... the middle of 10000 tokens left out ...] " in long
+
+
+def test_no_responses_are_asked_for_where_none_is_shown(queue):
+    assert transfer.texts([], "train", Letters()) == [] and queue.calls == []
+
+
+def test_a_batch_under_way_is_looked_after_less_and_less_often_in_its_own_partition_only(queue, monkeypatch):
+    now, naps = [0.0], []
+    monkeypatch.setattr(transfer.time, "monotonic", lambda: now[0])
+
+    def sleep(seconds):
+        naps.append(seconds)
+        now[0] += seconds
+        if now[0] > 100:
+            queue.tags["val"]["a"]["status"] = "failure"
+
+    monkeypatch.setattr(transfer.time, "sleep", sleep)
+    queue.tags["val"] = {"a": {"status": "pending"}, "b": {"status": "finished"}, "other": {"status": "running"}}
+    queue.tags["val"]["b_0_0"] = {"status": "success"}
+    transfer._wait_for(["a", "b"])
+    assert naps[0] == transfer.FIRST_POLL_S and naps[-1] == transfer.LAST_POLL_S and naps == sorted(naps)
+    assert sum(naps) < 100 + transfer.LAST_POLL_S + 1e-6 and len(naps) < 150  # verl's own 20 a second: 2000
+    assert {partition for _, partition, _ in queue.calls} == {"val"}
+
+
+def test_the_rows_under_way_are_those_whose_sessions_have_not_all_ended(queue):
+    assert transfer.under_way() == []
+    for key, status in {"a": "pending", "b": "running", "c": "finished"}.items():
+        fields = names.tensordict_utils.get_tensordict({"fst": [{"prompts": key}]})
+        queue.kv_batch_put([key], "train", fields, [{"is_prompt": True, "status": status}])
+    queue.kv_batch_put(["b_0_0"], "train", fields, [{"status": "success"}])
+    assert transfer.under_way() == [{"prompts": "a"}, {"prompts": "b"}]
