@@ -1,4 +1,4 @@
-"""verl's rollout servers, as far as they stand where the trainer computes."""
+"""verl's rollout servers on the trainer's own devices."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 @contextmanager
 def asleep(trainer: Any, weights: int) -> Iterator[None]:
-    """The servers on the trainer's own devices leave these to it, and are awake again afterwards. Rollouts for training
-    that are under way are paused, or moved to servers elsewhere, as verl itself does it.
+    """The servers on the trainer's devices make way for the trainer, and are awake again afterwards. Rollouts for
+    training that are under way are paused, or moved to other servers, as verl itself does it.
 
     trainer: a verl V1 trainer inside `fit`, whose servers are awake.
     weights: the step after which the trainer's weights are what they are.

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -119,3 +120,16 @@ def test_verl_finds_it_by_the_name_in_the_config_group():
     config = check.compose(["+fst_cpu=separate_async"]).actor_rollout_ref.rollout.checkpoint_engine
     __import__(config.custom_backend_module)
     assert names.CheckpointEngineRegistry.get(config.backend).__name__ == "GlooCheckpointEngine"
+
+
+def test_weights_that_verl_puts_aside_stay_as_they_were():
+    """On a CPU a tensor's `.cpu()` is the tensor itself."""
+    import torch
+    from fst_verl.cpu import platform
+
+    weight = torch.zeros(2)
+    utils = SimpleNamespace(fsdp2_sharded_save_to_cpu=lambda model: ({"w": (weight.cpu(), "own")}, "spec"))
+    platform.PATCHES["verl.utils.fsdp_utils"](utils)
+    state, spec = utils.fsdp2_sharded_save_to_cpu(None)
+    weight += 1
+    assert state["w"][0].tolist() == [0.0, 0.0] and (state["w"][1], spec) == ("own", "spec")
