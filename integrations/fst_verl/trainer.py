@@ -49,7 +49,7 @@ class FastSlowHooks:
         fetch = super()._fetch_one_gen_batch  # type: ignore[misc]
         fst = config.get("fst")
         self.fst = FastSlow(self, config, fetch) if fst and fst.get("enabled", True) else None
-        super().__init__(config, *more, **named)
+        super().__init__(config, *more, **named)  # type: ignore[call-arg]
 
     # begin and end of a run
 

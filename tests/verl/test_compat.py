@@ -135,6 +135,7 @@ def test_the_registered_trainer_makes_verls_own_without_fast_weights(monkeypatch
     from omegaconf import OmegaConf
 
     cls = compat.names.get_trainer_cls("fst_sync")
+    plain = cls.plain
     monkeypatch.setattr(cls, "plain", lambda config: ("verl's own", config))
 
     def config(**fst):
@@ -143,5 +144,6 @@ def test_the_registered_trainer_makes_verls_own_without_fast_weights(monkeypatch
     for node in ({}, {"fst": None}, {"fst": {"enabled": False}}, {"fst": {"enabled": False, "drift": False}}):
         word, given = cls(config=config(**node))
         assert word == "verl's own" and given.trainer.v1.trainer_mode == "sync"
+    monkeypatch.setattr(cls, "plain", plain)
     for node in ({"enabled": False, "drift": True}, {}):
         assert isinstance(cls.__new__(cls, config(fst=node)), cls)
