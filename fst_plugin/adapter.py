@@ -12,6 +12,7 @@ from .context import SHIPPED, ContextProvider, Off, Placement, choose_placement
 from .imports import load
 from .policy import takes_system_messages
 from .prompts import Prompt, text_digest
+from .record.slow_scores import shown_places
 from .rollouts import Message, content_text
 
 SAMPLED_ROWS = 64
@@ -113,6 +114,7 @@ __all__ = [
     "part_problems",
     "provider",
     "sampled_places",
+    "shown_places",
     "source_of",
     "system_text",
 ]

@@ -207,18 +207,9 @@ class FastWeights:
 
     # ------------------------------------------------------------------------------------------------------ observe
 
-    def observe(
-        self,
-        step: int,
-        weights: str,
-        rollouts: Sequence[tuple[str, str, Rollout]],
-        responses: Callable[[Sequence[int]], Sequence[str]] | None = None,
-    ) -> None:
-        """Takes in what slow step `step` rolled out with `weights`: (problem id, prompt digest, rollout) each.
-
-        responses: the models' texts by place in `rollouts`, for an adapter whose rollouts hold none: it is asked once,
-            and only for those that a reflection may be shown.
-        """
+    def observe(self, step: int, weights: str, rollouts: Sequence[tuple[str, str, Rollout]]) -> None:
+        """Takes in what slow step `step` rolled out with `weights`: (problem id, prompt digest, rollout) each. Of the
+        responses only those at `adapter.shown_places` are read."""
         rank = {prompt.digest: i for i, prompt in enumerate(self.population.prompts)}
         valid = [(p, d, r.score) for p, d, r in rollouts if r.error is None and math.isfinite(r.score)]
         for problem, digest, score in valid:
@@ -230,7 +221,7 @@ class FastWeights:
             self.state = replace(self.state, rewards=(*self.state.rewards, mean))
         self._see(score for _, _, score in valid)
         if self.config.fast.free_scores:
-            self.slow.add(step, weights, rollouts, responses)
+            self.slow.add(step, weights, rollouts)
 
     @property
     def bar(self) -> RewardBar:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -39,27 +39,11 @@ class SlowScores:
 
     entries: list[Entry] = field(default_factory=list)
 
-    def add(
-        self,
-        step: int,
-        weights: str,
-        rollouts: Sequence[tuple[str, str, Rollout]],
-        responses: Callable[[Sequence[int]], Sequence[str]] | None = None,
-    ) -> None:
-        """rollouts: (problem id, prompt digest, rollout) of one slow step. Failed ones are left out.
-        responses: the models' texts by place in `rollouts`, if these hold none yet; asked once, for those that can be
-            shown to a reflection: one for each problem and prompt.
-        """
-        cells: dict[tuple[str, str], list[int]] = {}
-        for place, (problem, prompt, rollout) in enumerate(rollouts):
-            if rollout.error is None and math.isfinite(rollout.score):
-                cells.setdefault((problem, prompt), []).append(place)
-        found = [[rollouts[place][2] for place in places] for places in cells.values()]
-        shown = [places[worst(some)] for places, some in zip(cells.values(), found, strict=True)]
-        texts = responses(shown) if responses and shown else [rollouts[place][2].response for place in shown]
-        for (problem, prompt), some, text in zip(cells, found, texts, strict=True):
-            one = merged(some)
-            response, feedback = shorten(text, RECORD_CHARS), shorten(one.feedback, RECORD_CHARS)
+    def add(self, step: int, weights: str, rollouts: Sequence[tuple[str, str, Rollout]]) -> None:
+        """rollouts: (problem id, prompt digest, rollout) of one slow step. Failed ones are left out."""
+        for (problem, prompt), places in _cells(rollouts).items():
+            one = merged([rollouts[place][2] for place in places])
+            response, feedback = shorten(one.response, RECORD_CHARS), shorten(one.feedback, RECORD_CHARS)
             short = replace(one, response=response, feedback=feedback, tokens=None)
             self.entries.append(Entry(problem, prompt, step, weights, short))
 
@@ -89,10 +73,25 @@ class SlowScores:
         return cls(sealed.read_lines(folder / TRACES_FILE, Entry))
 
 
+def _cells(rollouts: Sequence[tuple[str, str, Rollout]]) -> dict[tuple[str, str], list[int]]:
+    """Problem id and prompt digest -> places of their rollouts; failed ones are left out."""
+    cells: dict[tuple[str, str], list[int]] = {}
+    for place, (problem, prompt, rollout) in enumerate(rollouts):
+        if rollout.error is None and math.isfinite(rollout.score):
+            cells.setdefault((problem, prompt), []).append(place)
+    return cells
+
+
+def shown_places(rollouts: Sequence[tuple[str, str, Rollout]]) -> list[int]:
+    """Places of the rollouts whose response a reflection may be shown: one for each problem and prompt. An adapter that
+    has to decode responses needs no others."""
+    return [places[worst([rollouts[i][2] for i in places])] for places in _cells(rollouts).values()]
+
+
 def traces_digest(traces: Sequence[Trace]) -> str:
     """Names some traces by their content."""
     data = [[t.problem.id, {k: asdict(r) for k, r in sorted(t.rollouts.items())}] for t in traces]
     return text_digest(json.dumps(data, ensure_ascii=True))
 
 
-__all__ = ["TRACES_FILE", "Entry", "SlowScores", "traces_digest"]
+__all__ = ["TRACES_FILE", "Entry", "SlowScores", "shown_places", "traces_digest"]

@@ -14,7 +14,7 @@ from fst_plugin.adapter import part_problems
 from fst_plugin.config import ConfigError, ConfigProblem, FSTConfig
 from fst_plugin.secrets import described
 
-from . import room, support
+from . import modes, room, support
 from .compat import ESTIMATOR
 from .composing import compose
 from .schedules import config_problems
@@ -71,16 +71,18 @@ def not_finite(bad: Sequence[float], of: int, config: DictConfig) -> str:
 
 
 def engine_width(config: DictConfig) -> int:
-    """Rollouts that the engine runs at a time: max_num_seqs of every replica."""
+    """Rollouts that the engine runs at a time: max_num_seqs of every replica; in separate_async, of those that are
+    never the trainer's."""
     rollout = config.actor_rollout_ref.rollout
-    gpus = int(config.trainer.n_gpus_per_node) * int(config.trainer.nnodes)
+    place = rollout if modes.mode_of(config) == modes.SEPARATE else config.trainer
+    gpus = int(place.n_gpus_per_node) * int(place.nnodes)
     share = int(rollout.get("tensor_model_parallel_size") or 1) * int(rollout.get("pipeline_model_parallel_size") or 1)
     share *= int(rollout.get("data_parallel_size") or 1)
     return int(rollout.max_num_seqs) * max(1, gpus // share)
 
 
-def problems(config: DictConfig) -> list[ConfigProblem]:
-    """Every problem of the whole config; empty if there are none."""
+def problems(config: DictConfig, module: str = modes.MAIN) -> list[ConfigProblem]:
+    """Every problem of the whole config; empty if there are none. module: the command's main module."""
     try:
         given = node(config)
     except ConfigError as error:
@@ -88,7 +90,8 @@ def problems(config: DictConfig) -> list[ConfigProblem]:
     fst, found = core.inspect(given)
     if not fst.enabled and not fst.drift:  # plain verl: nothing more to check
         return [*found, *(ConfigProblem(*problem) for problem in config_problems(config))]
-    return [*found, *_framework(config), *_group(config), *_loss(config), *part_problems(fst), *_drift(fst, config)]
+    found += [*modes.problems(config, module), *_framework(config), *_group(config), *_loss(config)]
+    return [*found, *part_problems(fst), *_drift(fst, config)]
 
 
 def environment(config: DictConfig) -> list[ConfigProblem]:

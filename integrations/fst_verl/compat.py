@@ -8,20 +8,22 @@ from typing import Any
 
 SUPPORTED = ("0.9.0", "0.9.1")
 
-MODES = {"sync": "fst_sync", "colocate_async": "fst_colocate_async"}
-"""verl's trainer modes that fast weights go with -> what ours were called before they took verl's own names; both are
-accepted."""
+MODES = ("sync", "colocate_async", "separate_async")
+"""verl's own trainer modes; a test looks for the hooks in the trainer of each."""
+
+OLD_NAMES = {"fst_sync": "sync", "fst_colocate_async": "colocate_async"}
+"""What trainers of ours were called, before every mode got fast weights under its own name -> that name; accepted."""
 
 ESTIMATOR = "fst_grpo"
 """Name of our advantage estimator in verl's registry (see `loss`)."""
 
 TABLE: dict[str, str] = {
     # name here -> module:attribute in verl, or a module
-    "PPOTrainerSync": "verl.trainer.ppo.v1:PPOTrainerSync",
-    "PPOTrainerColocateAsync": "verl.trainer.ppo.v1:PPOTrainerColocateAsync",
     "register_trainer": "verl.trainer.ppo.v1:register_trainer",
     "get_trainer_cls": "verl.trainer.ppo.v1:get_trainer_cls",
-    "TRAINER_REGISTRY": "verl.trainer.ppo.v1.trainer_base:TRAINER_REGISTRY",
+    "trainer_base": "verl.trainer.ppo.v1.trainer_base",
+    "CheckpointEngine": "verl.checkpoint_engine:CheckpointEngine",
+    "CheckpointEngineRegistry": "verl.checkpoint_engine:CheckpointEngineRegistry",
     "ReplayBuffer": "verl.trainer.ppo.v1.replay_buffer:ReplayBuffer",
     "ReplayBufferAsync": "verl.trainer.ppo.v1.replay_buffer:ReplayBufferAsync",
     "AgentLoopBase": "verl.experimental.agent_loop.agent_loop:AgentLoopBase",
@@ -46,6 +48,7 @@ TABLE: dict[str, str] = {
     "need_reference_policy": "verl.trainer.ppo.utils:need_reference_policy",
     "upsample_batch": "verl.trainer.ppo.padding_utils:upsample_batch_to_divisible_size",
     "hdfs_io": "verl.utils.hdfs_io",
+    "fsdp2_sharded_save_to_cpu": "verl.utils.fsdp_utils:fsdp2_sharded_save_to_cpu",
     "validate_config": "verl.utils.config:validate_config",
 }
 
@@ -64,13 +67,12 @@ TRAINER_METHODS = (
     "_save_checkpoint",
     "_fetch_one_gen_batch",
     "_submit_batch_to_rollout",
+    "step",
     "_validate",
     "_val_metrics_update",
     "_compute_advantage",
     "_compute_metrics",
     "_dump_generations",
-    "on_train_begin",
-    "_add_batch_to_generate",
 )
 
 TRAINER_CALLS = (
@@ -81,12 +83,19 @@ TRAINER_CALLS = (
     "_compute_reward_colocate",
 )
 
+SEPARATE_CALLS = (
+    # of a trainer with rollout servers of their own besides those on its devices
+    "switch_to_trainer",
+    "switch_to_rollout",
+)
+
 TRAINER_ATTRIBUTES = (
     # attributes of a running trainer that are read
     "config",
     "tokenizer",
     "processor",
     "global_steps",
+    "local_trigger_step",
     "train_dataset",
     "train_dataloader",
     "val_dataloader",

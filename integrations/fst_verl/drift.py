@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from . import transfer
+from . import servers, transfer
 from .assignment import COLUMN, CONTEXT_LOOP, RowColumn, inner_loops
 from .compat import names
 from .validation import BEST, SEED
@@ -61,23 +61,18 @@ def _batches(trainer: Any) -> Iterator[tuple[Any, list[dict[str, Any]], Mapping[
 
 def _gaps(trainer: Any, rows: Any, columns: Sequence[dict[str, Any]], arm_of: Mapping[str, str]) -> list[Any]:
     """(arm, log p - log p_ref of each sampled token) for every trajectory of the batch."""
-    step, servers, config = trainer.global_steps, trainer.checkpoint_manager, trainer.config.actor_rollout_ref
+    config = trainer.config.actor_rollout_ref
     batch = names.tensordict_utils.get_tensordict(rows)
     _, done = transfer.roll_out(trainer, batch, CONTEXT_LOOP, columns, uids=list(rows["uid"]))
     if not done.keys:
         return []
-    ahead = trainer.trainer_mode != "sync"  # rollouts for training may be under way: verl's own way to pause them
-    if ahead:
-        servers.abort_replicas()
-    servers.sleep_replicas()
-    # verl fills up to whole mini-batches only at steps that update the actor; its forward passes need them at all steps
-    whole = config.actor.ppo_mini_batch_size * config.rollout.n
-    done = names.upsample_batch(done, whole, trainer.tokenizer.eos_token_id)
-    done = trainer._balance_batch(done, metrics={})
-    done = trainer._compute_ref_log_prob(trainer._compute_old_log_prob(done, metrics={}), metrics={})
-    servers.update_weights(step)
-    if ahead:
-        servers.resume_generation_replicas()
+    trainer.local_trigger_step = 0  # the weights of now; at a later one verl takes those from before the step
+    with servers.asleep(trainer, trainer.global_steps):
+        # verl fills up to whole mini-batches only at steps that update the actor; its forward passes always need them
+        whole = config.actor.ppo_mini_batch_size * config.rollout.n
+        done = names.upsample_batch(done, whole, trainer.tokenizer.eos_token_id)
+        done = trainer._balance_batch(done, metrics={})
+        done = trainer._compute_ref_log_prob(trainer._compute_old_log_prob(done, metrics={}), metrics={})
     fields = ("old_log_probs", "ref_log_prob", "response_mask")
     data = transfer.read(done.keys, transfer.PARTITION, fields)
     transfer.clear(done)

@@ -12,7 +12,7 @@ from typing import Any
 
 from fst_plugin.rollouts import Cell, Message, Rollout
 
-from . import batches, check, transfer
+from . import batches, check, servers, transfer
 from .assignment import CONTEXT_LOOP, REFLECT_LOOP, RowColumn
 from .compat import names
 from .prompt_store import PromptStore
@@ -102,18 +102,10 @@ class FastRollouts:
         return [results.get(uid) for uid in uids]
 
     def _reward_of_model(self, done: Any) -> Any:
-        """Scored by a reward model that takes the servers' place meanwhile. Rollouts for training that are under way
-        are paused as verl pauses them. Afterwards the servers hold what they held: the last finished step's weights."""
-        trainer, servers = self.trainer, self.trainer.checkpoint_manager
-        ahead = trainer.trainer_mode != "sync"
-        if ahead:
-            servers.abort_replicas()
-        servers.sleep_replicas()
-        done = trainer._compute_reward_colocate(done)
-        servers.update_weights(trainer.global_steps - 1)
-        if ahead:
-            servers.resume_generation_replicas()
-        return done
+        """Scored by a reward model that takes the servers' place meanwhile. Afterwards they hold what they held: the
+        last finished step's weights."""
+        with servers.asleep(self.trainer, self.trainer.global_steps - 1):
+            return self.trainer._compute_reward_colocate(done)
 
     def _rollout(self, cell: Cell, result: Trajectory | None) -> Rollout:
         if result is None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from fst_plugin.policy import Policy
 from fst_plugin.prompts import Prompt, text_digest
 from fst_plugin.rollouts import Rollout
 
-from . import batches, check, room, transfer, wandb_tables
+from . import batches, check, modes, room, transfer, wandb_tables
 from .assignment import COLUMN, CONTEXT_LOOP, RowColumn
 from .checkpoints import Checkpoints
 from .compat import ESTIMATOR, names
@@ -81,6 +82,9 @@ class FastSlow:
         self.seed: Prompt | None = None  # until `fit_to_data`
         self.weights: FastWeights | None = None  # until `begin`
         self._ran_under: dict[tuple[str, ...], str] = {}  # (uid, session) of the last step -> digest
+        self._done: list[tuple[str, str, Rollout]] = []  # of this step, as `observe` hands them over
+        self._marks: dict[tuple[str, ...], str] = {}  # `_ran_under` of this step
+        self._unused = {"_submit_batch_to_rollout", "_compute_advantage", "step"}  # hooks, until verl has called them
         self._seconds = 0.0
 
     # -------------------------------------------------------------------------------------------------- begin, save
@@ -182,6 +186,7 @@ class FastSlow:
         """Gives every row of a batch its prompts: one column, and our agent loop in place of the row's own."""
         if self.weights is None:
             return
+        self._unused.discard("_submit_batch_to_rollout")
         with self._timed():
             size, utils = len(batch), names.tensordict_utils
             groups = batches.column(batch, "__rollout_n__") or [self.config.actor_rollout_ref.rollout.n] * size
@@ -218,21 +223,35 @@ class FastSlow:
 
     # ------------------------------------------------------------------------------------------------------ observe
 
-    def observe(self, batch: Any) -> None:
-        """Once a step's rewards are final, with the weights not yet updated: its rollouts go to the fast weights."""
+    def collect(self, batch: Any) -> None:
+        """Once the rewards of a step's batch are final, or of a part that verl trains on by itself, before the weights
+        are updated on it."""
         if self.weights is None:
             return
+        self._unused.discard("_compute_advantage")
         self._refuse_several_outputs(batch)
         with self._timed():
             self.rollouts.prompts.refuse_lost()
-            step, tokenizer = self.trainer.global_steps, self.trainer.tokenizer
             seen = self._slow_rollouts(batch)
-
-            def responses(places: Sequence[int]) -> list[str]:
-                return transfer.texts([seen[place][0] for place in places], batch.partition_id, tokenizer)
-
             rollouts = [one for _, one in seen]
-            self.weights.observe(step, self.weights.weights_after(step - 1), rollouts, responses)
+            if self.weights.config.fast.free_scores:  # else no reflection reads slow rollouts
+                places = adapter.shown_places(rollouts)
+                keys = [seen[place][0] for place in places]
+                texts = transfer.texts(keys, batch.partition_id, self.trainer.tokenizer)
+                for place, text in zip(places, texts, strict=True):
+                    problem, prompt, rollout = rollouts[place]
+                    rollouts[place] = (problem, prompt, replace(rollout, response=text))
+            self._done += rollouts
+
+    def observe(self) -> None:
+        """After a step: its rollouts go to the fast weights."""
+        if self.weights is None:
+            return
+        self._unused.discard("step")
+        with self._timed():
+            step = self.trainer.global_steps
+            self.weights.observe(step, self.weights.weights_after(step - 1), self._done)
+            self._ran_under, self._done, self._marks = self._marks, [], {}
 
     def _refuse_several_outputs(self, batch: Any) -> None:
         keys = transfer.keys_of(batch)
@@ -255,7 +274,7 @@ class FastSlow:
                 reference = self.rollouts.reference(answers.get(mark["problem"]))
                 rollout = batches.rollout(one.score, one.text, one.extra, reference, one.tokens)
                 found.append((one.key, (mark["problem"], mark["digest"], rollout)))
-        self._ran_under = {(one.uid, one.session): one.extra["fst"]["digest"] for one in done if one.extra.get("fst")}
+        self._marks |= {(one.uid, one.session): one.extra["fst"]["digest"] for one in done if one.extra.get("fst")}
         return found
 
     def named(self, dump: dict[str, Any]) -> dict[str, Any]:
@@ -276,6 +295,12 @@ class FastSlow:
         """Figures of the step, as verl logs them. `fst/hook_seconds`: overhead that fast weights add to a slow step."""
         if self.weights is None:
             return {}
+        if self._unused:
+            raise RuntimeError(
+                f"{modes.KEY}={modes.mode_of(self.config)}: its trainer finished a step without"
+                f" {', '.join(sorted(self._unused))}, and so without evolved prompts: let its own methods call verl's,"
+                " or set fst.enabled=false"
+            )
         found = {f"fst/{name}": value for name, value in self.weights.metrics().items()}
         if "fst/seconds" in found:
             found["timing_s/fst_phase"] = found["fst/seconds"]  # a part of verl's own timing_s/step

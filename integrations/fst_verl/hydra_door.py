@@ -32,11 +32,12 @@ class FSTCallback(Callback):
         """Called for a run, and for each job of a --multirun."""
         from . import check, support
 
-        main = getattr(sys.modules.get("__main__"), "__spec__", None)
+        spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+        main = spec.name if spec else ""
         try:
-            if config.fst.enabled and main and (refused := support.refused_module(main.name)):
+            if config.fst.enabled and (refused := support.refused_module(main)):
                 raise ConfigError(refused)
-            if (config.fst.enabled or config.fst.drift) and (problems := check.problems(config)):
+            if (config.fst.enabled or config.fst.drift) and (problems := check.problems(config, main)):
                 raise ConfigError(problems)
         except Exception as error:
             raise SystemExit(f"{type(error).__name__}: {redact(str(error))}") from error

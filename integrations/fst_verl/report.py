@@ -69,7 +69,7 @@ def look(command: Command) -> Looked:
 
 
 def _look(full: Command, config: DictConfig, command: Command) -> Looked:
-    found = check.problems(config)
+    found = check.problems(config, command.module)
     try:
         fst, _ = core.inspect(check.node(config))
     except core.ConfigError:

@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from fst_plugin.config import ConfigProblem
 
+from . import modes
 from .compat import MODES
 
-OLD_NAMES = {ours: theirs for theirs, ours in MODES.items()}
 OWN_TRAINERS = "trains with trainers of its own, which would run without fast weights: use verl.trainer.main_ppo"
 NO_TRAINING = "does not train by RL: fast weights have no part in it"
 
@@ -29,7 +29,6 @@ class Row:
     tested: values that whole runs were made with.
     untested: some of the others that are accepted, for the reader; so is every value that is not named here.
     refused: value (of a main module: how it begins) -> what is wrong and how to fix it.
-    otherwise: why every value that is not named here is refused; empty: it is accepted.
     """
 
     what: str
@@ -37,14 +36,12 @@ class Row:
     tested: tuple[Any, ...]
     untested: tuple[Any, ...] = ()
     refused: Mapping[Any, str] = field(default_factory=dict)
-    otherwise: str = ""
 
     def reason(self, value: Any) -> str:
         """Why this value is refused; empty if it is accepted."""
         if self.key is None:
             return next((why for start, why in self.refused.items() if str(value).startswith(start)), "")
-        known = value in (*self.tested, *self.untested)
-        return self.refused.get(value, "" if known else self.otherwise)
+        return self.refused.get(value, "")
 
 
 TABLE = (
@@ -66,16 +63,7 @@ TABLE = (
         tested=(True,),
         refused={False: "picks verl's old trainers, which fast weights do not go with: set it to true"},
     ),
-    Row(
-        "trainer",
-        "trainer.v1.trainer_mode",
-        tested=tuple(MODES),
-        refused={
-            "separate_async": "rolls out with other weights than it trains, which fast weights do not handle: use"
-            f" one of {', '.join(MODES)}"
-        },
-        otherwise=f"is not supported with fast weights: use one of {', '.join(MODES)}",
-    ),
+    Row("trainer", modes.KEY, tested=MODES, untested=("another package's",)),
     Row(
         "advantages",
         "algorithm.adv_estimator",
@@ -137,7 +125,7 @@ def markdown() -> str:
         name = f"{row.what}: `{row.key}`" if row.key else row.what
         cells = [", ".join(f"`{_shown(value)}`" for value in row.tested)]
         cells.append(", ".join(str(value) if " " in str(value) else f"`{value}`" for value in row.untested))
-        cells.append(", ".join([*map(_code, _refusals(row)), *(["any other"] if row.otherwise else [])]))
+        cells.append(", ".join(map(_code, _refusals(row))))
         lines.append(f"| {name} | " + " | ".join(cell or "–" for cell in cells) + " |")
     reasons: dict[str, list[str]] = {}
     for row in TABLE:
@@ -160,7 +148,7 @@ def _values(config: DictConfig) -> Iterator[tuple[Row, Any]]:
     for row in TABLE:
         value = None if row.key is None else OmegaConf.select(config, row.key)
         if value is not None:
-            yield row, OLD_NAMES.get(value, value) if row.key == "trainer.v1.trainer_mode" else value
+            yield row, modes.mode_of(config) if row.key == modes.KEY else value
 
 
 def _shown(value: Any) -> str:

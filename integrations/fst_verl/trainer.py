@@ -1,19 +1,23 @@
 """verl's trainers with fast weights.
 
 `FastSlowHooks` extends a verl V1 trainer by its hooks only: each override calls super() and one method of `FastSlow`.
-verl's registry holds ours under the modes' own names, so that a run gets them however it was started: by verl's main
-module, another one, or verl's Python API. Without an `fst` node, or with `fst.enabled=false`, the registered class
-makes verl's own trainer.
+Whatever trainer is asked for by name, verl's own or another package's, is given with the hooks mixed in, and so a run
+gets them however it was started: by verl's main module, another one, or verl's Python API. Without an `fst` node, or
+with `fst.enabled=false`, that class makes the trainer that was registered.
 """
 
 from __future__ import annotations
 
+import functools
+from collections import UserDict
 from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
-from . import batches, drift
-from .compat import MODES, names
+from fst_plugin.config import ConfigError
+
+from . import batches, drift, modes
+from .compat import OLD_NAMES, names
 from .episodes import metrics as episodes
 from .fast_slow import FastSlow
 
@@ -29,20 +33,23 @@ class FastSlowHooks:
     train_dataset: Any
     val_dataloader: Any
 
-    def __new__(cls, config: DictConfig) -> Any:
-        own_name = {alias: mode for mode, alias in MODES.items()}
+    def __new__(cls, config: DictConfig, *more: Any, **named: Any) -> Any:
+        mode = config.trainer.v1.trainer_mode
         with open_dict(config):  # verl's trainers ask for their mode by its own name
-            config.trainer.v1.trainer_mode = own_name.get(
-                config.trainer.v1.trainer_mode, config.trainer.v1.trainer_mode
-            )
+            config.trainer.v1.trainer_mode = OLD_NAMES.get(mode, mode)
         fst = config.get("fst")
         wanted = fst is not None and (fst.get("enabled", True) or fst.get("drift"))
-        return super().__new__(cls) if wanted else cls.plain(config)  # not one of ours: __init__ is not called for it
+        if not wanted and "plain" in vars(cls):  # else it was derived from ours: its hooks have nothing to do
+            return cls.plain(config, *more, **named)  # not one of ours: __init__ is not called for it
+        if wanted and (problems := modes.lacking(mode, cls.plain)):
+            raise ConfigError(problems)
+        return super().__new__(cls)
 
-    def __init__(self, config: DictConfig):
+    def __init__(self, config: DictConfig, *more: Any, **named: Any):
         fetch = super()._fetch_one_gen_batch  # type: ignore[misc]
-        self.fst = FastSlow(self, config, fetch) if config.fst.get("enabled", True) else None
-        super().__init__(config)  # type: ignore[call-arg]
+        fst = config.get("fst")
+        self.fst = FastSlow(self, config, fetch) if fst and fst.get("enabled", True) else None
+        super().__init__(config, *more, **named)  # type: ignore[call-arg]
 
     # begin and end of a run
 
@@ -62,17 +69,13 @@ class FastSlowHooks:
             self.fst.save()
         super()._save_checkpoint()  # type: ignore[misc]
 
-    # evolve
-
-    def _add_batch_to_generate(self) -> None:
-        if self.fst:
-            self.fst.evolve_if_due()
-        super()._add_batch_to_generate()  # type: ignore[misc]
-
-    # assign
+    # evolve, assign
 
     def _fetch_one_gen_batch(self) -> Any:
-        return self.fst.look_ahead.next() if self.fst else super()._fetch_one_gen_batch()  # type: ignore[misc]
+        if not self.fst:
+            return super()._fetch_one_gen_batch()  # type: ignore[misc]
+        self.fst.evolve_if_due()  # the first batch of a step, or of those that are sent ahead of the first step
+        return self.fst.look_ahead.next()
 
     def _submit_batch_to_rollout(self, batch: Any) -> int:
         if self.fst:
@@ -83,8 +86,14 @@ class FastSlowHooks:
 
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
         if self.fst:
-            self.fst.observe(batch)
+            self.fst.collect(batch)
         return super()._compute_advantage(batch, metrics)  # type: ignore[misc]
+
+    def step(self, metrics: dict[str, Any], timing_raw: dict[str, Any]) -> Any:
+        batch = super().step(metrics, timing_raw)  # type: ignore[misc]
+        if self.fst:
+            self.fst.observe()
+        return batch
 
     def _compute_metrics(self, batch: Any, metrics: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         super()._compute_metrics(batch, metrics, *args, **kwargs)  # type: ignore[misc]
@@ -115,27 +124,29 @@ class FastSlowHooks:
         return super()._val_metrics_update(data_sources, sample_uids, infos, *args, **kwargs)  # type: ignore[misc]
 
 
-_Sync: Any = names.PPOTrainerSync
-_ColocateAsync: Any = names.PPOTrainerColocateAsync
+@functools.cache
+def with_fast_weights(registered: Any) -> Any:
+    """The class that a run gets where `registered` is asked for. One that has the hooks already stays as it is."""
+    if not isinstance(registered, type) or issubclass(registered, FastSlowHooks):
+        return registered
+    body = {"plain": registered, "__doc__": registered.__doc__, "__module__": __name__}
+    return type(f"FastSlow{registered.__name__}", (FastSlowHooks, registered), body)
 
 
-class FSTSync(FastSlowHooks, _Sync):
-    """verl's synchronous trainer with fast weights."""
+class Registry(UserDict[str, Any]):
+    """verl's registry of trainers, on verl's own entries: what is registered stays as it is, early or late; what is
+    asked for comes with fast weights. `get`, by which verl compares what is registered twice, shows the entries."""
 
-    plain = _Sync
+    def __init__(self, entries: dict[str, Any]):
+        self.data = entries
 
+    def __getitem__(self, name: str) -> Any:
+        return with_fast_weights(self.data[OLD_NAMES.get(name, name)])
 
-class FSTColocateAsync(FastSlowHooks, _ColocateAsync):
-    """verl's colocated asynchronous trainer with fast weights. Rollouts in flight when a cycle begins keep the prompts
-    that they were submitted with."""
-
-    plain = _ColocateAsync
-
-    def on_train_begin(self) -> None:
-        if self.fst:
-            self.fst.evolve_if_due()  # before the warm-up batches are submitted
-        super().on_train_begin()
+    def get(self, name: str, default: Any = None) -> Any:
+        return self.data.get(name, default)
 
 
-for _mode, _ours in {"sync": FSTSync, "colocate_async": FSTColocateAsync}.items():
-    names.TRAINER_REGISTRY.update({_mode: _ours, MODES[_mode]: _ours})
+_base = names.trainer_base
+if not isinstance(_base.TRAINER_REGISTRY, Registry):
+    _base.TRAINER_REGISTRY = Registry(_base.TRAINER_REGISTRY)

@@ -97,6 +97,7 @@ class Launch:
         out.mkdir(parents=True, exist_ok=True)
         self.out = out
         common = {
+            "+fst_cpu": "default",
             "data.train_files": world / "train.parquet",
             "data.val_files": world / "val.parquet",
             "data.shuffle": "false",
@@ -135,11 +136,11 @@ class Launch:
             **(environment or {}),
         }
         given = {argument.partition("=")[0].lstrip("+") for argument in arguments}
-        rest = [f"{key}={value}" for key, value in common.items() if key not in given]
+        rest = [f"{key}={value}" for key, value in common.items() if key.lstrip("+") not in given]
         self.log = out / "log.txt"
         with open(self.log, "ab") as file:
             self.process = subprocess.Popen(
-                [sys.executable, *program, "+fst_cpu=default", *rest, *arguments],
+                [sys.executable, *program, *rest, *arguments],
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 env=self.environment,

@@ -31,7 +31,7 @@ def test_a_sound_config_has_no_problems():
         ("fst.seed_prompt='say ${x}'", "fst.seed_prompt"),
         ("fst.max_prompt_tokens=4", "fst.max_prompt_tokens"),
         ("fst.reflection.kind=lm", "fst.reflection.model"),
-        ("trainer.v1.trainer_mode=separate_async", "trainer.v1.trainer_mode"),
+        ("trainer.v1.trainer_mode=snyc", "trainer.v1.trainer_mode"),
         ("trainer.use_v1=false", "trainer.use_v1"),
         ("fst.context.path=nowhere.Provider", "fst.context.path"),
         ("+fst_env=default", "data.env.id"),

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("verl")
 
-from fst_verl import compat  # noqa: E402
+from fst_verl import compat, modes  # noqa: E402
 
 
 def test_this_verl_is_supported():
@@ -30,9 +30,11 @@ def test_a_missing_name_is_told_with_the_supported_versions(monkeypatch):
         compat.resolve("gone")
 
 
-@pytest.mark.parametrize("base", ["PPOTrainerSync", "PPOTrainerColocateAsync"])
-def test_the_trainers_have_the_methods_that_ours_extend(base):
-    cls = compat.resolve(base)
+@pytest.mark.parametrize("mode", compat.MODES)
+def test_the_trainers_have_the_methods_that_ours_extend(mode):
+    cls = compat.names.trainer_base.TRAINER_REGISTRY.get(mode)
+    assert modes.lacking(mode, cls) == []
+    assert all(hasattr(cls, call) == (mode == "separate_async") for call in compat.SEPARATE_CALLS)
     assert [m for m in (*compat.TRAINER_METHODS, *compat.TRAINER_CALLS) if not hasattr(cls, m)] == []
     source = "".join(inspect.getsource(c) for c in cls.__mro__ if c is not object)
     assert [a for a in compat.TRAINER_ATTRIBUTES if f"self.{a}" not in source] == []
@@ -57,11 +59,10 @@ def names_of(node):
 
 
 def test_ours_overrides_nothing_else():
-    from fst_verl.trainer import FastSlow
+    from fst_verl.trainer import FastSlowHooks
 
-    base = compat.resolve("PPOTrainerSync")
-    overridden = {name for name in vars(FastSlow) if callable(getattr(FastSlow, name)) and hasattr(base, name)}
-    assert overridden - set(dir(object)) | {"__init__"} <= set(compat.TRAINER_METHODS)
+    overridden = {name for name, found in vars(FastSlowHooks).items() if callable(found)}
+    assert overridden - {"__new__"} == set(compat.TRAINER_METHODS)
 
 
 @pytest.mark.parametrize("first", ["verl.trainer.ppo.v1", "fst_verl.trainer", "fst_verl.agent_loop", "hydra"])
@@ -72,7 +73,7 @@ def test_import_verl_registers_everything(first):
         import verl
         from fst_verl.compat import names
         assert names.get_trainer_cls("sync").__module__ == "fst_verl.trainer"
-        assert names.get_trainer_cls("colocate_async").__name__ == "FSTColocateAsync"
+        assert names.get_trainer_cls("colocate_async").__name__ == "FastSlowPPOTrainerColocateAsync"
         assert {{"fst_context", "fst_reflect", "fst_episode"}} <= set(names.agent_loop_registry)
         from verl.trainer.ppo.core_algos import get_adv_estimator_fn
         assert get_adv_estimator_fn("fst_grpo").__module__ == "fst_verl.loss"
@@ -133,7 +134,8 @@ def test_the_platform_is_cpu_where_it_is_asked_for():
 def test_the_registered_trainer_makes_verls_own_without_fast_weights(monkeypatch):
     from omegaconf import OmegaConf
 
-    cls = compat.names.get_trainer_cls("sync")
+    cls = compat.names.get_trainer_cls("fst_sync")
+    plain = cls.plain
     monkeypatch.setattr(cls, "plain", lambda config: ("verl's own", config))
 
     def config(**fst):
@@ -142,5 +144,6 @@ def test_the_registered_trainer_makes_verls_own_without_fast_weights(monkeypatch
     for node in ({}, {"fst": None}, {"fst": {"enabled": False}}, {"fst": {"enabled": False, "drift": False}}):
         word, given = cls(config=config(**node))
         assert word == "verl's own" and given.trainer.v1.trainer_mode == "sync"
+    monkeypatch.setattr(cls, "plain", plain)
     for node in ({"enabled": False, "drift": True}, {}):
         assert isinstance(cls.__new__(cls, config(fst=node)), cls)

@@ -163,6 +163,16 @@ def test_servers_make_way_for_the_workers(monkeypatch, mode, expected):
     assert world.calls == expected
 
 
+def test_servers_beside_others_make_way_as_verl_lets_them_and_the_weights_are_those_of_now(monkeypatch):
+    world = World(monkeypatch, {BEST: SAMPLED, SEED: SAMPLED}, "separate_async")
+    for name in ("switch_to_trainer", "switch_to_rollout"):
+        setattr(world.trainer, name, lambda name=name: world.calls.append(name))
+    world.trainer.local_trigger_step = 3  # of 4, for which verl would take the weights of before the step
+    world.trainer._compute_old_log_prob = lambda batch, metrics: world.scored(world.trainer.local_trigger_step, batch)
+    drift.measure(world.trainer)
+    assert world.calls == ["switch_to_trainer", 0, "ref", "switch_to_rollout"]
+
+
 def test_off_by_default_and_refused_without_a_reference(monkeypatch):
     world = World(monkeypatch, {}, drift=False)
     assert drift.measure(world.trainer) == {} and not world.sent

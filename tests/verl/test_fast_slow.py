@@ -161,7 +161,8 @@ def play(made, trainer, monkeypatch, steps):
         monkeypatch.setattr(transfer, "scored", lambda batch, done=done: done)
         monkeypatch.setattr(transfer, "texts", lambda keys, partition, tokenizer: [f"answer of {key}" for key in keys])
         monkeypatch.setattr(transfer, "keys_of", lambda batch, done=done: [f"{one.uid}_0_0" for one in done])
-        made.observe(batch)
+        made.collect(batch)
+        made.observe()
         sent.append(batch)
     return sent
 
@@ -173,7 +174,7 @@ def test_a_reward_that_is_not_finite_never_reaches_the_advantages(made, monkeypa
     done = [transfer.Trajectory("u", score, "", 1, {}) for score in (1.0, float("nan"), 0.0)]
     monkeypatch.setattr(transfer, "scored", lambda batch: done)
     with pytest.raises(ValueError, match=r"1 of 3 rewards are not finite \(such as nan\): fix verl's own reward"):
-        fst.observe(None)
+        fst.collect(None)
 
 
 def test_before_it_begins_nothing_is_changed(made):
@@ -181,10 +182,64 @@ def test_before_it_begins_nothing_is_changed(made):
     batch = fst.look_ahead.next()
     before = dict(batch.columns)
     fst.assign(batch)
-    fst.observe(batch)
+    fst.collect(batch)
+    fst.observe()
     fst.evolve_if_due()
     fst.save()
     assert batch.columns == before and fst.metrics() == {}
+
+
+def test_a_step_that_verl_trains_on_in_parts_is_observed_once_as_a_whole(made, monkeypatch):
+    fst, trainer, _ = made
+    fst.begin()
+    parts = [
+        [transfer.Trajectory(f"u{part}", float(part), "answer", 3, {"fst": {"problem": "p", "digest": digest}})]
+        for part, digest in enumerate([fst.weights.seed.digest] * 2)
+    ]
+    seen = []
+    monkeypatch.setattr(fst.weights, "observe", lambda step, weights, rollouts: seen.append((step, rollouts)))
+    monkeypatch.setattr(transfer, "keys_of", lambda batch: ["u_0_0"])
+    trainer.global_steps = 1
+    for part in parts:
+        monkeypatch.setattr(transfer, "trajectories", lambda batch, tokenizer, part=part: part)
+        fst.collect(None)
+        assert seen == []
+    fst.observe()
+    ((step, rollouts),) = seen
+    assert step == 1 and [rollout.score for *_, rollout in rollouts] == [0.0, 1.0]
+    fst.observe()
+    assert seen[1] == (1, [])  # handed over once
+
+
+def test_dumps_know_the_prompts_of_all_parts_of_a_step(made, monkeypatch):
+    fst, trainer, _ = made
+    fst.begin()
+    monkeypatch.setattr(transfer, "keys_of", lambda batch: ["u_0_0"])
+    for part in ("a", "b"):
+        done = [transfer.Trajectory(part, 1.0, "answer", 3, {"fst": {"problem": "p", "digest": f"of {part}"}})]
+        monkeypatch.setattr(transfer, "trajectories", lambda batch, tokenizer, done=done: done)
+        fst.collect(None)
+    fst.observe()
+    trainer.val_dataloader = SimpleNamespace(arm_of=lambda: {})
+    (infos,) = fst.named({"reward_extra_infos_dict": {"uid": ["a_0_0", "b_0_0"]}}).values()
+    assert infos["fst_prompt"] == ["of a", "of b"]
+
+
+@pytest.mark.parametrize("hook", ["_submit_batch_to_rollout", "_compute_advantage", "step"])
+def test_a_trainer_that_passes_by_a_hook_is_told_after_its_first_step(made, monkeypatch, hook):
+    fst, trainer, _ = made
+    fst.begin()
+    skipped = {"_submit_batch_to_rollout": "assign", "_compute_advantage": "collect", "step": "observe"}[hook]
+    monkeypatch.setattr(fst, skipped, lambda *batch: None)
+    monkeypatch.setattr(transfer, "keys_of", lambda batch: [])
+    monkeypatch.setattr(transfer, "trajectories", lambda batch, tokenizer: [])
+    fst.evolve_if_due()
+    batch = fst.look_ahead.next()
+    fst.assign(batch)
+    fst.collect(batch)
+    fst.observe()
+    with pytest.raises(RuntimeError, match=f"finished a step without {hook}, and so without evolved prompts"):
+        fst.metrics()
 
 
 def test_evolve_assign_step(made, monkeypatch):
@@ -381,10 +436,10 @@ def test_several_outputs_a_session_are_refused_where_they_would_count_as_rollout
     fst.begin()
     monkeypatch.setattr(transfer, "keys_of", lambda batch: ["u_0_0", "u_0_1", "u_1_0"])
     monkeypatch.setattr(transfer, "scored", lambda batch: [])
-    fst.observe(None)  # verl's grpo takes the last one
+    fst.collect(None)  # verl's grpo takes the last one
     trainer.config.algorithm.adv_estimator = "fst_grpo"
     with pytest.raises(ValueError, match="adv_estimator=fst_grpo.*use grpo"):
-        fst.observe(None)
+        fst.collect(None)
 
 
 def test_dumps_name_prompt_and_arm_of_every_generation(made, monkeypatch):

@@ -8,6 +8,7 @@ pytest.importorskip("verl")
 
 import numpy as np  # noqa: E402
 from fst_verl import batches as rows  # noqa: E402
+from fst_verl import servers  # noqa: E402
 from fst_verl.compat import names  # noqa: E402
 from fst_verl.fast_rollouts import FastRollouts  # noqa: E402
 from fst_verl.lookahead import LookAhead  # noqa: E402
@@ -202,6 +203,8 @@ class RunningTrainer:
         self.checkpoint_manager = self
 
     def __getattr__(self, name):
+        if name.startswith("switch_to_") and self.trainer_mode != "separate_async":
+            raise AttributeError(name)
         return lambda *args: self.calls.append((name, *args)) or (args[0] if args else None)
 
 
@@ -212,6 +215,13 @@ def test_a_reward_model_in_the_servers_place_pauses_what_is_under_way(mode):
     pause, resume = ([("abort_replicas",)], [("resume_generation_replicas",)]) if mode != "sync" else ([], [])
     scored = ("_compute_reward_colocate", "batch")
     assert trainer.calls == [*pause, ("sleep_replicas",), scored, ("update_weights", 6), *resume]
+
+
+def test_servers_beside_others_leave_the_trainers_devices_as_verl_lets_them():
+    trainer = RunningTrainer("separate_async")
+    with servers.asleep(trainer, 7):
+        trainer.calls.append("computes")
+    assert trainer.calls == [("switch_to_trainer",), "computes", ("switch_to_rollout",)]
 
 
 def test_rollouts_that_nobody_waits_for_are_taken_out_of_the_queue(monkeypatch):

@@ -23,8 +23,6 @@ def test_the_readmes_table_is_this_one():
     ("argument", "reason"),
     [
         ("trainer.use_v1=false", "false picks verl's old trainers, which fast weights do not go with: set it to true"),
-        ("trainer.v1.trainer_mode=separate_async", "use one of sync, colocate_async"),
-        ("trainer.v1.trainer_mode=mine", "mine is not supported with fast weights: use one of sync, colocate_async"),
         ("algorithm.adv_estimator=remax", "plain verl fails, too"),
     ],
 )

@@ -11,7 +11,11 @@ What is patched, and why:
   critic              verl loads its value head with flash attention, whatever the config says
   weight socket       its name is that of the Ray job, and in a local Ray cluster the job is always the first: two runs
                       side by side would hang, or take each other's weights
+  weights put aside   verl copies them to the CPU, and there it would keep the trained tensors themselves
 `vllm_worker` holds what is patched inside vLLM's own worker.
+
+verl imports the modules of VERL_USE_EXTERNAL_MODULES before it loads plug-ins: one that imports verl's workers, as a
+trainer does, finds this platform if `fst_verl.plugin` stands before it.
 """
 
 from __future__ import annotations
@@ -156,11 +160,22 @@ def _patch_weight_socket(vllm_rollout: Any) -> None:
     vllm_rollout.ServerAdapter.__init__ = init
 
 
+def _patch_weights_put_aside(fsdp_utils: Any) -> None:
+    original = fsdp_utils.fsdp2_sharded_save_to_cpu
+
+    def save(model: Any) -> Any:
+        state, spec = original(model)
+        return {name: (shard.clone(), own) for name, (shard, own) in state.items()}, spec
+
+    fsdp_utils.fsdp2_sharded_save_to_cpu = save
+
+
 PATCHES = {
     module_of("global_process_group"): _patch_process_groups,
     "torch.distributed.fsdp": _patch_offload,
     module_of("load_valuehead_model"): _patch_value_head,
     module_of("ServerAdapter"): _patch_weight_socket,
+    module_of("fsdp2_sharded_save_to_cpu"): _patch_weights_put_aside,
 }
 """Module -> what is done to it once it is imported."""
 

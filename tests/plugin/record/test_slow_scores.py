@@ -7,7 +7,7 @@ from rule_world import make_problems
 
 from fst_plugin.prompts import Population, Prompt
 from fst_plugin.record.sealed import UnusableFile
-from fst_plugin.record.slow_scores import SlowScores, traces_digest
+from fst_plugin.record.slow_scores import SlowScores, shown_places, traces_digest
 from fst_plugin.rollouts import Rollout
 
 A, B = Prompt("a"), Prompt("b")
@@ -38,7 +38,7 @@ def test_rollouts_of_a_problem_and_prompt_are_merged_and_bound():
     assert [e.weights for e in slow.entries] == ["w2", "w2"]
 
 
-def test_texts_are_asked_for_only_where_they_are_shown_and_the_record_is_the_same():
+def test_only_the_responses_at_the_shown_places_are_read():
     one, two = make_problems(2)
     scores = [0.5, 1.0, 0.0, 0.0, float("nan")]
     whole = [
@@ -49,13 +49,15 @@ def test_texts_are_asked_for_only_where_they_are_shown_and_the_record_is_the_sam
     ]
     whole.append((one.id, A.digest, Rollout(-1.0, "never run", error="engine")))
     silent = [(problem, prompt, replace(rollout, response="")) for problem, prompt, rollout in whole]
-    asked, eager, lazy = [], SlowScores(), SlowScores()
+    places = shown_places(silent)
+    assert places == [2, 7, 12, 17]  # the first of the worst of each
+    eager, lazy = SlowScores(), SlowScores()
     eager.add(3, "w2", whole)
-    lazy.add(3, "w2", silent, lambda places: asked.extend(places) or [whole[place][2].response for place in places])
-    assert lazy.entries == eager.entries and asked == [2, 7, 12, 17]  # the first of the worst of each
+    lazy.add(3, "w2", [whole[i] if i in places else one for i, one in enumerate(silent)])
+    assert lazy.entries == eager.entries
     traces = [slow.traces(BOTH, [one, two], step=4, max_age=None) for slow in (eager, lazy)]
     assert traces_digest(traces[0]) == traces_digest(traces[1])
-    lazy.add(4, "w3", silent[-1:], lambda places: pytest.fail("nothing to show"))
+    assert shown_places(silent[-1:]) == []
 
 
 def test_other_prompts_unknown_problems_and_stale_scores_are_left_out():

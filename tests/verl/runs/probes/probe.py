@@ -1,5 +1,6 @@
 """Imported by verl's processes in these tests: what a user of verl may bring along, and a record of what they saw."""
 
+import asyncio
 import json
 import os
 
@@ -15,9 +16,12 @@ def _append(name, entry):
 
 
 class Recording:
-    """Records the token ids that an agent loop sent to the engine."""
+    """Records the token ids that an agent loop sent to the engine. Rows of the training data from PROBE_HOLD on are
+    held back for good."""
 
     async def run(self, sampling_params, **row):
+        if int(os.environ.get("PROBE_HOLD", 100)) <= row["index"] < 100:
+            await asyncio.Event().wait()
         output = await super().run(sampling_params, **row)
         entry = {
             "ids": list(output.prompt_ids),
