@@ -204,12 +204,12 @@ class FastSlow:
             offsets, texts = self._lead(lambda: self._evolve_and_deal(sizes)), self.texts
         else:
             offsets, texts = [0] * len(sizes), [self.seed if self.seed_arm else self.texts[0]]
-        wanted = [problem.id for _, problem in self._coming(self.batch, 1)] if train else []
+        wanted = [problem for _, problem in self._coming(self.batch, 1)] if train else []
         first, assigned, self._marks = self.rollouts.processes.number * len(inputs), [], []
         for place, row in enumerate(inputs, first):  # a group may lie across processes
             group, session = divmod(place, size)
-            problem = rows.problem(row)
-            if train and problem.id != wanted[group]:
+            problem = wanted[group] if train else rows.problem(row)
+            if tuple(map(dict, row["prompt"])) != problem.messages:
                 raise RuntimeError(
                     "TRL serves other problems than its sampler said: leave the sampler and the order"
                     " of train_dataset to TRL while fast weights are on"
