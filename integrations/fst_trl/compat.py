@@ -1,8 +1,8 @@
 """Every name of TRL and its libraries that this package imports. Tests look for the methods and attributes of TRL's
 trainer that it uses in the installed TRL."""
 
-TESTED = ("1.8.0", "1.16.0")
-"""The oldest and the newest version of TRL that all tests pass with."""
+TESTED = ("1.8.0", "1.14.2", "1.16.0")
+"""Versions of TRL that all tests pass with, oldest first."""
 
 try:
     from accelerate.utils import broadcast_object_list, gather, gather_object
@@ -10,7 +10,9 @@ try:
     from transformers import TrainerCallback, set_seed
     from trl import GRPOConfig, GRPOTrainer
 except ImportError as error:
-    raise ImportError(f"fst_trl needs TRL {' to '.join(TESTED)}: pip install 'fst-plugin[trl]' ({error})") from error
+    raise ImportError(
+        f"fst_trl needs TRL {TESTED[0]} to {TESTED[-1]}: pip install 'fst-plugin[trl]' ({error})"
+    ) from error
 
 __all__ = ["Dataset", "GRPOConfig", "GRPOTrainer", "TrainerCallback"]
 __all__ += ["broadcast_object_list", "gather", "gather_object", "set_seed"]
