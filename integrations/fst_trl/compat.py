@@ -10,9 +10,8 @@ try:
     from transformers import TrainerCallback, set_seed
     from trl import GRPOConfig, GRPOTrainer
 except ImportError as error:
-    raise ImportError(
-        f"fst_trl needs TRL {TESTED[0]} to {TESTED[-1]}: pip install 'fst-plugin[trl]' ({error})"
-    ) from error
+    needs = f"fst_trl needs TRL {TESTED[0]} to {TESTED[-1]}: pip install 'fst-plugin[trl]'"
+    raise ImportError(f"{needs} ({error})") from error
 
 __all__ = ["Dataset", "GRPOConfig", "GRPOTrainer", "TrainerCallback"]
 __all__ += ["broadcast_object_list", "gather", "gather_object", "set_seed"]
