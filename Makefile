@@ -11,7 +11,7 @@ RUNS   := runs/demo-trl
 # uv compiles nothing: what the first run imports is compiled once and kept, a fifth of it all
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo demo-trl test test-trl test-unit test-verl-0.9.0 test-adapters lint types docs wheel clean
+.PHONY: demo demo-trl test test-trl test-unit test-verl-0.9.0 test-trl-1.8.0 test-trl-vllm test-adapters lint types docs wheel clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fst demo --seeds $(SEEDS) --jobs 2
@@ -31,6 +31,8 @@ test: $(VENV)/.tested
 	$(MAKE) test-verl-0.9.0
 	$(MAKE) test-adapters
 	$(MAKE) test-trl
+	$(MAKE) test-trl-1.8.0
+	$(MAKE) test-trl-vllm
 
 # the other supported verl: every name of the compat table, imported
 test-verl-0.9.0: $(VENV)/.tested
@@ -46,6 +48,17 @@ test-adapters: $(VENV)/.tested
 test-trl: $(TRL)/.installed
 	$(TRL)/bin/uv pip install --quiet --python $(TRL)/bin/python -c constraints.txt pytest peft
 	$(TRL)/bin/python -m pytest tests/trl
+
+# the oldest supported TRL, with the same libraries
+test-trl-1.8.0: $(TRL)/.installed
+	$(TRL)/bin/uv pip install --quiet --python $(TRL)/bin/python -c constraints.txt pytest peft
+	$(TRL)/bin/uv pip install --quiet --python $(TRL)/bin/python --no-deps --upgrade --target $(TRL)/trl-1.8.0 trl==1.8.0
+	PYTHONPATH=$(TRL)/trl-1.8.0 $(TRL)/bin/python -m pytest tests/trl
+
+# TRL with a colocated engine: it joins the environment that has vLLM's CPU build
+test-trl-vllm: $(VENV)/.tested
+	$(UV) --no-deps --upgrade --target $(VENV)/trl-vllm trl==1.16.0
+	PYTHONPATH=$(VENV)/trl-vllm $(BIN)/python -m pytest tests/trl/runs/test_trl_vllm.py
 
 test-unit: $(VENV)/.tested
 	$(BIN)/python -m pytest tests -m "not verl and not recipe"

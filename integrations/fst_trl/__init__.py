@@ -1,4 +1,4 @@
-"""Fast-Slow Training inside an unmodified TRL (1.16): `FSTGRPOTrainer` takes the place of `GRPOTrainer`.
+"""Fast-Slow Training inside an unmodified TRL: `FSTGRPOTrainer` takes the place of `GRPOTrainer`.
 
 compat         every name of TRL that is used here
 config         FSTGRPOConfig, and all that can be wrong with a trainer's arguments

@@ -11,7 +11,7 @@ from fst_envs.instances import load_splits
 from fst_envs.score import compute_score
 
 from . import rows
-from .compat import names
+from .compat import Dataset
 
 
 def from_env(
@@ -38,11 +38,11 @@ def from_env(
 
 
 def _dataset(data: Sequence[dict[str, Any]]) -> Any:
-    made = map(file_row, data)
-    truth = ((row, row["reward_model"]["ground_truth"]) for row in made)
-    return names.Dataset.from_list(
-        [{"prompt": row["prompt"], "ground_truth": answer, "extra_info": row["extra_info"]} for row, answer in truth]
-    )
+    def columns(row: Mapping[str, Any]) -> dict[str, Any]:
+        answer = row["reward_model"]["ground_truth"]
+        return {"prompt": row["prompt"], "ground_truth": answer, "extra_info": row["extra_info"]}
+
+    return Dataset.from_list([columns(file_row(row)) for row in data])
 
 
 def reward_of(environments: Mapping[str, Any]) -> Callable[..., list[float]]:
@@ -51,9 +51,7 @@ def reward_of(environments: Mapping[str, Any]) -> Callable[..., list[float]]:
     environments: those that rows may name, see `fst_envs.named.refuse_unnamed`.
     """
 
-    def environment_reward(
-        completions: Sequence[Any], extra_info: Sequence[Any], log_extra: Any, **_: Any
-    ) -> list[float]:
+    def environment_reward(completions: Any, extra_info: Any, log_extra: Any, **_: Any) -> list[float]:
         answers = zip(completions, extra_info, strict=True)
         results = [compute_score("", rows.text(said), None, info, environments) for said, info in answers]
         log_extra("feedback", [result["feedback"] for result in results])

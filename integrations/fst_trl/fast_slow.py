@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from fst_plugin import adapter
 from fst_plugin.config import ConfigError, ConfigProblem, FSTConfig
@@ -16,11 +17,10 @@ from fst_plugin.fast_weights import FastWeights
 from fst_plugin.policy import MAX_TOKENS, Policy
 from fst_plugin.prompts import Prompt, text_digest
 from fst_plugin.record.slow_scores import SlowScores
-from fst_plugin.rollouts import Message, Problem
+from fst_plugin.rollouts import Message, Problem, Rollout
 
-from . import rows
-from .compat import names
-from .fast_rollouts import FastRollouts, RewardsKnown
+from . import compat, rows
+from .fast_rollouts import PLAIN, FastRollouts, RewardsKnown, changed
 from .order import Ahead
 
 STATE_FOLDER = "fst"
@@ -37,15 +37,19 @@ class FastSlow:
     settings: its `fst` settings.
     """
 
+    weights: FastWeights
+    """On the first process, once they have begun; every process has `texts` and `seed`."""
+
     def __init__(self, trainer: Any, settings: FSTConfig):
         self.trainer, self.settings = trainer, settings
         self.rollouts = FastRollouts(trainer, lambda row, text: self._place(rows.problem(row), [text]).messages)
-        self.weights: FastWeights | None = None  # until `begin`
-        self.resumed: Path | None = None  # the checkpoint that this run goes on from
+        self.texts: list[str] = []  # of the prompts, best first; none before `begin`
+        self.seed = ""  # the first prompt
+        self.seed_arm = False  # is an evaluation under the seed prompt?
+        self.resumed: str | None = None  # the checkpoint that the run that begins goes on from
         self.batch = 0  # generation batches done
-        self._order: Ahead | None = None
-        self._seed_arm = False
-        self._marks: list[tuple[Problem, str]] = []  # of the rows that are being generated: problem, prompt digest
+        self.ahead: Any = None  # an Ahead, once TRL has asked for its sampler
+        self._marks: list[tuple[str, str]] = []  # of the rows that are being generated: problem id, prompt digest
 
     # -------------------------------------------------------------------------------------------------- begin, save
 
@@ -53,78 +57,79 @@ class FastSlow:
         """The trainer's sampler, whose coming batches can be looked at."""
         args, size = self.trainer.args, self.trainer.num_generations
         repeats = self.trainer.num_iterations * args.steps_per_generation
-        self._order = Ahead(sampler, args.generation_batch_size // size, size, repeats)
-        return self._order
+        self.ahead = Ahead(sampler, args.generation_batch_size // size, size, repeats)
+        return self.ahead
 
     def begin(self) -> None:
         """At the begin of `train`, after TRL has loaded its checkpoint: fast weights anew, or the checkpoint's."""
-        assert self._order is not None
-        self._order.next_epoch, self.batch = self._reached()
-        self.weights = self._start(fresh=self.resumed is None)
-        if self.resumed is None:
-            return
-        self.load(self.resumed)
-        state, slow = self.weights.state, self.weights.slow
-        done = self.batch + 1 - (state.cycle_start or 1)
-        # a checkpoint between two updates of one generation batch: TRL generates that batch again
-        self.weights.state = replace(state, rewards=state.rewards[: max(0, done)])
-        self.weights.slow = SlowScores([entry for entry in slow.entries if entry.step <= self.batch])
-        if self._pending() != list(state.pending):
-            raise ValueError(
-                f"{self.resumed}: the coming problems are not those that it was saved with; resume with"
-                " the same seed, batch sizes and train_dataset, or start over in a new output_dir"
-            )
+        self.ahead.next_epoch, self.batch = self._reached(self.trainer.state.global_step)
+        resumed, self.resumed = self.resumed, None
+        self._lead(lambda: self._begin(resumed))
 
     def ready(self) -> None:
         """Before an evaluation that comes before `train`: the seed prompt."""
-        self.weights = self.weights or self._start(fresh=False)
+        if not self.texts:
+            self._lead(lambda: self._start(fresh=False))
 
     def save(self, folder: str) -> None:
         """Before TRL writes the weights into `folder`: weights that are found have their fast weights."""
-        if self.weights is not None and self.trainer.args.should_save:
+        if self._leads():
             self.weights.save(Path(folder) / STATE_FOLDER, self.trainer.state.global_step, self._pending())
 
-    def load(self, checkpoint: Path) -> None:
+    def load(self, checkpoint: str) -> None:
         """The fast weights of a checkpoint whose weights were loaded."""
-        fst, step = self.weights, self.trainer.state.global_step
-        assert fst is not None
+        self._lead(lambda: self._restore(checkpoint))
 
-        def run() -> Any:
-            fst.restore(checkpoint / STATE_FOLDER, step, data_key="train_dataset", start_over="a new output_dir")
-            return fst.state, fst.slow
+    def _leads(self) -> bool:
+        """Are the fast weights on this process?"""
+        return bool(self.texts) and self.rollouts.processes.number == 0
 
-        fst.state, fst.slow = self.rollouts.lead(run)
+    def _lead(self, run: Callable[[], Any]) -> Any:
+        """`run` on the first process; its result, the settings and the prompts on every process."""
 
-    def _start(self, fresh: bool) -> FastWeights:
-        """On the first process the fast weights that evolve; the others hold their state, and no lock on the folder."""
+        def told() -> tuple[Any, ...]:
+            found, fst = run(), self.weights
+            return found, self.settings, [prompt.text for prompt in fst.population.prompts], fst.seed.text
+
+        found, self.settings, self.texts, self.seed = self.rollouts.processes.lead(told)
+        return found
+
+    def _begin(self, resumed: str | None) -> None:
+        self._start(fresh=resumed is None)
+        if resumed is None:
+            return
+        self._restore(resumed)
+        fst, state = self.weights, self.weights.state
+        done = self.batch + 1 - (state.cycle_start or 1)
+        # a checkpoint between two updates of one generation batch: TRL generates that batch again
+        fst.state = replace(state, rewards=state.rewards[: max(0, done)])
+        fst.slow = SlowScores([entry for entry in fst.slow.entries if entry.step <= self.batch])
+        if self._pending() != list(state.pending):
+            raise ValueError(
+                f"{resumed}: the coming problems are not those that it was saved with; resume with"
+                " the same seed, batch sizes and train_dataset, or start over in a new output_dir"
+            )
+
+    def _restore(self, checkpoint: str) -> None:
+        folder, step = Path(checkpoint) / STATE_FOLDER, self.trainer.state.global_step
+        self.weights.restore(folder, step, data_key="train_dataset", start_over="a new output_dir")
+
+    def _start(self, fresh: bool) -> None:
         trainer, data = self.trainer, self.trainer.train_dataset
-        log = print if trainer.accelerator.is_main_process else lambda line: None
         found = list(dict.fromkeys(map(adapter.system_text, rows.chats(data))))
-        self.settings, seed = adapter.begin_with(self.settings, trainer._tokenizer, found, log)
+        self.settings, seed = adapter.begin_with(self.settings, trainer._tokenizer, found, print)
         sampled = [rows.problem(data[i]) for i in adapter.sampled_places(len(data))]
         sources = {"rewards": [adapter.source_of(function) for function in trainer.reward_funcs]}
-        policy, folder = self._policy(seed, sampled), Path(trainer.args.output_dir).absolute() / STATE_FOLDER
-        started = []
-
-        def run() -> Any:
-            started.append(
-                FastWeights.start(
-                    self.settings,
-                    policy,
-                    folder,
-                    seed=seed,
-                    dataset=adapter.dataset_digest(len(data), (one.id for one in sampled)),
-                    weights=f"start:{text_digest(str(trainer.model.config._name_or_path))}",
-                    setup={name: getattr(trainer.args, name) for name in SAMPLING} | sources,
-                    fresh=fresh,
-                    log=log,
-                )
-            )
-            return started[0].state, started[0].seed
-
-        state, first = self.rollouts.lead(run)
-        nobody: Any = None  # only the first process reflects
-        return started[0] if started else FastWeights(self.settings, state, policy, folder, first, nobody, log=log)
+        self.weights = FastWeights.start(
+            self.settings,
+            self._policy(seed, sampled),
+            Path(trainer.args.output_dir).absolute() / STATE_FOLDER,
+            seed=seed,
+            dataset=adapter.dataset_digest(len(data), (one.id for one in sampled)),
+            weights=f"start:{text_digest(str(trainer.model.config._name_or_path))}",
+            setup={name: getattr(trainer.args, name) for name in SAMPLING} | sources,
+            fresh=fresh,
+        )
 
     def _policy(self, seed: Prompt, sampled: Sequence[Problem]) -> Policy:
         """Raises ConfigError if the longest prompt does not fit with the longest of these problems."""
@@ -144,11 +149,6 @@ class FastSlow:
             raise ConfigError([ConfigProblem("fst.max_prompt_tokens", what)])
         return policy
 
-    def _place(self, problem: Problem, prompts: Sequence[str], split: str = "anchor", session: int = 0) -> Assignment:
-        """A problem's messages with the prompt of one session of its group in place."""
-        request = Request(problem.id, session, self.batch + 1, split, problem.messages)
-        return adapter.provider(self.settings.context, prompts).assign(request)
-
     def _window(self) -> int:
         """Tokens that a prompt may have next to the completion."""
         args, model = self.trainer.args, self.trainer.model.config.get_text_config()
@@ -157,117 +157,120 @@ class FastSlow:
         return window - self.trainer.max_completion_length
 
     def _tokens(self, chat: Sequence[Message]) -> int:
-        with self.rollouts.plain_chats():
+        with changed(self.trainer, PLAIN):
             return len(self.trainer._tokenize_prompts([[dict(message) for message in chat]])[0][0])
 
-    def _reached(self, updates: int | None = None) -> tuple[int, int]:
-        """(epoch, generation batch) after this many updates; None: after those that were done."""
-        assert self._order is not None
-        done = self.trainer.state.global_step if updates is None else updates
-        return self._order.reached(done, self.trainer.args.gradient_accumulation_steps)
+    # ---------------------------------------------------------------------------------------------- evolve, assign
 
-    # ------------------------------------------------------------------------------------------------------- evolve
+    def _reached(self, updates: int) -> tuple[int, int]:
+        """(epoch, generation batch) after this many updates."""
+        return self.ahead.reached(updates, self.trainer.args.gradient_accumulation_steps)
 
-    def _rows(self, first: int, batches: int) -> list[Any]:
-        assert self._order is not None
-        return [self.trainer.train_dataset[i] for b in range(first, first + batches) for i in self._order.batch(b)]
+    def _coming(self, first: int, batches: int) -> list[tuple[int, Problem]]:
+        """(place in train_dataset, problem) of these generation batches."""
+        places = [i for number in range(first, first + batches) for i in self.ahead.batch(number)]
+        return [(i, rows.problem(self.trainer.train_dataset[i])) for i in places]
 
     def _pending(self) -> list[str]:
-        """Ids of the problems that come next, as a checkpoint holds them."""
-        assert self.weights is not None
-        if self._order is None:  # saved before `train`
+        """Ids of the problems that come next, as a checkpoint holds them; none before `train`."""
+        if self.ahead is None:
             return []
-        return [rows.problem(row).id for row in self._rows(self._reached()[1], self.weights.schedule.guaranteed_steps)]
-
-    def evolve_if_due(self) -> None:
-        """Before a generation batch: its weights are those of the fast phase."""
-        fst, step = self.weights, self.batch + 1
-        assert fst is not None
-        if not fst.due(step, self._reached(self.trainer.state.max_steps)[1]):
-            return
-        begin = (fst.state.cycle_start or step) - 1
-        coming = self._rows(self.batch, fst.schedule.guaranteed_steps)
-        recent = self._rows(begin, self.batch - begin)
-        row_of = {rows.problem(row).id: row for row in (*recent, *coming)}
-
-        def run() -> Any:
-            problems, last = (list(map(rows.problem, some)) for some in (coming, recent))
-            fst.evolve(step, self._weights_name(), problems, self.rollouts.evaluate, last)
-            return fst.state
-
-        state = self.rollouts.lead(run, step, row_of)
-        fst.state, fst.slow = state, SlowScores()  # the same on every process
+        done = self._reached(self.trainer.state.global_step)[1]
+        return [problem.id for _, problem in self._coming(done, self.weights.schedule.guaranteed_steps)]
 
     def _weights_name(self) -> str:
-        assert self.weights is not None
         return self.weights.weights_after(self.trainer.state.global_step)
 
-    # ------------------------------------------------------------------------------------------------------- assign
+    def _evolve_and_deal(self, group_sizes: Sequence[int]) -> list[int]:
+        """Before a generation batch: the fast phase, if one is due, and the offset of each group."""
+        fst, step = self.weights, self.batch + 1
+        if fst.due(step, self._reached(self.trainer.state.max_steps)[1]):
+            begin = (fst.state.cycle_start or step) - 1
+            coming = self._coming(self.batch, fst.schedule.guaranteed_steps)
+            recent = self._coming(begin, self.batch - begin)
+            self.rollouts.index_of = {problem.id: i for i, problem in (*recent, *coming)}
+            problems, last = ([problem for _, problem in some] for some in (coming, recent))
+            fst.evolve(step, self._weights_name(), problems, self.rollouts.evaluate, last)
+        return fst.deal(group_sizes)
 
     def assign(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Rows about to be generated, each with its prompt in place; those of a fast phase have theirs."""
         if self.rollouts.asking:
             return inputs
         trainer, train = self.trainer, self.trainer.model.training
-        if train:
-            self.evolve_if_due()
-        fst = self.weights
-        assert fst is not None
         size = trainer.num_generations if train else trainer.num_generations_eval
-        groups = -(-len(inputs) * trainer.accelerator.num_processes // size)
+        sizes = [size] * -(-len(inputs) * self.rollouts.processes.count // size)
         if train:
-            served, offsets, prompts = self._rows(self.batch, 1), fst.deal([size] * groups), fst.population.prompts
+            offsets, texts = self._lead(lambda: self._evolve_and_deal(sizes)), self.texts
         else:
-            served, offsets, prompts = [], [0] * groups, (fst.seed if self._seed_arm else fst.population.best,)
-        texts, split = [prompt.text for prompt in prompts], "train" if train else "val"
-        first, assigned, self._marks = trainer.accelerator.process_index * len(inputs), [], []
+            offsets, texts = [0] * len(sizes), [self.seed if self.seed_arm else self.texts[0]]
+        wanted = [problem for _, problem in self._coming(self.batch, 1)] if train else []
+        first, assigned, self._marks = self.rollouts.processes.number * len(inputs), [], []
         for place, row in enumerate(inputs, first):  # a group may lie across processes
             group, session = divmod(place, size)
-            problem = rows.problem(row)
-            if train and problem.id != rows.problem(served[group]).id:
+            problem = wanted[group] if train else rows.problem(row)
+            if tuple(map(dict, row["prompt"])) != problem.messages:
                 raise RuntimeError(
                     "TRL serves other problems than its sampler said: leave the sampler and the order"
                     " of train_dataset to TRL while fast weights are on"
                 )
-            one = self._place(problem, texts, split, session + offsets[group])
+            one = self._place(problem, texts, "train" if train else "val", session + offsets[group])
             assigned.append({**row, "prompt": one.messages})
-            self._marks.append((problem, one.digest))
+            self._marks.append((problem.id, one.digest))
         return assigned
 
-    # ------------------------------------------------------------------------------------------ observe, validate
+    def _place(self, problem: Problem, texts: Sequence[str], split: str = "anchor", session: int = 0) -> Assignment:
+        """A problem's messages with the prompt of one session of its group in place."""
+        request = Request(problem.id, session, self.batch + 1, split, problem.messages)
+        return adapter.provider(self.settings.context, texts).assign(request)
 
-    def rewarded(self, inputs: Sequence[Any], rewards: Any, completions: Sequence[Any], ids: Sequence[Any]) -> None:
-        """Once TRL knows the rewards of what it generated. Raises RewardsKnown in a fast phase: nothing else of a
-        training step is wanted."""
-        if not (self.rollouts.asking or self.trainer.model.training):
-            return
-        assert self.weights is not None
+    # ------------------------------------------------------------------------------------------------------ observe
+
+    def rewarded(self, run: Callable[[], Any], inputs: Sequence[Any], completions: Sequence[Any], ids: Any) -> Any:
+        """TRL's rewards of what it generated, as `run` gets them from all processes; the fast weights observe them.
+
+        Raises RewardsKnown in a fast phase: nothing else of a training step is wanted. Raises ProcessFailed on every
+        process if a reward function fails on one of several.
+        """
+        trainer, failed = self.trainer, None
+        try:
+            rewards = run()
+        except Exception as error:  # the other processes wait in TRL's gather for rewards of this one
+            failed = error
+            rewards = compat.gather(torch.zeros(len(ids), len(trainer.reward_funcs), device=trainer.accelerator.device))
+
+        def mine() -> list[Any]:
+            if failed:
+                raise failed
+            if self.rollouts.asking:
+                return self._rollouts(rewards, inputs, completions, ids)
+            if not trainer.model.training:
+                return []
+            found = self._rollouts(rewards, inputs, completions, ids)
+            return [(*mark, one) for mark, one in zip(self._marks, found, strict=True)]
+
+        found = self.rollouts.processes.together(mine)
+        if self.rollouts.asking:
+            raise RewardsKnown(found)
+        if trainer.model.training:
+            if self._leads():
+                self.weights.observe(self.batch + 1, self._weights_name(), found)
+            self.batch += 1
+        return rewards
+
+    def _rollouts(self, rewards: Any, inputs: Sequence[Any], completions: Sequence[Any], ids: Any) -> list[Rollout]:
+        """Those of this process."""
         trainer, size = self.trainer, len(completions)
-        first = trainer.accelerator.process_index * size
-        mine = rewards[first : first + size]  # TRL hands back those of all processes
+        mine = rewards[self.rollouts.processes.number * size :][:size]
         scores = (mine * trainer.reward_weights.to(mine.device)).nansum(1)
-        found = rows.rollouts(
+        return rows.rollouts(
             scores.masked_fill(mine.isnan().all(1), math.nan).tolist(),
             completions,
             trainer._pending_extra_logs.get("feedback", []),
             [None if trainer.tools else len(one) for one in ids],  # those of a tool's answers are not the model's
             [rows.problem(row).answer if self.settings.reflection.show_answer else None for row in inputs],
         )
-        if self.rollouts.asking:
-            raise RewardsKnown(found)
-        seen = [(problem.id, digest, one) for (problem, digest), one in zip(self._marks, found, strict=True)]
-        self.weights.observe(self.batch + 1, self._weights_name(), names.gather_object(seen))
-        self.batch += 1
 
     def metrics(self) -> dict[str, float]:
-        """Figures since the last call, as TRL logs them."""
-        return {f"fst/{name}": value for name, value in self.weights.metrics().items()} if self.weights else {}
-
-    @contextmanager
-    def seed_arm(self) -> Iterator[None]:
-        """An evaluation in here is under the seed prompt."""
-        self._seed_arm = True
-        try:
-            yield
-        finally:
-            self._seed_arm = False
+        """Figures since the last call, as TRL logs them (on the first process)."""
+        return {f"fst/{name}": value for name, value in self.weights.metrics().items()} if self._leads() else {}

@@ -19,8 +19,8 @@ def problem(row: Mapping[str, Any]) -> Problem:
     is the row's `data_source`, if there is one."""
     answer = next((row[name] for name in ANSWERS if name in row), None)
     messages = tuple(dict(message) for message in row["prompt"])
-    private = bool(row.get("private_answer") or (row.get("extra_info") or {}).get("private_answer"))
-    return Problem(problem_id(messages, answer), messages, answer, private, str(row.get("data_source") or ""))
+    private = row.get("private_answer") or (row.get("extra_info") or {}).get("private_answer")
+    return Problem(problem_id(messages, answer), messages, answer, bool(private), str(row.get("data_source") or ""))
 
 
 def chats(data: Any) -> Iterable[Any]:
@@ -60,5 +60,7 @@ def rollouts(
 def _rollout(score: float, response: str, feedback: str, tokens: int | None, reference: Any) -> Rollout:
     if not math.isfinite(score):
         return Rollout(0.0, error=f"the reward is {score}, not a finite number")
+    if feedback:
+        return Rollout(score, response, feedback, tokens=tokens)
     quoted = "" if reference in (None, "") else f" The reference answer is: {reference}"
-    return Rollout(score, response, feedback or made_feedback("", score, done=True) + quoted, tokens=tokens)
+    return Rollout(score, response, made_feedback("", score, done=True) + quoted, tokens=tokens, feedback_made=True)

@@ -9,15 +9,14 @@ from typing import Any
 from fst_plugin.record.atomic import set_aside
 from fst_plugin.record.steps import STEPS_FILE, append_step
 
-from .compat import names
+from .compat import TrainerCallback
 
 READ_AS = {"kl": "actor/kl_loss", "completions/mean_length": "response_length/mean"}
 """TRL's name of a figure -> the one that `fst_plugin.analysis` reads; the others keep theirs."""
 SEED = "_seed_prompt_reward"
-_TrainerCallback: Any = names.TrainerCallback
 
 
-class RunLog(_TrainerCallback):
+class RunLog(TrainerCallback):
     """Begins the fast weights, and keeps what is logged in `output_dir`.
 
     fst: the trainer's `FastSlow`; None: plain GRPO, logged for a comparison.
@@ -33,7 +32,7 @@ class RunLog(_TrainerCallback):
         if self.fst is not None:
             self.fst.begin()
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, Any], **_: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if not state.is_world_process_zero:
             return
         data = _validation(args, logs) or {READ_AS.get(name, name): value for name, value in logs.items()}

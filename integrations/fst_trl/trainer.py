@@ -8,33 +8,36 @@ from __future__ import annotations
 
 import inspect
 import logging
-from pathlib import Path
+from functools import partial
+from statistics import fmean
 from typing import Any
-
-import torch
 
 from fst_plugin.config import ConfigError, ConfigProblem
 
 from . import config
-from .compat import names
+from .compat import GRPOTrainer
+from .fast_rollouts import changed
 from .fast_slow import FastSlow
 from .run_log import RunLog
 
+_Trainer: Any = object  # whatever trainer comes after the mixin
+ONE_EACH = {"num_generations": 1, "num_generations_eval": 1}
+"""A vLLM server is sent every `num_generations`-th prompt, as if each group had one prompt: with these, all of them."""
 
-class FastSlowHooks:
+
+class FastSlowHooks(_Trainer):
     """Goes before GRPOTrainer, or a subclass of it, in the bases of a trainer: adds the fast weights."""
 
     def __init__(self, *given: Any, **named: Any):
         if problems := self.check(*given, **named):
             raise ConfigError(problems)
-        args = _by_name(given, named).get("args")
-        settings = config.settings_of(args)
+        settings = config.settings_of(_by_name(given, named).get("args"))
         if settings is None:
             logging.getLogger(__name__).warning("fst: args has no fst settings: plain GRPO; see FSTGRPOConfig(fst=...)")
         self.fst = FastSlow(self, settings) if settings and settings.enabled else None
         super().__init__(*given, **named)
         if settings is not None:
-            self.add_callback(RunLog(self.fst))  # type: ignore[attr-defined]
+            self.add_callback(RunLog(self.fst))
 
     @classmethod
     def check(cls, *given: Any, **named: Any) -> list[ConfigProblem]:
@@ -43,60 +46,42 @@ class FastSlowHooks:
 
     # begin and end of a run
 
-    def train(self, resume_from_checkpoint: Any = None, *given: Any, **named: Any) -> Any:
-        if resume_from_checkpoint is True:  # transformers refuses True if there is none
-            resume_from_checkpoint = names.get_last_checkpoint(self.args.output_dir) or True  # type: ignore[attr-defined]
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
         if self.fst:
-            self.fst.resumed = (
-                Path(resume_from_checkpoint) if resume_from_checkpoint not in (None, False, True) else None
-            )
-        return super().train(resume_from_checkpoint, *given, **named)  # type: ignore[misc]
+            self.fst.resumed = checkpoint
 
     def _get_train_sampler(self, *given: Any) -> Any:
-        sampler = super()._get_train_sampler(*given)  # type: ignore[misc]
+        sampler = super()._get_train_sampler(*given)
         return self.fst.order(sampler) if self.fst else sampler
 
     def save_model(self, output_dir: str | None = None, *given: Any, **named: Any) -> None:
         if self.fst:
-            self.fst.save(output_dir or self.args.output_dir)  # type: ignore[attr-defined]
-        super().save_model(output_dir, *given, **named)  # type: ignore[misc]
+            self.fst.save(output_dir or self.args.output_dir)
+        super().save_model(output_dir, *given, **named)
 
     def _load_best_model(self) -> None:
-        super()._load_best_model()  # type: ignore[misc]
+        super()._load_best_model()
         if self.fst:
-            self.fst.load(Path(self.state.best_model_checkpoint))  # type: ignore[attr-defined]
+            self.fst.load(self.state.best_model_checkpoint)
 
-    # evolve, assign
+    # evolve, assign, step
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
-        return super()._generate_and_score_completions(self.fst.assign(inputs) if self.fst else inputs)  # type: ignore[misc]
+        return super()._generate_and_score_completions(self.fst.assign(inputs) if self.fst else inputs)
 
-    def _generate_single_turn(
-        self, prompt_ids: Any, images: Any, fields: Any, n: int, *given: Any, **named: Any
-    ) -> Any:
-        # a vLLM server is sent every n-th prompt only, as if each group had one prompt: with n=1, all of them
-        n = 1 if self.fst else n
-        return super()._generate_single_turn(prompt_ids, images, fields, n, *given, **named)  # type: ignore[misc]
-
-    def _get_per_token_logps_and_entropies(
-        self, model: Any, ids: Any, mask: Any, keep: int, *given: Any, **named: Any
-    ) -> Any:
-        if self.fst and self.fst.rollouts.asking:  # a fast phase asks for rewards alone
-            return torch.zeros(ids.size(0), keep, device=ids.device), None, None
-        return super()._get_per_token_logps_and_entropies(model, ids, mask, keep, *given, **named)  # type: ignore[misc]
-
-    # step
+    def _generate(self, prompts: Any) -> Any:
+        with changed(self, ONE_EACH if self.fst else {}):
+            return super()._generate(prompts)
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, completions: Any, ids: Any) -> Any:
-        rewards = super()._calculate_rewards(inputs, prompts, completions, ids)  # type: ignore[misc]
-        if self.fst:
-            self.fst.rewarded(inputs, rewards, completions, ids)
-        return rewards
+        run = partial(super()._calculate_rewards, inputs, prompts, completions, ids)
+        return self.fst.rewarded(run, inputs, completions, ids) if self.fst else run()
 
     def log(self, logs: dict[str, float], *given: Any, **named: Any) -> None:
-        if self.fst and self.model.training:  # type: ignore[attr-defined]
+        if self.fst and self.model.training:
             logs.update(self.fst.metrics())
-        super().log(logs, *given, **named)  # type: ignore[misc]
+        super().log(logs, *given, **named)
 
     # validate
 
@@ -105,27 +90,24 @@ class FastSlowHooks:
         `<prefix>_seed_prompt_<figure>`."""
         if self.fst:
             self.fst.ready()
-        found = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)  # type: ignore[misc]
-        several = isinstance(self.eval_dataset if eval_dataset is None else eval_dataset, dict)  # type: ignore[attr-defined]
+        found = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
+        several = isinstance(self.eval_dataset if eval_dataset is None else eval_dataset, dict)
         if not self.fst or several or not self.fst.settings.validate_seed:  # each of several comes here by itself
             return found
-        with self.fst.seed_arm():  # the loop alone: no callback takes this for an evaluation of its own
-            loader = self.get_eval_dataloader(eval_dataset)  # type: ignore[attr-defined]
-            self.evaluation_loop(loader, "Evaluation", True, metric_key_prefix=metric_key_prefix)  # type: ignore[attr-defined]
-        figures = self._metrics["eval"]  # type: ignore[attr-defined]
-        seed = {f"{metric_key_prefix}_seed_prompt_{name}": sum(v) / len(v) for name, v in figures.items() if v}
-        figures.clear()
-        super().log(seed)  # type: ignore[misc]
+        with changed(self.fst, {"seed_arm": True}):  # the loop alone: no callback takes this for an evaluation
+            loader = self.get_eval_dataloader(eval_dataset)
+            self.evaluation_loop(loader, "Evaluation", True, metric_key_prefix=metric_key_prefix)
+        figures = {name: [one for one in values if one == one] for name, values in self._metrics["eval"].items()}
+        seed = {f"{metric_key_prefix}_seed_prompt_{name}": fmean(values) for name, values in figures.items() if values}
+        self._metrics["eval"].clear()
+        super().log(seed)
         return {**found, **seed}
 
 
-_GRPOTrainer: Any = names.GRPOTrainer
-
-
-class FSTGRPOTrainer(FastSlowHooks, _GRPOTrainer):
+class FSTGRPOTrainer(FastSlowHooks, GRPOTrainer):
     """TRL's GRPOTrainer with fast weights; its arguments are GRPOTrainer's, `args` an `FSTGRPOConfig`."""
 
 
 def _by_name(given: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
     """A trainer's arguments by name."""
-    return {**dict(zip(inspect.signature(_GRPOTrainer).parameters, given, strict=False)), **named}
+    return {**dict(zip(inspect.signature(GRPOTrainer).parameters, given, strict=False)), **named}

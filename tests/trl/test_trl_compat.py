@@ -1,67 +1,103 @@
-"""Every name of TRL that is used exists in the TRL that is installed."""
+"""All that is used of TRL's trainer exists in the TRL that is installed."""
 
 import ast
 import inspect
+import runpy
+import sys
 
 import pytest
 
 
 @pytest.fixture(scope="module")
-def compat():
-    from fst_trl import compat
+def base():
+    from trl import GRPOTrainer
 
-    return compat
-
-
-def sources():
-    from fst_trl import fast_rollouts, fast_slow, trainer
-
-    return {module.__name__: ast.parse(inspect.getsource(module)) for module in (fast_rollouts, fast_slow, trainer)}
+    return GRPOTrainer
 
 
-def test_the_table_resolves(compat):
-    assert [name for name in compat.TABLE if getattr(compat.names, name) is None] == []
+def modules():
+    from fst_trl import fast_rollouts, fast_slow, run_log, trainer
+
+    return fast_rollouts, fast_slow, run_log, trainer
 
 
-def test_a_missing_name_is_reported_with_what_to_install(compat):
-    from fst_plugin.imports import Names
+def overrides(base):
+    from fst_trl import FastSlowHooks
 
-    with pytest.raises(ImportError, match="trl:nothing_of_that_name is not there.*TRL 1.16"):
-        _ = Names({"gone": "trl:nothing_of_that_name"}, compat.NEEDS).gone
-
-
-def test_the_trainer_has_what_ours_extends_calls_and_reads(compat):
-    cls = compat.names.GRPOTrainer
-    assert [m for m in (*compat.TRAINER_METHODS, *compat.TRAINER_CALLS) if not hasattr(cls, m)] == []
-    source = "".join(inspect.getsource(c) for c in cls.__mro__ if c is not object)
-    assert [a for a in compat.TRAINER_ATTRIBUTES if f"self.{a}" not in source] == []
+    return {name for name, value in vars(FastSlowHooks).items() if callable(value) and hasattr(base, name)}
 
 
-def test_nothing_else_of_a_trainer_is_used(compat):
-    own = {"fst", "check"}
-    allowed = {*compat.TRAINER_METHODS, *compat.TRAINER_CALLS, *compat.TRAINER_ATTRIBUTES, *own}
-    used = set()
-    for name, tree in sources().items():
-        trainers = {"trainer"} | ({"self"} if name.endswith("trainer") else set())
-        for node in ast.walk(tree):
+def used():
+    """Attributes of a trainer that are read or called, and those that are set for a time and put back."""
+    from fst_trl.fast_rollouts import PLAIN, REWARDS_ALONE
+    from fst_trl.trainer import ONE_EACH
+
+    found = {*PLAIN, *REWARDS_ALONE, *ONE_EACH, "_metrics", "_pending_extra_logs", "_pending_metrics"}
+    for module in modules():
+        trainers = {"trainer"} | ({"self"} if module.__name__.endswith(".trainer") else set())
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(node, ast.Attribute):
                 value = node.value
                 last = value.attr if isinstance(value, ast.Attribute) else getattr(value, "id", None)
-                if last in trainers and node.attr != "trainer":
-                    used.add(node.attr)
-    assert len(used) > 20 and used <= allowed, used - allowed
+                if last in trainers:
+                    found.add(node.attr)
+    return found - {"fst", "check", "trainer"}
 
 
-def test_ours_overrides_nothing_else(compat):
-    from fst_trl import FastSlowHooks
+def test_a_missing_trl_is_reported_with_what_to_install(monkeypatch):
+    from fst_trl import compat
 
-    base = compat.names.GRPOTrainer
-    overridden = {name for name, value in vars(FastSlowHooks).items() if callable(value) and hasattr(base, name)}
-    assert overridden == set(compat.TRAINER_METHODS)
+    monkeypatch.setitem(sys.modules, "trl", None)
+    with pytest.raises(ImportError, match=r"fst_trl needs TRL .* to .*: pip install 'fst-plugin\[trl\]'"):
+        runpy.run_path(compat.__file__)
 
 
-def test_every_override_calls_super():
-    tree = next(tree for name, tree in sources().items() if name.endswith("trainer"))
+def test_the_installed_trl_is_one_that_is_said_to_be_tested():
+    from fst_trl.compat import TESTED
+    from packaging.version import Version
+    from trl import __version__
+
+    assert Version(TESTED[0]) <= Version(__version__) <= Version(TESTED[-1])
+
+
+def test_the_pin_says_what_is_tested():
+    from pathlib import Path
+
+    from fst_trl.compat import TESTED
+
+    oldest, newest = ([int(n) for n in version.split(".")] for version in (TESTED[0], TESTED[-1]))
+    pin = f'"trl>={oldest[0]}.{oldest[1]},!=1.15.*,<{newest[0]}.{newest[1] + 1}"'
+    assert pin in (Path(__file__).parents[2] / "pyproject.toml").read_text()
+
+
+def test_trls_trainer_has_all_that_is_used_of_it(base):
+    source = "".join(inspect.getsource(cls) for cls in base.__mro__ if cls is not object)
+    assert len(used()) > 20
+    assert [name for name in used() if not hasattr(base, name) and f"self.{name}" not in source] == []
+
+
+def test_every_override_extends_a_method_of_trls_own_and_calls_super(base):
+    from fst_trl import trainer
+
+    tree = ast.parse(inspect.getsource(trainer))
     hooks = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "FastSlowHooks")
-    without = [f.name for f in hooks.body if isinstance(f, ast.FunctionDef) and "super()" not in ast.unparse(f)]
-    assert without == ["check"]
+    methods = {f.name: ast.unparse(f) for f in hooks.body if isinstance(f, ast.FunctionDef)}
+    assert set(methods) == overrides(base) | {"check"}
+    assert [name for name, code in methods.items() if "super()." not in code] == ["check"]
+
+
+def test_every_override_calls_super_whatever_happens(base):
+    """No branch of an override leaves TRL's own method out."""
+    from fst_trl import trainer
+
+    tree = ast.parse(inspect.getsource(trainer))
+    hooks = next(n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "FastSlowHooks")
+    for method in (f for f in hooks.body if isinstance(f, ast.FunctionDef) and f.name != "check"):
+        before = []
+        for statement in method.body:
+            if "super()." in ast.unparse(statement) and not isinstance(statement, ast.If):
+                break
+            before += [node for node in ast.walk(statement) if isinstance(node, ast.Return)]
+        else:
+            pytest.fail(f"{method.name} calls super() in a branch only")
+        assert before == [], method.name

@@ -32,6 +32,11 @@ def test_without_feedback_it_is_made_from_the_score_and_may_quote_the_answer(row
     assert (first.response, first.tokens, second.tokens) == ("answer 0", 3, 4)
 
 
+def test_made_feedback_is_marked_as_made_and_a_reward_functions_own_is_not(rows):
+    assert [one.feedback_made for one in make(rows)] == [True, True]
+    assert [one.feedback_made for one in make(rows, said=["Right.", None])] == [False, True]
+
+
 def test_a_completion_that_no_reward_function_could_score_is_a_failed_rollout(rows):
     good, bad = make(rows, scores=(0.5, float("nan")))
     assert good.error is None and good.score == 0.5

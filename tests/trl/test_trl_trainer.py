@@ -186,6 +186,57 @@ def test_a_fast_phase_that_fails_names_the_cause_and_leaves_no_trainer_half_aske
     assert not one.fst.rollouts.asking
 
 
+def test_a_fast_phase_computes_no_log_probabilities_and_the_step_after_it_does(tmp_path):
+    from fst_trl import FSTGRPOTrainer
+
+    asked = []
+
+    class Counting(FSTGRPOTrainer):
+        def _get_per_token_logps_and_entropies(self, *given, **named):
+            asked.append(self.fst.rollouts.asking)
+            return super()._get_per_token_logps_and_entropies(*given, **named)
+
+    seen, args = [], arguments(tmp_path / "run", max_steps=1, beta=0.1)
+    one = trainer(tmp_path, Counting, {**house(2 * BATCH), "reward_funcs": rule_followed(seen)}, args)
+    one.train()
+    assert len(seen) > BATCH * G  # the fast phase's rollouts too
+    assert asked and not any(asked) and one.beta == 0.1
+    assert next(h["kl"] for h in one.state.log_history if "kl" in h) is not None
+
+
+def test_feedback_is_of_the_rollouts_that_it_was_given_on_in_a_phase_of_several_batches(tmp_path):
+    """More cells than a generation batch holds: each batch's feedback begins anew."""
+    heard, times = [], 2 * BATCH * G
+    one = make(tmp_path, recorded([], feedback="Say it."))
+    evaluate = one.fst.rollouts.evaluate
+
+    def several(cells):
+        heard.extend(evaluate([*cells] * times))
+        return heard[-len(cells) :]
+
+    one.fst.rollouts.evaluate = several
+    one.train()
+    assert len(heard) >= times and {rollout.feedback for rollout in heard} == {"Say it."}
+
+
+def test_an_evaluation_before_training_does_not_stand_in_its_way(tmp_path):
+    one = make(tmp_path, recorded([]))
+    one.evaluate()
+    one.train()
+    assert one.state.global_step == 1 and one.fst.batch == 1
+
+
+def test_a_second_training_of_one_trainer_does_not_go_on_from_the_firsts_checkpoint(tmp_path):
+    one = make(tmp_path, recorded([]))
+    one.args.save_strategy, one.args.save_steps = "steps", 1
+    one.train()
+    one.args.max_steps = 2
+    one.train(resume_from_checkpoint=True)
+    assert one.fst.batch == 2
+    one.train()
+    assert one.fst.weights.state.counters.rollouts_slow == 2 * BATCH * G
+
+
 def test_a_fast_phase_shows_neither_in_the_steps_figures_nor_in_its_random_numbers(tmp_path):
     import random
 

@@ -87,6 +87,8 @@ def weights_digest(model):
 def traced(cls, file, die_in=None):
     """The trainer class, with one JSON line a generation batch; die_in: ("phase", cycle, calls) or ("step", batch)."""
 
+    from fst_plugin.prompts import text_digest
+
     class Traced(cls):
         def _generate_and_score_completions(self, inputs):
             fst = getattr(self, "fst", None)
@@ -107,8 +109,9 @@ def traced(cls, file, die_in=None):
                     "advantages": list(self._logs["advantages"])[-total:],
                 }
                 if fst:
-                    line["population"] = [p.digest for p in fst.weights.population.prompts]
-                    line["cycle"], line["batch"] = fst.weights.state.cycle, fst.batch
+                    line["population"], line["batch"] = [text_digest(text) for text in fst.texts], fst.batch
+                    if self.accelerator.is_main_process:
+                        line["cycle"] = fst.weights.state.cycle
                     line["prompts"] = [digest for _, digest in fst._marks]
                 with open(f"{file}.{self.accelerator.process_index}", "a") as lines:
                     print(json.dumps(line), file=lines)
@@ -119,7 +122,11 @@ def traced(cls, file, die_in=None):
     return Traced
 
 
-def _run(out, trace, kind, fst, steps, data, resume, die_in, lora, environment, args, pipe):
+def away(completions, **_):
+    raise OSError("the grader is away")
+
+
+def _run(out, trace, kind, fst, steps, data, resume, die_in, lora, broken_on, environment, args, pipe):
     os.environ.update(environment)
     with open(f"{trace}.log", "a", buffering=1) as log:  # nothing of a training on the tests' own output
         os.dup2(log.fileno(), 1), os.dup2(log.fileno(), 2)
@@ -130,11 +137,14 @@ def _run(out, trace, kind, fst, steps, data, resume, die_in, lora, environment, 
 
                 more["peft_config"] = LoraConfig(r=lora, target_modules="all-linear")
             cls = traced(trainer_class(kind), trace, die_in)
-            one = trainer(out, cls, house(**data), arguments(out, fst, max_steps=steps, **args), **more)
+            made = house(**data)
+            if broken_on is not None and environment.get("RANK") == str(broken_on):
+                made["reward_funcs"] = away
+            one = trainer(out, cls, made, arguments(out, fst, max_steps=steps, **args), **more)
             one.train(resume_from_checkpoint=resume)
             found = {"weights": weights_digest(one.model), "history": one.state.log_history}
             found |= {"best": one.state.best_model_checkpoint}
-            if getattr(one, "fst", None):
+            if getattr(one, "fst", None) and one.accelerator.is_main_process:
                 fast = one.fst.weights
                 found |= {"cycle": fast.state.cycle, "observed": len(fast.state.rewards)}
                 found |= {"scored": [[e.step, e.problem, e.prompt] for e in fast.slow.entries]}
@@ -158,10 +168,12 @@ def run(
     die_in=None,
     lora=0,
     processes=1,
+    broken_on=None,
+    stops=False,
     **args,
 ):
     """Trains. Returns {"weights", "history", "trace"} of the first process, "traces" of all of them; with `die_in`,
-    only the traces."""
+    only the traces; with `stops`, the errors that ended the processes. broken_on: a process whose rewards raise."""
     data = {"train": rows, "val": val, "multi_turn": multi_turn}
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["fst_trl.trainer", "fst_trl.environments", "peft"])
@@ -176,7 +188,7 @@ def run(
         names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         environment = {k: str(v) for k, v in names.items()} if processes > 1 else {}
         receive, send = context.Pipe(duplex=False)
-        given = (str(out), str(trace), kind, fst, steps, data, resume, die_in, lora, environment, args, send)
+        given = (str(out), str(trace), kind, fst, steps, data, resume, die_in, lora, broken_on, environment, args, send)
         started.append((context.Process(target=_run, args=given), receive))
         started[-1][0].start()
         send.close()
@@ -187,8 +199,10 @@ def run(
         except EOFError:
             found.append({})
         process.join(60)
-        wanted = 9 if die_in else 0
+        wanted = 9 if die_in else int(stops)
         assert process.exitcode == wanted, f"{found[-1].get('error')}\n{trace}.log"
     files = [Path(f"{trace}.{rank}") for rank in range(processes)]
     traces = [[json.loads(line) for line in f.read_text().splitlines()] if f.exists() else [] for f in files]
+    if stops:
+        return {"errors": [one["error"] for one in found]}
     return {**found[0], "trace": traces[0], "traces": traces, "log": Path(f"{trace}.log").read_text()}

@@ -45,8 +45,9 @@ def test_a_group_has_every_prompt_and_one_advantage_group(whole):
 
 def test_a_cycle_begins_every_t_generation_batches(whole):
     assert [line["cycle"] for line in whole["trace"]] == [0, 0, 1, 1, 2, 2, 3, 3]
-    begun = {h["step"]: h["fst/rollouts"] for h in whole["history"] if "fst/rollouts" in h}
-    assert sorted(begun) == [1, 3, 5, 7] and min(begun.values()) > 0
+    begun = {h["step"]: h for h in whole["history"] if "fst/rollouts" in h}
+    assert sorted(begun) == [1, 3, 5, 7] and begun[1]["fst/rollouts"] > 0
+    assert min(h["fst/reflection_calls"] for h in begun.values()) > 0
 
 
 def test_the_slow_phases_scores_are_free_in_the_next_fast_phase(whole):
@@ -93,6 +94,16 @@ def test_two_processes_hold_one_population_and_share_its_groups(kind, tmp_path):
         sizes = Counter(under).values()
         assert len(sizes) == prompts and max(sizes) - min(sizes) <= 1
     assert resumed["weights"] == found["weights"]
+
+
+@pytest.mark.parametrize("failed_phases", [0, 1])
+def test_a_reward_function_that_raises_on_one_process_stops_all_with_its_error(failed_phases, tmp_path):
+    """In the first fast phase; and, if training may go on without one, in the slow step after it."""
+    fst = {**FST, "fast": {"max_failed_phases": failed_phases}}
+    stopped = run(tmp_path / "run", fst=fst, processes=2, steps=2, broken_on=1, stops=True)
+    first, second = stopped["errors"]
+    assert "process 1: OSError: the grader is away" in first and "process 1: OSError: the grader is away" in second
+    assert ("FastPhaseFailed" in first) == (failed_phases == 0)
 
 
 @pytest.mark.parametrize(
