@@ -32,8 +32,8 @@ END = {"static": 0.5, "prompts_then_rl": 0.8, "rl_then_prompts": 0.7, "slow_only
 
 
 class Fake:
-    """`train` without TRL: RL rises evenly to its end, and never leaves 0 on the task with a form; every other arm is at
-    its end from step 4 on, and at half of it under the seed prompt."""
+    """`train` without TRL: RL rises evenly to its end, and never leaves 0 on the task with a form; every other arm is
+    at its end from step 4 on, and at half of it under the seed prompt."""
 
     def __init__(self, stop_after=10**6):
         self.ran, self.stop_after = [], stop_after
