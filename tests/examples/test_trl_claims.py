@@ -46,6 +46,7 @@ class Fake:
         for step in range(0, 25, 4):
             peak = 0.0 if job.task == "house_rules_format" else RL.get(job.rate, 0.0)
             end = peak * step / 24 if job.arm == "rl" else END[job.arm] * min(step, 4) / 4
+            end += 0.05 * (step > 12 and job.task == "house_rules_format" and job.arm == "fst")
             data = {"val-core/eval/reward/mean@1": end, "fst/rollouts_slow_total": 128.0 * step}
             data["actor/kl_loss"] = (0.1 if job.arm == "rl" else 0.01) * step
             if job.arm != "rl":
@@ -121,11 +122,19 @@ def test_the_tables_say_what_the_runs_do(files, perform, tmp_path):
         "| house_rules_format | first validation above 0: rl | never, never, never | never, never, never |  |" in text
     )
     assert "| house_rules_format | first validation above 0: fst | 4, 4, 4 | 2, 2, 2 |  |" in text
+    last = "| house_rules_format | last validation: fst | 0.90 | 0.90 [0.76, 0.94] |  |"
+    assert last in text, "at step 12, where verl's runs end"
     assert "| rl | 0.001 | 0.60 | 0.60 | 3,072 | 0 |" in text and "| fst | 0.0003 | 0.90 | 0.45 | 3,072 | 256 |" in text
     assert "| prompts_then_rl | 0.10; 3 won, 0 lost | 0.05; 3 won, 0 lost |" in text
     assert "| fst_k1 | -0.05; 0 won, 3 lost | -0.02; 0 won, 3 lost |" in text
     assert "| rl | 0.30; 3 won, 0 lost | -0.15; 0 won, 3 lost |" in text, "losses stand next to wins"
     assert "| controls | rl | 0.20 | 0.60 (chosen) | 0.50 | 0.10 |" in text
+
+
+def test_intervals_that_meet_are_not_apart(files):
+    whole, rounded = ({"value": v, "low": low, "high": v} for v, low in ((71 / 72, 0.9), (1.0, round(71 / 72, 6))))
+    assert files["make_trl_results"]._pair([{**whole, "high": round(71 / 72, 6)}, {**rounded, "low": 71 / 72}])[2] == ""
+    assert files["make_trl_results"]._pair([whole, {**rounded, "low": 0.99}])[2] == "yes"
 
 
 def test_a_seed_that_is_not_finished_is_left_out_and_named(files, perform, tmp_path):
