@@ -261,9 +261,9 @@ def make(runs: Runs, verl: Mapping[str, Sequence[Run]]) -> str:
         f"{sizes.steps} steps a run, validated every {sizes.every} steps on {sizes.problems} problems, each tried once;"
         f" RL at the best of four learning rates, FST untuned at {FST_RATE:g}. verl: the runs behind"
         " [RESULTS.md](RESULTS.md), of an earlier version; on house_rules_format they have 12 steps, of which every"
-        " second was validated, and so both stacks are compared there at step 12. KL is the stacks' own estimate on each"
-        " step's rollouts, each arm under its own prompts (that of RESULTS.md is on the validation problems). Apart: the"
-        " two intervals have nothing in common.",
+        " second was validated, and so both stacks are compared there at step 12. KL is the stacks' own estimate on"
+        " each step's rollouts, each arm under its own prompts (that of RESULTS.md is on the validation problems)."
+        " Apart: the two intervals have nothing in common.",
         "",
         *table(["task", "figure", "TRL", "verl", "apart"], claim_rows(found, verl)),
         "## Controls at one budget",
