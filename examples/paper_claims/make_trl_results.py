@@ -11,7 +11,7 @@ import math
 import sys
 import tarfile
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -191,31 +191,37 @@ def spent(record: Mapping[str, Any], kind: str) -> float:
 
 
 def control_tables(found: Found, task: str) -> list[str]:
+    """Two tables: every arm over the seeds that are finished, and FST against it over those that both have."""
     arms = [*ARMS, *([ONE_PROMPT] if task == LONG else [])]
-    records = {arm: found.of("controls", task, arm) for arm in arms}
-    seeds = sorted(set.intersection(*(set(own) for own in records.values())))
+    records = {arm: own for arm in arms if (own := found.of("controls", task, arm))}
     lines = [f"### {task}", ""]
-    if not seeds:
-        return [*lines, "Not finished.", ""]
-    left = sorted(set.union(*(set(own) for own in records.values())) - set(seeds))
-    lines += [f"Seeds: {', '.join(map(str, seeds))}." + (f" Not finished with seeds {left}." if left else ""), ""]
+    if missing := [arm for arm in arms if arm not in records]:
+        lines += [f"Not finished: {', '.join(missing)}.", ""]
     rows = []
-    for arm in arms:
-        own = [records[arm][seed] for seed in seeds]
-        rollouts = [figure([spent(one, kind) for one in own], 0) for kind in ("slow", "fast")]
+    for arm, by_seed in records.items():
+        own = list(by_seed.values())
         scores = [figure([score(one, seed) for one in own]) for seed in (False, True)]
-        rows.append([arm, f"{found.rates['controls', arm]:g}", *scores, *rollouts])
-    head = ["arm", "rate", "score", "score under the seed prompt", "slow rollouts", "fast rollouts"]
+        rollouts = [figure([spent(one, kind) for one in own], 0) for kind in ("slow", "fast")]
+        rows.append([arm, _seeds(by_seed), f"{found.rates['controls', arm]:g}", *scores, *rollouts])
+    head = ["arm", "seeds", "rate", "score", "score under the seed prompt", "slow rollouts", "fast rollouts"]
     lines += table(head, rows)
+    fst = records.get("fst", {})
+    rows = [_against(arm, fst, own) for arm, own in records.items() if arm != "fst" and fst.keys() & own.keys()]
     lines += ["FST less each of the others, seed by seed:", ""]
-    rows = [[arm, *(_against(records, arm, seeds, prompt) for prompt in (False, True))] for arm in arms if arm != "fst"]
-    return lines + table(["FST against", "score", "score under the seed prompt"], rows)
+    return lines + table(["FST against", "seeds", "score", "score under the seed prompt"], rows)
 
 
-def _against(records: Mapping[str, Any], arm: str, seeds: Sequence[int], seed_prompt: bool) -> str:
-    gaps = [score(records["fst"][s], seed_prompt) - score(records[arm][s], seed_prompt) for s in seeds]
-    won, lost = sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps)
-    return f"{figure(gaps)}; {won} won, {lost} lost"
+def _seeds(seeds: Iterable[int]) -> str:
+    return ", ".join(map(str, sorted(seeds)))
+
+
+def _against(arm: str, fst: Mapping[int, Any], other: Mapping[int, Any]) -> list[str]:
+    both, cells = sorted(fst.keys() & other.keys()), []
+    for prompt in (False, True):
+        gaps = [score(fst[seed], prompt) - score(other[seed], prompt) for seed in both]
+        won, lost = sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps)
+        cells.append(f"{figure(gaps)}; {won} won, {lost} lost")
+    return [arm, _seeds(both), *cells]
 
 
 def rate_rows(found: Found) -> list[list[str]]:

@@ -124,10 +124,12 @@ def test_the_tables_say_what_the_runs_do(files, perform, tmp_path):
     assert "| house_rules_format | first validation above 0: fst | 4, 4, 4 | 2, 2, 2 |  |" in text
     last = "| house_rules_format | last validation: fst | 0.90 | 0.90 [0.76, 0.94] |  |"
     assert last in text, "at step 12, where verl's runs end"
-    assert "| rl | 0.001 | 0.60 | 0.60 | 3,072 | 0 |" in text and "| fst | 0.0003 | 0.90 | 0.45 | 3,072 | 256 |" in text
-    assert "| prompts_then_rl | 0.10; 3 won, 0 lost | 0.05; 3 won, 0 lost |" in text
-    assert "| fst_k1 | -0.05; 0 won, 3 lost | -0.02; 0 won, 3 lost |" in text
-    assert "| rl | 0.30; 3 won, 0 lost | -0.15; 0 won, 3 lost |" in text, "losses stand next to wins"
+    assert "| house_rules_codes | KL at the end, nats a token: rl | 2.40 | 0.73 [0.71, 1.10] | yes |" in text
+    assert "| rl | 0, 1, 2 | 0.001 | 0.60 | 0.60 | 3,072 | 0 |" in text
+    assert "| fst | 0, 1, 2 | 0.0003 | 0.90 | 0.45 | 3,072 | 256 |" in text
+    assert "| prompts_then_rl | 0, 1, 2 | 0.10; 3 won, 0 lost | 0.05; 3 won, 0 lost |" in text
+    assert "| fst_k1 | 0, 1, 2 | -0.05; 0 won, 3 lost | -0.02; 0 won, 3 lost |" in text
+    assert "| rl | 0, 1, 2 | 0.30; 3 won, 0 lost | -0.15; 0 won, 3 lost |" in text, "losses stand next to wins"
     assert "| controls | rl | 0.20 | 0.60 (chosen) | 0.50 | 0.10 |" in text
 
 
@@ -137,14 +139,16 @@ def test_intervals_that_meet_are_not_apart(files):
     assert files["make_trl_results"]._pair([whole, {**rounded, "low": 0.99}])[2] == "yes"
 
 
-def test_a_seed_that_is_not_finished_is_left_out_and_named(files, perform, tmp_path):
+def test_arms_are_compared_over_the_seeds_that_both_have_finished(files, perform, tmp_path):
     perform("--only", "controls", "--seeds", "3")
-    runs = files["trl_runs"].read_results(tmp_path / "r.json.gz")["runs"]
+    runs, make = files["trl_runs"].read_results(tmp_path / "r.json.gz")["runs"], files["make_trl_results"]
     del runs["controls/house_rules_codes/static_lr0.001_2"]
-    text = "\n".join(
-        files["make_trl_results"].control_tables(files["make_trl_results"].Found(runs), "house_rules_codes")
-    )
-    assert "Seeds: 0, 1. Not finished with seeds [2]." in text and "2 won, 0 lost" in text and "3 won" not in text
+    for seed in range(3):
+        del runs[f"controls/house_rules_codes/slow_only_lr0.0003_{seed}"]
+    text = "\n".join(make.control_tables(make.Found(runs), "house_rules_codes"))
+    assert "Not finished: slow_only." in text and "| slow_only |" not in text
+    assert "| static | 0, 1 | 0.001 | 0.50 |" in text and "| static | 0, 1 | 0.40; 2 won, 0 lost |" in text
+    assert "| rl | 0, 1, 2 | 0.30; 3 won, 0 lost |" in text
 
 
 def test_runs_of_two_versions_are_not_put_into_one_table(files, perform, tmp_path):
@@ -226,7 +230,7 @@ def test_evolution_from_slow_rollouts_keeps_the_better_half_and_states_what_the_
         traced({good: 1.0, fair: 1.0, bad: 0.0, worst: 0.0}, "Write lamb B5."),
         traced({good: 1.0, fair: 0.0, bad: 0.0, worst: 0.0}, "Write duck A1."),
     ]
-    found = evolve(files["trl_arms"].SlowOnly(), bad, worst, fair, good, traces=traces)
+    found = evolve(files["trl_arms"].SlowOnly(records=2), bad, worst, fair, good, traces=traces)
     texts = [prompt.text for prompt in found.population.prompts]
     assert texts[:2] == ["Good.", "Fair."], "a new prompt does not lead before it was trained under"
     assert texts[2] == "Good.\nWrite horse E5."
