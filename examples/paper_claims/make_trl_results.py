@@ -207,6 +207,8 @@ def control_tables(found: Found, task: str) -> list[str]:
     lines += table(head, rows)
     fst = records.get("fst", {})
     rows = [_against(arm, fst, own) for arm, own in records.items() if arm != "fst" and fst.keys() & own.keys()]
+    if not rows:
+        return lines
     lines += ["FST less each of the others, seed by seed:", ""]
     return lines + table(["FST against", "seeds", "score", "score under the seed prompt"], rows)
 
@@ -274,7 +276,9 @@ def make(runs: Runs, verl: Mapping[str, Sequence[Run]]) -> str:
         *table(["task", "figure", "TRL", "verl", "apart"], claim_rows(found, verl)),
         "## Controls at one budget",
         "",
-        f"Every run ends with the step at which its rollouts, slow and fast together, reach {sizes.budget}. Score: the"
+        f"Every run ends with the step at which its rollouts, slow and fast together, reach {sizes.budget};"
+        " a fast phase counts whole, so a run may end with up to one phase more. Two seeds' interval is their range."
+        " Score: the"
         f" last validation, {sizes.problems} problems tried {sizes.samples} times each, under the prompt that the run"
         " ends with, and under the seed prompt.",
         "",

@@ -241,3 +241,9 @@ def test_evolution_from_slow_rollouts_keeps_the_better_half_and_states_what_the_
 def test_evolution_from_slow_rollouts_waits_for_the_first_ones(files):
     found = evolve(files["trl_arms"].SlowOnly(), Prompt(SEED))
     assert [prompt.text for prompt in found.population.prompts] == [SEED] and found.metrics == {}
+
+
+def test_the_committed_tables_are_those_of_the_committed_runs(files, tmp_path):
+    assert files["make_trl_results"].main(["-o", str(tmp_path / "R.md")]) == 0
+    assert (tmp_path / "R.md").read_text() == (FOLDER / "RESULTS_TRL.md").read_text()
+    assert (FOLDER / "results_trl.json.gz").stat().st_size < 300_000
