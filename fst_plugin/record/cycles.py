@@ -148,6 +148,7 @@ class Record:
         texts = {old: text for cycle in self.cycles for old, text in cycle.old.items()}
         texts |= {row.prompt.digest: row.prompt.text for row in self.rows()}
         texts |= {prompt.digest: prompt.text for prompt in self.population}
+        texts |= {entry.prompt.digest: entry.prompt.text for entry in self.state.archive.entries} if self.state else {}
         named = sorted(known for known in texts if known.startswith(digest))
         if len(named) != 1:
             raise ValueError(f"{digest!r} names {len(named)} prompts of {self.folder}: fst prompts --all lists them")
