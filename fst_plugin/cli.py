@@ -1,6 +1,6 @@
 """The `fst` command, put together from what is installed.
 
-The core brings `config`, `prompts`, `compare` and `report`. Every other package adds its own through the entry-point
+The core brings `config`, `prompts`, `compare`, `report` and `export`. Every other package adds its own through the entry-point
 group `fst.commands`: a function `register(app)` that adds commands to a typer app.
 """
 

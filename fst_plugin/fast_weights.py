@@ -114,7 +114,7 @@ class FastWeights:
         lock = hold(folder, log)
         if fresh and folder.exists():
             log(f"fst: {folder} is of an earlier run: moved to {set_aside(folder)}")
-        state = State(Population((seed,)), seed.digest, dataset, weights)
+        state = State(Population((seed,)), seed.digest, dataset, weights, placement=config.context.placement)
         named = text_digest(json.dumps(setup, sort_keys=True, default=str)) if setup else ""
         made = cls(config, state, policy, folder, seed, reflection, named, log)
         made._lock = lock
@@ -128,7 +128,7 @@ class FastWeights:
 
         Raises ValueError as `record.checkpoint.load` does.
         """
-        self.state, self.slow = checkpoint.load(
+        found, self.slow = checkpoint.load(
             folder,
             seed_digest=self.state.seed_digest,
             dataset_digest=self.state.dataset_digest,
@@ -136,6 +136,7 @@ class FastWeights:
             start_over=start_over,
             parts=parts,
         )
+        self.state = replace(found, placement=self.config.context.placement)
         self._loaded = (step, self.state.weights)
 
     def save(self, folder: Path, step: int, pending: Sequence[str], parts: Sequence[str] = ()) -> None:

@@ -18,6 +18,7 @@ from .prompts import Population, Prompt, shown, text_digest
 from .record.atomic import set_aside
 from .record.cycles import write_cycle
 from .record.journal import Journal
+from .record.problems import write_problems
 from .record.slow_scores import SlowScores, traces_digest
 from .record.state import State
 from .reflection.base import Reflection, ReflectionFailed
@@ -144,7 +145,10 @@ class FastPhases:
         if journal.replayed:
             how = f"{journal.replayed} calls answered from the record made before the restart"
             self.log(f"fst: cycle {inputs.cycle}: {how}")
-        journal.finish(evolution, write_cycle(journal.folder, population, evolution))
+        parts = write_cycle(journal.folder, population, evolution)
+        met = [*inputs.anchors, *(trace.problem for trace in inputs.traces)]
+        parts |= write_problems(journal.folder, evolution.population, met)
+        journal.finish(evolution, parts)
         return evolution
 
     def _archived_for(self, optimizer: Any, inputs: PhaseInputs) -> tuple[Prompt, ...]:

@@ -51,6 +51,7 @@ class State:
     parts: name -> digest of the other files of its checkpoint, without which it is not whole.
     reward_range: lowest and highest reward that the run has seen, see `RewardBar`; None before the first.
     archive: prompts that were let go of; empty in a file of a version that kept none.
+    placement: where prompts go in a chat (`fst.context.placement`); empty in a file of a version that did not say.
     """
 
     population: Population
@@ -65,6 +66,7 @@ class State:
     parts: Mapping[str, str] = field(default_factory=dict)
     reward_range: tuple[float, float] | None = None
     archive: Archive = Archive()
+    placement: str = ""
 
     def count(self, **more: int) -> State:
         """This state with counters raised."""
