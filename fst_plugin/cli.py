@@ -1,7 +1,7 @@
 """The `fst` command, put together from what is installed.
 
-The core brings `config`, `prompts`, `compare`, `report` and `export`. Every other package adds its own through the entry-point
-group `fst.commands`: a function `register(app)` that adds commands to a typer app.
+The core brings `config`, `prompts`, `compare`, `report` and `export`. Every other package adds its own through the
+entry-point group `fst.commands`: a function `register(app)` that adds commands to a typer app.
 """
 
 from __future__ import annotations
