@@ -1,7 +1,7 @@
 """The `fst` command, put together from what is installed.
 
-The core brings `config`, `prompts`, `compare` and `report`. Every other package adds its own through the entry-point
-group `fst.commands`: a function `register(app)` that adds commands to a typer app.
+The core brings `config`, `prompts`, `compare`, `report` and `export`. Every other package adds its own through the
+entry-point group `fst.commands`: a function `register(app)` that adds commands to a typer app.
 """
 
 from __future__ import annotations
@@ -74,8 +74,10 @@ def prompts(
         tuple[str, str] | None, typer.Option(help="a text diff of two prompts, named by digest prefix")
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="also the prompts that were not carried on")] = False,
+    archive: Annotated[bool, typer.Option("--archive", help="the earlier prompts kept to be tried again")] = False,
 ) -> None:
     """Lists the prompts of a run with their lineage and scores."""
+    from .analysis.prompts import archive_table
     from .analysis.prompts import table as prompt_table
     from .record.cycles import diff as text_diff
     from .record.cycles import read_record
@@ -86,6 +88,8 @@ def prompts(
             _print(record.best().text)
         elif diff:
             _print(text_diff(record.text_of(diff[0]), record.text_of(diff[1]), *diff))
+        elif archive:
+            console.print(archive_table(record.state.archive.entries if record.state else ()))
         else:
             console.print(prompt_table([r for r in record.rows() if everything or r.rank is not None]))
     except (FileNotFoundError, ValueError) as error:

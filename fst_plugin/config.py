@@ -174,6 +174,11 @@ class FastPhaseConfig(Pluggable):
         description="reward from which on an answer is solved and has nothing left to teach; null: the best reward that"
         " the run has seen so far (ours)",
     )
+    archive: int = Field(
+        16,
+        ge=0,
+        description="most earlier prompts that are kept, to be tried again in later fast phases; 0: none (ours)",
+    )
     max_failed_phases: int = Field(
         0,
         ge=0,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,40 +20,23 @@ from uuid import uuid4
 
 from .config import ConfigError, ConfigProblem, FSTConfig
 from .evolve import admission
-from .evolve.build import build_optimizer
-from .evolve.outcome import checked
-from .evolve.scoreboard import RolloutsFailed
-from .optimizer import Evolution
+from .phase import FastPhaseFailed, FastPhases, PhaseInputs
 from .policy import Policy
-from .prompts import Population, Prompt, shown, text_digest
+from .prompts import Population, Prompt, text_digest
 from .record import checkpoint
 from .record import state as durable
+from .record.archive import known_scores
 from .record.atomic import set_aside
-from .record.cycles import write_cycle
-from .record.journal import Journal, open_journal
+from .record.journal import open_journal
 from .record.lock import hold
-from .record.slow_scores import SlowScores, traces_digest
+from .record.slow_scores import SlowScores
 from .record.state import State
 from .record.steps import append_step
-from .reflection.base import Reflection, ReflectionFailed
+from .reflection.base import Reflection
 from .reflection.build import build_reflection, ping
 from .rewards import RewardBar, StepRewards
-from .rollouts import Evaluate, Problem, Rollout, Trace
+from .rollouts import Evaluate, Problem, Rollout
 from .schedule import Schedule
-from .secrets import described, redact
-
-OUTCOME_NEUTRAL: dict[str, Any] = {
-    "validate_seed": True,
-    "drift": True,
-    "schedule": True,
-    "fast": {"max_failed_phases"},
-    "reflection": {"timeout_s", "retries", "concurrency"},
-}
-"""Settings that do not decide a phase's outcome: its journal stays valid when they change."""
-
-
-class FastPhaseFailed(RuntimeError):
-    """A fast phase failed and the config does not allow training to go on without it."""
 
 
 @dataclass
@@ -89,6 +71,7 @@ class FastWeights:
         self._loaded = (0, self.state.weights)
         self._of_step: dict[str, float] = {}
         self._steps_kept = True
+        self._phases = FastPhases(self.config, self.policy, self.reflection, self.log)
         self._rewards = StepRewards()
 
     # -------------------------------------------------------------------------------------- begin, save, restore
@@ -131,7 +114,7 @@ class FastWeights:
         lock = hold(folder, log)
         if fresh and folder.exists():
             log(f"fst: {folder} is of an earlier run: moved to {set_aside(folder)}")
-        state = State(Population((seed,)), seed.digest, dataset, weights)
+        state = State(Population((seed,)), seed.digest, dataset, weights, placement=config.context.placement)
         named = text_digest(json.dumps(setup, sort_keys=True, default=str)) if setup else ""
         made = cls(config, state, policy, folder, seed, reflection, named, log)
         made._lock = lock
@@ -145,7 +128,7 @@ class FastWeights:
 
         Raises ValueError as `record.checkpoint.load` does.
         """
-        self.state, self.slow = checkpoint.load(
+        found, self.slow = checkpoint.load(
             folder,
             seed_digest=self.state.seed_digest,
             dataset_digest=self.state.dataset_digest,
@@ -153,6 +136,7 @@ class FastWeights:
             start_over=start_over,
             parts=parts,
         )
+        self.state = replace(found, placement=self.config.context.placement)
         self._loaded = (step, self.state.weights)
 
     def save(self, folder: Path, step: int, pending: Sequence[str], parts: Sequence[str] = ()) -> None:
@@ -241,6 +225,7 @@ class FastWeights:
         found: dict[str, float] = {
             "cycle": self.state.cycle,
             "population": len(self.population),
+            "archived": len(self.state.archive),
             "rollouts_fast_total": counters.rollouts_fast,
             "rollouts_slow_total": counters.rollouts_slow,
             "reflection_calls_total": counters.reflection_calls,
@@ -287,101 +272,50 @@ class FastWeights:
         Raises FastPhaseFailed if the phase failed and `fst.fast.max_failed_phases` is used up.
         """
         began = time.monotonic()
-        cycle = self.state.cycle + 1
-        anchors, traces = self._anchors(problems), self._traces(step, recent)
+        inputs = PhaseInputs.gather(self.config, self.state, self.slow, step, problems, recent)
+        cycle = inputs.cycle
         folder = self.folder / f"cycle_{cycle:04d}"
-        journal = self._journal(folder, weights, anchors, traces)
+        journal = open_journal(folder, inputs.identity(self.config, self.state, weights, self.setup), self.log)
         evolution = journal.finished()
         if evolution is not None:
             self.log(f"fst: cycle {cycle}: taken over from {folder.name}, finished before the restart")
-            self.state = self.state.count(failed_phases=-self.state.counters.failed_phases)
         else:
-            evolution = self._phase(journal, anchors, traces, evaluate, cycle)
+            failed = self.state.counters.failed_phases
+            evolution = self._phases.run(self.population, inputs, journal, evaluate, bar=self.bar, failed=failed)
+        failed_now = evolution.metrics.get("phase_failed", 0) > 0
         self._see(journal.rewards())
         for line in evolution.warnings:
             self.log(f"fst: cycle {cycle}: warning: {line}")
         most = self.config.population
         population = admission.admit(evolution.population, self.population, self.policy, most, self.log)
         metrics = dict(evolution.metrics)
+        archive = self.state.archive.after(
+            self.population,
+            population,
+            known_scores(self.population, self.slow),
+            cycle=cycle,
+            floor=min(self.state.reward_range or (0.0,)),
+            most=self.config.fast.archive,
+        )
         started = replace(self.state, population=population, cycle=cycle, cycle_start=step, weights=weights, rewards=())
-        self.state = started.count(
+        self.state = replace(started, archive=archive).count(
             rollouts_fast=int(metrics.get("rollouts", 0)),
             tokens_fast=int(metrics.get("tokens", 0)),
             reflection_calls=int(metrics.get("reflection_calls", 0)),
             reflection_failures=int(metrics.get("reflection_failures", 0)),
+            failed_phases=1 if failed_now else -self.state.counters.failed_phases,  # consecutive ones count
         )
         self.slow = SlowScores()
         durable.save(self.state, self.folder)
         metrics |= journal.mishaps
         metrics["seconds"] = time.monotonic() - began
+        best = metrics.get("anchor_best", math.nan)
         self.log(
-            f"fst: cycle {cycle}: {int(metrics.get('rollouts', 0))} rollouts, {len(traces)} problems with slow scores,"
-            f" best {metrics.get('anchor_best', float('nan')):.3f}, {len(population)} prompts"
+            f"fst: cycle {cycle}: {int(metrics.get('rollouts', 0))} rollouts, {len(inputs.traces)} problems with slow"
+            f" scores, best {best:.3f}, {len(population)} prompts"
         )
         self._of_step = metrics
         return dict(metrics)
 
-    def _seed(self) -> int:
-        return self.config.seed * 1_000_003 + self.state.cycle + 1  # another minibatch order in every cycle
 
-    def _traces(self, step: int, recent: Sequence[Problem]) -> list[Trace]:
-        known = [self._with_privacy(problem) for problem in recent]
-        return self.slow.traces(self.population, known, step=step, max_age=self.config.fast.max_score_age)
-
-    def _anchors(self, problems: Sequence[Problem]) -> list[Problem]:
-        distinct = list({p.id: self._with_privacy(p) for p in problems}.values())
-        return distinct[: self.config.fast.anchors or len(distinct)]
-
-    def _with_privacy(self, problem: Problem) -> Problem:
-        """With its answer private or shared as `fst.fast.answers` says."""
-        said = self.config.fast.answers
-        return problem if said == "auto" else replace(problem, private=said == "private")
-
-    def _journal(self, folder: Path, weights: str, anchors: Sequence[Problem], traces: Sequence[Trace]) -> Journal:
-        identity = {
-            "weights": weights,
-            "population": self.population.digest,
-            "anchors": text_digest("\n".join(a.id for a in anchors)),
-            "slow_scores": traces_digest(traces),
-            "settings": text_digest(self.config.model_dump_json(exclude=OUTCOME_NEUTRAL)),
-            "setup": self.setup,
-            "rewards": repr(self.state.reward_range),
-        }
-        return open_journal(folder, identity, self.log)
-
-    def _phase(
-        self, journal: Journal, anchors: Sequence[Problem], traces: Sequence[Trace], evaluate: Evaluate, cycle: int
-    ) -> Evolution:
-        try:
-            reflection = journal.reflection(self.reflection)
-            optimizer = build_optimizer(self.config, self.policy, reflection, self.log, self.bar)
-            found = optimizer.evolve(
-                self.population, anchors, journal.evaluate(evaluate), cycle=cycle, seed=self._seed(), traces=traces
-            )
-            evolution = checked(found, self.config.fast.path)
-        except Exception as error:
-            return self._failed(journal, error, cycle)
-        evolution = admission.readable(evolution, self.population)
-        if journal.replayed:
-            self.log(f"fst: cycle {cycle}: {journal.replayed} calls answered from the record made before the restart")
-        self.state = self.state.count(failed_phases=-self.state.counters.failed_phases)  # consecutive ones count
-        journal.finish(evolution, write_cycle(journal.folder, self.population, evolution))
-        return evolution
-
-    def _failed(self, journal: Journal, error: Exception, cycle: int) -> Evolution:
-        """The old population if the config allows for this failure; else raises FastPhaseFailed."""
-        why, folder = f"failed: {described(error, 1000)}", journal.folder
-        if isinstance(error, (ReflectionFailed, RolloutsFailed)):  # the record would answer a new start with it again
-            folder = set_aside(folder)
-        else:
-            self.log(shown(redact("".join(traceback.format_exception(error)))))
-        if self.state.counters.failed_phases >= self.config.fast.max_failed_phases:
-            raise FastPhaseFailed(
-                f"fast phase {cycle} {why} (its record: {folder}; to let training go on with the"
-                " old population, raise fst.fast.max_failed_phases)"
-            ) from None  # the cause's own traceback, redacted, is in the log
-        self.state = self.state.count(failed_phases=1)
-        spent = {"rollouts": float(journal.rollouts), "reflection_calls": float(journal.reflections)}
-        if isinstance(error, ReflectionFailed):
-            spent["reflection_failures"] = spent["reflection_calls"]
-        return Evolution(self.population, {"phase_failed": 1.0, **spent}, (f"{why}; the old population stays",))
+__all__ = ["FastPhaseFailed", "FastWeights"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from .prompts import Population, Prompt
 from .rollouts import Evaluate, Problem, Rollout, Trace
@@ -81,6 +82,11 @@ class PromptOptimizer(Protocol):
                 rollouts = evaluate([Cell(p, q) for p in population.prompts for q in problems])
                 ...
                 return Evolution(Population((best,)))
+
+    An `evolve` that also has the parameter `archived: Sequence[Prompt] = ()` gets the run's earlier prompts
+    (`fst.fast.archive`): leads that lost the lead and prompts that were dropped, each with the scores of the problems
+    that it held. Their texts are candidates like any other; test them on a few anchors first. What of them is in the
+    outcome's population is carried again.
     """
 
     def evolve(
@@ -103,4 +109,10 @@ class PromptOptimizer(Protocol):
         ...
 
 
-__all__ = ["Candidate", "Evidence", "Evolution", "PromptOptimizer"]
+def takes_archived(optimizer: Any) -> bool:
+    """Does this optimizer's `evolve` take archived prompts?"""
+    parameters = inspect.signature(optimizer.evolve).parameters
+    return "archived" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+__all__ = ["Candidate", "Evidence", "Evolution", "PromptOptimizer", "takes_archived"]

@@ -1,4 +1,4 @@
-"""`fst report` and `fst compare`, to be mounted on the `fst` command: `register(app)`."""
+"""`fst report`, `fst compare` and `fst export`, to be mounted on the `fst` command: `register(app)`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..prompts import shown
+from ..secrets import redact
 from . import EXTRA
 
 LAUNCHERS = "fst.launchers"
@@ -139,9 +141,38 @@ def report(
     Console().print(Text("wrote " + ", ".join(map(str, files))))
 
 
+def export(
+    run: Annotated[Path, typer.Argument(help="checkpoint folder of a run, or one checkpoint in it")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="the JSON file")] = Path("export.json"),
+    router: Annotated[
+        bool, typer.Option("--router", help="also what picks one of the prompts for each problem (extra: router)")
+    ] = False,
+    placement: Annotated[
+        str | None, typer.Option(help="where prompts go: system, append or user; default: as the run had it")
+    ] = None,
+    signature: Annotated[str, typer.Option(help="signature of the DSPy program")] = "question -> answer",
+) -> None:
+    """Writes a run's prompts for use elsewhere: plain JSON, and next to it a DSPy program (.dspy.json)."""
+    from ..record.atomic import write_json
+    from ..record.cycles import read_record
+    from .export import exported, write_dspy
+
+    program = out.with_suffix(".dspy.json")
+    try:
+        record = read_record(run)
+        content, notes = exported(record, placement, router)
+        write_dspy(program, record.best(), signature)
+        write_json(out, content)
+    except (OSError, ValueError) as error:
+        _fail(shown(redact(str(error))), 1)
+    for line in (*notes, f"wrote {out}, {program}"):
+        Console().print(Text(line))
+
+
 def register(app: typer.Typer) -> None:
-    """Adds both commands to a typer app."""
+    """Adds the commands to a typer app."""
     app.command()(report)
+    app.command()(export)
     app.command(context_settings={"ignore_unknown_options": True})(compare)  # a verl command has flags of its own
 
 
@@ -150,4 +181,4 @@ def _fail(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-__all__ = ["compare", "print_comparison", "register", "report"]
+__all__ = ["compare", "export", "print_comparison", "register", "report"]

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..prompts import Prompt, shown
+from ..record.archive import Archived
 from ..record.cycles import PromptRow
 
 LINE_CHARS = 200
@@ -20,6 +21,10 @@ KEY = (
     " reflection saw, which decides the lead; ±: standard error; rank 2>0: was 2, is 0, - is out"
 )
 """What the words of `facts` and the ranks of `table` mean."""
+
+ARCHIVE_KEY = (
+    "retired: cycle that took the lead from it or dropped it; held: mean score on the problems that it was best on"
+)
 
 
 def score(prompt: Prompt) -> str:
@@ -68,6 +73,19 @@ def table(rows: Sequence[PromptRow]) -> Table:
     return found
 
 
+def archive_table(entries: Sequence[Archived]) -> Table:
+    """One row for each archived prompt, the one retired last first; folded like `table`."""
+    found = Table("retired", "prompt", "made", "held", box=None, padding=(0, 2, 0, 0), caption=ARCHIVE_KEY)
+    found.caption_justify = "left"
+    found.add_column("last line", overflow="fold", ratio=1)
+    for entry in reversed(entries):
+        prompt = entry.prompt
+        made = f"{prompt.origin}, cycle {prompt.cycle}"
+        cells = [str(entry.retired), prompt.digest, shown(made), score(prompt) or "nothing known", _last_line(prompt)]
+        found.add_row(*map(Text, cells))
+    return found
+
+
 def _rank(row: PromptRow) -> str:
     """The rank, and the one before if it changed: "2", "3>2", "1>-" if it was dropped; empty if it never had one."""
     now = "" if row.rank is None else str(row.rank)
@@ -80,4 +98,4 @@ def _last_line(prompt: Prompt) -> str:
     return f"{line[:LINE_CHARS]} (and {more} more characters)" if more > 0 else line
 
 
-__all__ = ["facts", "margin", "score", "table"]
+__all__ = ["archive_table", "facts", "margin", "score", "table"]

@@ -3,10 +3,11 @@
 cycle_0007/population.json    the prompts carried on, with parents and scores by problem
 cycle_0007/candidates.jsonl   one new prompt a line: verdict, margin of its test, the records its reflection saw,
                               and a text diff against its parent
+cycle_0007/problems.jsonl     texts of the problems that they were scored on (problems.py)
 cycle_0007/ledger.json        verdicts counted, the evidence for the lead, the phase's figures
 
 Next to them is the phase's journal (journal.py), whose `evolution.json` marks the cycle as finished and has the digests
-of the three. Before that they are not read. Reading changes nothing; a file that cannot be used is a ValueError that
+of all. Before that they are not read. Reading changes nothing; a file that cannot be used is a ValueError that
 names it.
 """
 
@@ -148,6 +149,7 @@ class Record:
         texts = {old: text for cycle in self.cycles for old, text in cycle.old.items()}
         texts |= {row.prompt.digest: row.prompt.text for row in self.rows()}
         texts |= {prompt.digest: prompt.text for prompt in self.population}
+        texts |= {entry.prompt.digest: entry.prompt.text for entry in self.state.archive.entries} if self.state else {}
         named = sorted(known for known in texts if known.startswith(digest))
         if len(named) != 1:
             raise ValueError(f"{digest!r} names {len(named)} prompts of {self.folder}: fst prompts --all lists them")

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from ..prompts import Population
 from . import sealed
+from .archive import Archive
 from .atomic import write_text
 
 STATE_FILE = "state.json"
@@ -49,6 +50,8 @@ class State:
     rewards: mean reward of each slow step of the cycle.
     parts: name -> digest of the other files of its checkpoint, without which it is not whole.
     reward_range: lowest and highest reward that the run has seen, see `RewardBar`; None before the first.
+    archive: prompts that were let go of; empty in a file of a version that kept none.
+    placement: where prompts go in a chat (`fst.context.placement`); empty in a file of a version that did not say.
     """
 
     population: Population
@@ -62,6 +65,8 @@ class State:
     counters: Counters = Counters()
     parts: Mapping[str, str] = field(default_factory=dict)
     reward_range: tuple[float, float] | None = None
+    archive: Archive = Archive()
+    placement: str = ""
 
     def count(self, **more: int) -> State:
         """This state with counters raised."""

@@ -70,3 +70,12 @@ def test_the_table_cuts_nothing_at_any_width(run, columns):
 def test_a_very_long_last_line_is_shown_in_part_and_counted():
     assert prompts._last_line(Prompt("first\n" + "x" * 1000 + "\n\n")) == "x" * 200 + " (and 800 more characters)"
     assert prompts._last_line(Prompt("a\x1b[2J")) == "a\\x1b[2J"
+
+
+def test_the_archive_is_listed_with_what_each_prompt_held(run):
+    kept = read_record(run).state.archive.entries
+    out = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["prompts", str(run), "--archive"])
+    assert out.exit_code == 0 and kept
+    for entry in kept:
+        (line,) = [line for line in out.output.splitlines() if entry.prompt.digest in line]
+        assert line.split()[0] == str(entry.retired) and (prompts.score(entry.prompt) or "nothing known") in line

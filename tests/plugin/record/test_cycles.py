@@ -50,7 +50,7 @@ def run(tmp_path):
 def test_what_was_written_is_what_is_read(tmp_path, monkeypatch):
     weights, _ = fast_weights(tmp_path)
     given, write = [], cycles.write_cycle
-    monkeypatch.setattr("fst_plugin.fast_weights.write_cycle", lambda *a: given.append(a) or write(*a))
+    monkeypatch.setattr("fst_plugin.phase.write_cycle", lambda *a: given.append(a) or write(*a))
     weights.evolve(1, "w", make_problems(48), World())
     ((_, old, evolution),) = given
     found = read_cycle(tmp_path / "cycle_0000")

@@ -84,7 +84,9 @@ def test_a_checkpoint(run, name):
     assert refused_or_the_same(folder / name, restored) > 0.8 * FLIPS
 
 
-@pytest.mark.parametrize("name", ["evolution.json", "population.json", "candidates.jsonl", "ledger.json"])
+@pytest.mark.parametrize(
+    "name", ["evolution.json", "population.json", "candidates.jsonl", "ledger.json", "problems.jsonl"]
+)
 def test_a_finished_cycle(run, name):
     folder = run / "fst" / "cycle_0000"
     assert refused_or_the_same(folder / name, lambda: read_cycle(folder)) > 0.8 * FLIPS

@@ -1,0 +1,141 @@
+"""`fst export`: a run's prompts for use elsewhere."""
+
+import json
+
+import pytest
+from cycles import fast_weights, slow_phase
+from rule_world import World, make_problems
+from typer.testing import CliRunner
+
+from fst_plugin.analysis.export import PROBLEM
+from fst_plugin.cli import app
+from fst_plugin.record import state as durable
+from fst_plugin.record.cycles import read_record
+from fst_plugin.record.problems import text_of
+
+PROBLEMS = make_problems(48)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of one cycle that is saved as a checkpoint too."""
+    folder = tmp_path_factory.mktemp("run")
+    weights, _ = fast_weights(folder / "fst", context={"placement": "system"})
+    weights.evolve(1, "w0", PROBLEMS, World(reliability=0.8))
+    slow_phase(weights, World(reliability=0.8), PROBLEMS, range(1, 4))
+    weights.save(folder / "global_step_3" / "fst", 3, [])
+    return folder
+
+
+def export(run, out, *options):
+    done = CliRunner(env={"COLUMNS": "400"}).invoke(app, ["export", str(run), "--out", str(out), *options])
+    return done, json.loads(out.read_text()) if out.exists() else None
+
+
+def test_best_prompt_population_and_an_example_chat_are_written(run, tmp_path):
+    done, content = export(run, tmp_path / "prompts.json")
+    population = read_record(run).population
+    assert done.exit_code == 0, done.output
+    assert content["best"]["text"] == population[0].text and content["placement"] == "system"
+    assert [p["digest"] for p in content["population"]] == [p.digest for p in population] and len(population) > 1
+    assert content["best"]["mean_score"] == population[0].mean_score and content["best"]["problems"] > 0
+    assert content["example"]["messages"] == [
+        {"role": "system", "content": population[0].text},
+        {"role": "user", "content": PROBLEM},
+    ]
+    assert "router" not in content and str(run) not in json.dumps(content)
+
+
+@pytest.mark.parametrize(
+    "placement, expected",
+    [("append", ["system", "user"]), ("user", ["user"])],
+)
+def test_another_placement_is_shown_in_the_example(run, tmp_path, placement, expected):
+    _, content = export(run, tmp_path / "prompts.json", "--placement", placement)
+    chat, text = content["example"]["messages"], content["best"]["text"]
+    assert [m["role"] for m in chat] == expected
+    joined = f"<the row's own system message>\n\n{text}" if placement == "append" else f"{text}\n\n{PROBLEM}"
+    assert chat[0]["content"] == joined
+
+
+def test_the_router_has_the_anchors_texts_and_every_prompts_scores(run, tmp_path):
+    done, content = export(run, tmp_path / "prompts.json", "--router")
+    population, texts = read_record(run).population, {p.id: text_of(p) for p in PROBLEMS}
+    expected = sorted({id for prompt in population for id in prompt.scores})
+    assert [a["text"] for a in content["router"]["anchors"]] == [texts[id] for id in expected]
+    for anchor, id in zip(content["router"]["anchors"], expected, strict=True):
+        assert anchor["scores"] == [p.scores[id].mean if id in p.scores else None for p in population]
+    assert "left out" not in done.output
+
+
+def test_dspy_loads_the_program_with_the_best_prompt(run, tmp_path):
+    import dspy
+
+    export(run, tmp_path / "prompts.json", "--signature", "puzzle, hint -> answer: int")
+    program = dspy.Predict("puzzle, hint -> answer: int")
+    program.load(str(tmp_path / "prompts.dspy.json"))
+    assert program.signature.instructions == read_record(run).population[0].text.strip()
+    with dspy.context(lm=dspy.utils.DummyLM([{"answer": "7"}]), adapter=dspy.ChatAdapter()):
+        assert program(puzzle="3 + 4", hint="add").answer == 7
+
+
+def refused(done, *named):
+    assert done.exit_code == 1 and done.exception is None or isinstance(done.exception, SystemExit)
+    assert all(part in done.output for part in named), done.output
+
+
+def test_a_router_without_the_problems_texts_is_refused(run, tmp_path):
+    done, content = export(run / "global_step_3", tmp_path / "prompts.json", "--router")
+    refused(done, "texts", "own folder, not a checkpoint's", "leave out --router")
+    assert content is None and not (tmp_path / "prompts.dspy.json").exists()
+    assert export(run / "global_step_3", tmp_path / "prompts.json")[0].exit_code == 0, (
+        "without it, a checkpoint will do"
+    )
+
+
+def test_a_router_over_one_prompt_is_refused(tmp_path):
+    weights, _ = fast_weights(tmp_path / "fst", context={"placement": "system"})
+    weights.save(tmp_path / "fst", 0, [])
+    refused(export(tmp_path, tmp_path / "prompts.json", "--router")[0], "one prompt", "leave out --router")
+
+
+def test_anchors_whose_texts_are_not_recorded_are_counted(run, tmp_path):
+    import shutil
+
+    shutil.copytree(run / "fst", tmp_path / "fst")
+    path = tmp_path / "fst" / "cycle_0000" / "problems.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[2:]))
+    evolution = tmp_path / "fst" / "cycle_0000" / "evolution.json"
+    body = json.loads(evolution.read_text())
+    body["parts"] |= durable.sealed.digests(path.parent, ["problems.jsonl"])
+    durable.sealed.write(evolution, {k: v for k, v in body.items() if k not in ("format", "digest")})
+    done, content = export(tmp_path, tmp_path / "prompts.json", "--router")
+    assert f"2 of {len(lines)} anchors are left out" in done.output
+    assert len(content["router"]["anchors"]) == len(lines) - 2
+
+
+def test_a_run_that_does_not_say_where_prompts_go_asks_for_it(tmp_path):
+    weights, _ = fast_weights(tmp_path / "fst")  # "auto", which nobody resolved
+    weights.save(tmp_path / "fst", 0, [])
+    refused(
+        export(tmp_path, tmp_path / "prompts.json")[0], "does not say where prompts go", "--placement system, append"
+    )
+    refused(export(tmp_path, tmp_path / "prompts.json", "--placement", "auto")[0], "--placement auto")
+
+
+@pytest.mark.parametrize("signature", ["question", "-> answer", "question: foo -> answer"])
+def test_a_signature_that_dspy_does_not_read_is_refused(run, tmp_path, signature):
+    done, content = export(run, tmp_path / "prompts.json", "--signature", signature)
+    refused(done, "--signature", "question -> answer")
+    assert content is None
+
+
+def test_a_folder_that_is_not_a_runs_is_refused(tmp_path):
+    refused(export(tmp_path, tmp_path / "prompts.json")[0], "has no fst/state.json")
+
+
+def test_a_resumed_run_says_where_its_prompts_go_now(run, tmp_path):
+    weights, _ = fast_weights(tmp_path / "fst", context={"placement": "user"})
+    weights.restore(run / "global_step_3" / "fst", 3, data_key="data", start_over="-")
+    assert weights.state.placement == "user"
