@@ -44,6 +44,9 @@ class FrontierPhase(Phase):
     def search(self) -> str:
         import gepa
 
+        if self.archived:
+            why = "fst.fast.parents=frontier takes none"
+            self.settings.log(f"{len(self.archived)} archived prompts are not tried: {why}")
         from .gepa_adapter import (
             COMPONENT,
             AnchorExample,

@@ -24,6 +24,8 @@ FIRST = 48
 """Most problems that an old prompt is scored on where the slow phase left no scores (ours)."""
 FIRST_SHARE = 0.25
 """Most of the search's rollouts that go there (ours)."""
+ARCHIVE_SHARE = 0.05
+"""Most of the budget that goes to a first test of archived prompts (ours)."""
 MAX_CHILDREN = 12
 """Most prompts proposed at a time (ours)."""
 
@@ -57,6 +59,7 @@ class HalvingPhase(Phase):
         self.baseline = self._baseline()
         self.found = Search(old, explore=self.fast.parents == "thompson", seed=self.seed)
         self._learn(old)
+        self._revive()
         rounds, barren = 0, 0
         while True:
             if rounds:
@@ -72,6 +75,20 @@ class HalvingPhase(Phase):
             self.scoreboard.run(work)
             self._learn([prompt for prompt, _ in work])
             rounds += 1
+
+    def _revive(self) -> None:
+        """A short test for every archived prompt, within a small part of the budget. Those that are no better than the
+        old population are let go of again."""
+        most = int(self.budget * ARCHIVE_SHARE)
+        some = self.archived[:most]
+        for prompt in some:
+            self.proposer.know(prompt.text)
+            self.found.revive(prompt)
+        work = [(prompt, self._unmet(prompt, most // len(some))) for prompt in some]
+        self.scoreboard.run(work)
+        self._learn(some)
+        for prompt in some:
+            self.found.drop_unless_better(prompt)
 
     def _baseline(self) -> dict[str, float]:
         """Problem id -> mean reward of the old prompts."""
@@ -167,7 +184,7 @@ class HalvingPhase(Phase):
         """Enters into the accounts how the children did against their parents."""
         parents = {c.prompt.digest: c for c in self.found.contenders.values()}
         alike = self._all_alike()
-        for child in (c for c in tested if c.new):
+        for child in (c for c in tested if c.prompt.text in self.candidates):
             parent = parents[child.prompt.parents[0]]
             margin = statistics.fmean(child.gains.values()) - statistics.fmean(parent.gains.values())
             error = self.found.difference(child, parent).error if len(child.gains) > 1 else None
@@ -182,7 +199,8 @@ class HalvingPhase(Phase):
         """As the search believes: the old population's mean reward and this prompt's gain."""
         if not self.plan.feasible:
             return prompt.mean_score
-        return self._level + self.found.contenders[prompt.text].gain
+        known = self.found.contenders.get(prompt.text)
+        return self._level + (known.gain if known else 0.0)
 
 
 __all__ = ["HalvingPhase"]

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from ..config import DEFAULTS, FSTConfig
 from ..optimizer import Evolution
 from ..policy import Policy
-from ..prompts import Population
+from ..prompts import Population, Prompt
 from ..reflection.base import Reflection
 from ..rewards import RewardBar
 from ..rollouts import Evaluate, Problem, Trace
@@ -63,6 +63,7 @@ class ReflectiveOptimizer:
         cycle: int,
         seed: int,
         traces: Sequence[Trace] = (),
+        archived: Sequence[Prompt] = (),
     ) -> Evolution:
         """See `PromptOptimizer.evolve`. `problems` that repeat count once. If enough traces (16, or as many as
         `problems`; ours) know every carried prompt, their problems are the anchors, and `problems` are only held out;
@@ -70,7 +71,7 @@ class ReflectiveOptimizer:
         `problems` are of tasks that no trace is of. Raises RolloutsFailed if the rollout engine does not deliver,
         ReflectionFailed if no reflection gets an answer, ValueError without problems."""
         kind: type[Phase] = FrontierPhase if self.settings.config.fast.parents == "frontier" else HalvingPhase
-        return kind(self.settings, population, problems, evaluate, cycle, seed, traces).run()
+        return kind(self.settings, population, problems, evaluate, cycle, seed, traces, archived).run()
 
 
 __all__ = ["ReflectiveOptimizer", "RolloutsFailed"]

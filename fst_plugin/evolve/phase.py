@@ -60,6 +60,7 @@ class Phase(ABC):
         cycle: int,
         seed: int,
         traces: Sequence[Trace],
+        archived: Sequence[Prompt] = (),
     ):
         distinct = {problem.id: problem for problem in problems}
         if not distinct:
@@ -103,6 +104,7 @@ class Phase(ABC):
         )
         for prompt in population.prompts:
             self.proposer.know(prompt.text)
+        self.archived = [prompt for prompt in archived if prompt.digest not in carried]
         self.candidates: dict[str, Candidate] = {}
         self.evidence: Evidence | None = None
         self.warnings: list[str] = []

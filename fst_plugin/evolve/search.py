@@ -24,8 +24,8 @@ PRIOR = 6.0
 class Contender:
     """A prompt in the search.
 
-    new: made in it.
-    expected: what was believed of its parent's gain when it was made.
+    new: not of the old population.
+    expected: what was believed of its parent's gain when it was made; 0 without one.
     shown: ids of the problems that reflections have read on the way to it.
     gains: problem id -> reward less the old population's.
     tests: how often it was tested.
@@ -65,6 +65,14 @@ class Search:
         """A child whose reflection has read the problems `shown` (ids)."""
         above = self.contenders[parent.text]
         self.contenders[child.text] = Contender(child, True, above.gain, above.shown | frozenset(shown))
+
+    def revive(self, prompt: Prompt) -> None:
+        """An earlier prompt, of which nothing is known any more."""
+        self.contenders[prompt.text] = Contender(prompt, new=True)
+
+    def drop_unless_better(self, prompt: Prompt) -> None:
+        if self.contenders[prompt.text].gain <= 0:
+            del self.contenders[prompt.text]
 
     def tell(self, prompt: Prompt, gains: dict[str, float]) -> None:
         """How a tested prompt did. gains: of all problems that it has met."""

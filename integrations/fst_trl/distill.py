@@ -18,14 +18,14 @@ from fst_plugin.context import Placement, place
 from fst_plugin.imports import Names
 from fst_plugin.prompts import Population
 
-from .compat import NEEDS
+from .compat import TESTED
 
 TABLE = {
     "SDFTConfig": "trl.experimental.sdft:SDFTConfig",
     "SDFTTrainer": "trl.experimental.sdft:SDFTTrainer",
     "TeacherContext": "trl.experimental.sdft.sdft_trainer:DemonstrationTeacherContextBuilder",
 }
-names = Names(TABLE, NEEDS)
+names = Names(TABLE, f"fst_trl needs TRL {TESTED[0]} to {TESTED[-1]}: pip install 'fst-plugin[trl]'")
 
 _SDFTConfig: Any = names.SDFTConfig
 _SDFTTrainer: Any = names.SDFTTrainer

@@ -10,6 +10,7 @@ from fst_plugin import context
 from fst_plugin.adapter import provider
 from fst_plugin.config import ContextConfig
 
+from . import batches
 from .episodes import EPISODE_LOOP
 from .episodes.playable import plain, playable
 
@@ -81,6 +82,11 @@ def inner_loops(named: Sequence[str] | None, infos: Sequence[Any] | None, size: 
         if loop == EPISODE_LOOP:
             find(info)
     return loops
+
+
+def loops_of_batch(batch: Any, config: Any) -> list[str]:
+    """`inner_loops` of a batch's rows."""
+    return inner_loops(batches.column(batch, "agent_name"), batches.column(batch, "extra_info"), len(batch), config)
 
 
 def context_of(config: Any) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from fst_envs.make import made_feedback
 from fst_plugin.adapter import system_text
 from fst_plugin.rollouts import Problem, Rollout, problem_id
 
-from .assignment import inner_loops as loops_of
 from .compat import names
 
 PROBLEM = "fst_problem"
@@ -57,11 +56,6 @@ def identified(batch: Any) -> Any:
     """The same batch, with the problem id of every row in the column `PROBLEM`."""
     names.tensordict_utils.assign_non_tensor_stack(batch, PROBLEM, problem_ids(batch))
     return batch
-
-
-def inner_loops(batch: Any, config: Any) -> list[str]:
-    """`assignment.inner_loops` of a batch's rows."""
-    return loops_of(column(batch, "agent_name"), column(batch, "extra_info"), len(batch), config)
 
 
 def problem_ids(batch: Any) -> list[str]:

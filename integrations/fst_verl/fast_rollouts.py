@@ -13,7 +13,7 @@ from typing import Any
 from fst_plugin.rollouts import Cell, Message, Rollout
 
 from . import batches, check, servers, transfer
-from .assignment import CONTEXT_LOOP, REFLECT_LOOP, RowColumn
+from .assignment import CONTEXT_LOOP, REFLECT_LOOP, RowColumn, loops_of_batch
 from .compat import names
 from .prompt_store import PromptStore
 from .transfer import Trajectory
@@ -46,7 +46,7 @@ class FastRollouts:
             return []
         batch = self.pool[[self.row_of[cell.problem.id] for cell in cells]]
         step = self.trainer.global_steps
-        inner = batches.inner_loops(batch, self.trainer.config)
+        inner = loops_of_batch(batch, self.trainer.config)
         alone = {cell.prompt.digest: (cell.prompt,) for cell in cells}
         held = dict(zip(alone, self.prompts.put(*alone.values()), strict=True))
         columns = [

@@ -25,7 +25,7 @@ from fst_plugin.prompts import Prompt, text_digest
 from fst_plugin.rollouts import Rollout
 
 from . import batches, check, modes, room, transfer, wandb_tables
-from .assignment import COLUMN, CONTEXT_LOOP, RowColumn
+from .assignment import COLUMN, CONTEXT_LOOP, RowColumn, loops_of_batch
 from .checkpoints import Checkpoints
 from .compat import ESTIMATOR, names
 from .fast_rollouts import FastRollouts
@@ -190,7 +190,7 @@ class FastSlow:
         with self._timed():
             size, utils = len(batch), names.tensordict_utils
             groups = batches.column(batch, "__rollout_n__") or [self.config.actor_rollout_ref.rollout.n] * size
-            inner = batches.inner_loops(batch, self.config)
+            inner = loops_of_batch(batch, self.config)
             self.rollouts.prompts.refuse_lost()
             offsets = self.weights.deal([int(n) for n in groups])
             ids = batches.problem_ids(batch)

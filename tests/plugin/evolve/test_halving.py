@@ -6,7 +6,18 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from rule_world import SEED, Scripted, World, gepa, make_problems, phase, rule_of, seed_population, slow_traces
+from rule_world import (
+    SEED,
+    Scripted,
+    World,
+    all_rules,
+    gepa,
+    make_problems,
+    phase,
+    rule_of,
+    seed_population,
+    slow_traces,
+)
 
 from fst_plugin.evolve.evidence import Prior, weigh
 from fst_plugin.evolve.search import Search
@@ -222,3 +233,35 @@ def test_what_shines_on_its_tests_only_does_not_lead():
     evolution = optimizer.evolve(seed_population(), make_problems(96), evaluate, cycle=0, seed=1)
     assert evolution.evidence.margin < 0 and not evolution.evidence.adopted
     assert evolution.population.best.text == SEED and len(evolution.population) > 1
+
+
+# ------------------------------------------------------------------------------------------------------ the archive
+
+
+def test_an_archived_prompt_comes_back_with_its_task_in_one_phase():
+    world = World(reliability=0.9)
+    whole = Prompt("\n".join([SEED, *sorted(all_rules())]), origin="reflection")
+    archived = [Prompt(f"Of no use, {i}.", origin="reflection") for i in range(7)] + [whole]
+    evolution = gepa(Scripted(lambda r: None if r.slot else f"Variant {r.seed}"), k=4, budget=480).evolve(
+        seed_population(), make_problems(96), world, cycle=5, seed=0, archived=archived
+    )
+    assert evolution.population.best.text == whole.text and evolution.evidence.adopted
+    assert not {p.text for p in archived[:7]} & {p.text for p in evolution.population.prompts}
+
+
+def test_what_archived_prompts_cost_where_none_is_of_use_is_a_small_part_of_the_budget():
+    world = World()
+    archived = [Prompt(f"Of no use, {i}.", origin="reflection") for i in range(16)]
+    gepa(OfflineReflection(), k=4, budget=960).evolve(
+        seed_population(), make_problems(192), world, cycle=5, seed=0, archived=archived
+    )
+    spent = Counter(c.prompt.text for batch in world.batches for c in batch)
+    assert all(0 < spent[p.text] <= 3 for p in archived)
+
+
+def test_gepas_search_says_that_it_takes_no_archived_prompts():
+    lines = []
+    gepa(OfflineReflection(), k=4, budget=240, parents="frontier", log=lines.append).evolve(
+        seed_population(), make_problems(48), World(), cycle=1, seed=0, archived=[Prompt("old")]
+    )
+    assert any("1 archived prompts are not tried: fst.fast.parents=frontier" in line for line in lines)
