@@ -142,9 +142,9 @@ def scored(batch: Any) -> list[Trajectory]:
     if not last:
         return []
     data = read(list(last.values()), batch.partition_id, ("rm_scores", "extra_fields"))
-    scores, extras = data["rm_scores"].unbind(), column(data, "extra_fields") or []
+    scores, extras = data["rm_scores"].sum(dim=1).tolist(), column(data, "extra_fields") or []
     return [
-        Trajectory(uid, float(score.sum()), "", None, extra, session, key)
+        Trajectory(uid, score, "", None, extra, session, key)
         for ((uid, session), key), score, extra in zip(last.items(), scores, extras, strict=True)
     ]
 
