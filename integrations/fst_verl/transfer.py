@@ -142,9 +142,9 @@ def scored(batch: Any) -> list[Trajectory]:
     if not last:
         return []
     data = read(list(last.values()), batch.partition_id, ("rm_scores", "extra_fields"))
-    scores, extras = data["rm_scores"].unbind(), column(data, "extra_fields") or []
+    scores, extras = data["rm_scores"].sum(dim=1).tolist(), column(data, "extra_fields") or []
     return [
-        Trajectory(uid, float(score.sum()), "", None, extra, session, key)
+        Trajectory(uid, score, "", None, extra, session, key)
         for ((uid, session), key), score, extra in zip(last.items(), scores, extras, strict=True)
     ]
 
@@ -152,17 +152,19 @@ def scored(batch: Any) -> list[Trajectory]:
 def texts(keys: Sequence[str], partition: str, tokenizer: Any) -> list[str]:
     """The responses of these trajectories, decoded and no longer than a reflection is shown. Of a response with more
     tokens than that has characters, only both ends are decoded."""
-    responses = list(read(keys, partition, ["responses"])["responses"].unbind()) if keys else []
+    if not keys:
+        return []
+    responses = list(read(keys, partition, ["responses"])["responses"].unbind())
     head = RECORD_CHARS * 2 // 3
     tails = {place: one[head - RECORD_CHARS :] for place, one in enumerate(responses) if len(one) > RECORD_CHARS}
     heads = [one[:head] if place in tails else one for place, one in enumerate(responses)]
-    said = tokenizer.batch_decode(heads, skip_special_tokens=True)
-    ends = dict(zip(tails, tokenizer.batch_decode(list(tails.values()), skip_special_tokens=True), strict=True))
+    said = tokenizer.batch_decode([*heads, *tails.values()], skip_special_tokens=True)
+    ends = dict(zip(tails, said[len(heads) :], strict=True))
     return [
         shorten_ends(text, ends[place], RECORD_CHARS, f"the middle of {len(responses[place])} tokens")
         if place in ends
         else shorten(text, RECORD_CHARS)
-        for place, text in enumerate(said)
+        for place, text in enumerate(said[: len(heads)])
     ]
 
 
