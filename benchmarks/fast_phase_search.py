@@ -98,7 +98,7 @@ def leads(cycles: int) -> dict[str, dict[str, float]]:
     would bring is taken where there is some, from prompts that know 60 % or 85 % of the rules (a tenth as many)."""
     found = {}
     for parents in PARENTS:
-        false = [_contest(Level(s), Idle(), _same(), s, parents).metrics["lead_changed"] for s in range(cycles)]
+        false = [_adopted(_contest(Level(s), Idle(), _same(), s, parents)) for s in range(cycles)]
         kept = [_kept(share, range(max(2, cycles // 10)), parents) for share in (0.6, 0.85)]
         found[parents] = {
             "false": statistics.fmean(false),
@@ -107,6 +107,10 @@ def leads(cycles: int) -> dict[str, dict[str, float]]:
             "kept_top": kept[1],
         }
     return found
+
+
+def _adopted(found: Evolution) -> float:
+    return float(found.evidence is not None and found.evidence.adopted)
 
 
 def _same() -> Population:

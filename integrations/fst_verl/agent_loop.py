@@ -14,7 +14,8 @@ import hydra
 from fst_plugin.secrets import described
 
 from . import prompt_store
-from .assignment import COLUMN, CONTEXT_LOOP, REFLECT_LOOP, RowColumn, context_of, training_sampling
+from .assignment import CONTEXT_LOOP, REFLECT_LOOP, RowColumn, context_of, training_sampling
+from .batches import COLUMN
 from .compat import LOOP_METHODS, names
 
 _Base: Any = names.AgentLoopBase

@@ -14,8 +14,6 @@ from . import batches
 from .episodes import EPISODE_LOOP
 from .episodes.playable import plain, playable
 
-COLUMN = "fst"
-"""Name of the column that the trainer adds to every row; rows of a run without fast weights have none."""
 CONTEXT_LOOP, REFLECT_LOOP = "fst_context", "fst_reflect"
 """Our agent loops: the one that assigns a prompt and delegates, and the one in which the policy writes prompts."""
 

@@ -17,6 +17,8 @@ from fst_plugin.rollouts import Problem, Rollout, problem_id
 
 from .compat import names
 
+COLUMN = "fst"
+"""Name of the column that the trainer adds to every row; rows of a run without fast weights have none."""
 PROBLEM = "fst_problem"
 """Column of problem ids in fetched batches."""
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from . import servers, transfer
-from .assignment import COLUMN, CONTEXT_LOOP, RowColumn, inner_loops
+from .assignment import CONTEXT_LOOP, RowColumn, inner_loops
+from .batches import COLUMN
 from .compat import names
 from .validation import BEST, SEED
 

@@ -25,7 +25,8 @@ from fst_plugin.prompts import Prompt, text_digest
 from fst_plugin.rollouts import Rollout
 
 from . import batches, check, modes, room, transfer, wandb_tables
-from .assignment import COLUMN, CONTEXT_LOOP, RowColumn, loops_of_batch
+from .assignment import CONTEXT_LOOP, RowColumn, loops_of_batch
+from .batches import COLUMN
 from .checkpoints import Checkpoints
 from .compat import ESTIMATOR, names
 from .fast_rollouts import FastRollouts
@@ -234,8 +235,8 @@ class FastSlow:
             self.rollouts.prompts.refuse_lost()
             seen = self._slow_rollouts(batch)
             rollouts = [one for _, one in seen]
-            if self.weights.config.fast.free_scores:  # else no reflection reads slow rollouts
-                places = adapter.shown_places(rollouts)
+            places = adapter.shown_places(rollouts) if self.weights.config.fast.free_scores else []
+            if places:  # no reflection reads the others
                 keys = [seen[place][0] for place in places]
                 texts = transfer.texts(keys, batch.partition_id, self.trainer.tokenizer)
                 for place, text in zip(places, texts, strict=True):

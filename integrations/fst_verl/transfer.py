@@ -14,8 +14,7 @@ from typing import Any
 from fst_plugin.reflection.base import RECORD_CHARS
 from fst_plugin.reflection.text import shorten, shorten_ends
 
-from .assignment import COLUMN
-from .batches import column
+from .batches import COLUMN, column
 from .compat import names
 
 PARTITION = "val"

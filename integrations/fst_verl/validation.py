@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .assignment import COLUMN, CONTEXT_LOOP, inner_loops
-from .batches import ROW, row_id
+from .assignment import CONTEXT_LOOP, inner_loops
+from .batches import COLUMN, ROW, row_id
 
 SEED_SUFFIX = "/seed_prompt"
 BEST, SEED = "best", "seed"

@@ -199,10 +199,11 @@ def test_a_step_that_verl_trains_on_in_parts_is_observed_once_as_a_whole(made, m
     seen = []
     monkeypatch.setattr(fst.weights, "observe", lambda step, weights, rollouts: seen.append((step, rollouts)))
     monkeypatch.setattr(transfer, "keys_of", lambda batch: ["u_0_0"])
+    monkeypatch.setattr(transfer, "texts", lambda keys, *_: ["answer"] * len(keys))
     trainer.global_steps = 1
     for part in parts:
-        monkeypatch.setattr(transfer, "trajectories", lambda batch, tokenizer, part=part: part)
-        fst.collect(None)
+        monkeypatch.setattr(transfer, "scored", lambda batch, part=part: part)
+        fst.collect(SimpleNamespace(partition_id="train"))
         assert seen == []
     fst.observe()
     ((step, rollouts),) = seen
@@ -215,10 +216,11 @@ def test_dumps_know_the_prompts_of_all_parts_of_a_step(made, monkeypatch):
     fst, trainer, _ = made
     fst.begin()
     monkeypatch.setattr(transfer, "keys_of", lambda batch: ["u_0_0"])
+    monkeypatch.setattr(transfer, "texts", lambda keys, *_: ["answer"] * len(keys))
     for part in ("a", "b"):
         done = [transfer.Trajectory(part, 1.0, "answer", 3, {"fst": {"problem": "p", "digest": f"of {part}"}})]
-        monkeypatch.setattr(transfer, "trajectories", lambda batch, tokenizer, done=done: done)
-        fst.collect(None)
+        monkeypatch.setattr(transfer, "scored", lambda batch, done=done: done)
+        fst.collect(SimpleNamespace(partition_id="train"))
     fst.observe()
     trainer.val_dataloader = SimpleNamespace(arm_of=lambda: {})
     (infos,) = fst.named({"reward_extra_infos_dict": {"uid": ["a_0_0", "b_0_0"]}}).values()
@@ -232,7 +234,7 @@ def test_a_trainer_that_passes_by_a_hook_is_told_after_its_first_step(made, monk
     skipped = {"_submit_batch_to_rollout": "assign", "_compute_advantage": "collect", "step": "observe"}[hook]
     monkeypatch.setattr(fst, skipped, lambda *batch: None)
     monkeypatch.setattr(transfer, "keys_of", lambda batch: [])
-    monkeypatch.setattr(transfer, "trajectories", lambda batch, tokenizer: [])
+    monkeypatch.setattr(transfer, "scored", lambda batch: [])
     fst.evolve_if_due()
     batch = fst.look_ahead.next()
     fst.assign(batch)
@@ -279,11 +281,13 @@ def test_only_the_answers_that_a_reflection_may_be_shown_are_decoded(made, monke
     asked = []
     play(fst, trainer, monkeypatch, [1])
     monkeypatch.setattr(transfer, "texts", lambda keys, *_: asked.extend(keys) or [f"answer of {key}" for key in keys])
-    fst.observe(SimpleNamespace(partition_id="train"))
+    fst.collect(SimpleNamespace(partition_id="train"))
+    fst.observe()
     shown = {entry.rollout.response for entry in fst.weights.slow.entries}
     assert len(asked) == BATCH * K < BATCH * G and shown == {f"answer of {key}" for key in asked}
     fst.weights.config = FSTConfig(fast={"free_scores": False})
-    fst.observe(SimpleNamespace(partition_id="train"))
+    fst.collect(SimpleNamespace(partition_id="train"))
+    fst.observe()
     assert len(asked) == BATCH * K  # nothing more is decoded if slow scores are not used
 
 
@@ -308,7 +312,7 @@ def test_prompts_that_a_worker_could_not_get_stop_the_run_wherever_it_goes_on(ma
     batch.columns["agent_name"] = ["own"] * BATCH
     fst.rollouts.prompts.lost = "the prompts 01 of a row are not in the transfer queue"
     dealt = fst.weights.state.counters.rollouts_slow
-    for go_on in (lambda: fst.assign(batch), lambda: fst.observe(batch), lambda: fst.relabel([], [], {})):
+    for go_on in (lambda: fst.assign(batch), lambda: fst.collect(batch), lambda: fst.relabel([], [], {})):
         with pytest.raises(PromptsLost, match="the prompts 01 of a row"):
             go_on()
     assert fst.weights.state.counters.rollouts_slow == dealt

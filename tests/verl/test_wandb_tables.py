@@ -28,7 +28,7 @@ def config(*loggers):
 
 
 def test_the_table_and_the_artifact_are_logged(tmp_path, run):
-    weights, lines = fast_weights(tmp_path / "fst")
+    weights, lines = fast_weights(tmp_path / "fst", fast={"proposals": 4})
     weights.evolve(1, "w", make_problems(48), World())
     before = len(lines)
     tables.log_cycle(weights, config("console", "wandb"), 1)
