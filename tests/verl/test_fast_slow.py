@@ -302,8 +302,8 @@ def test_dumps_name_prompt_and_arm_of_every_generation(made, monkeypatch):
     assert fst.named({"inputs": ["a"]}) == {"inputs": ["a"]}
     play(fst, trainer, monkeypatch, [1, 2, 3])
     best, seed = fst.weights.population.best.digest, fst.weights.seed.digest
-    (infos,) = fst.named(dump).values()
-    assert infos["fst_arm"] == ["best", "seed"] and infos["fst_prompt"] == [best, seed] and best != seed
+    found = {**dump["reward_extra_infos_dict"], "fst_prompt": [best, seed], "fst_arm": ["best", "seed"]}
+    assert fst.named(dump) == {"reward_extra_infos_dict": found} and best != seed
     (infos,) = fst.named({"reward_extra_infos_dict": {"uid": ["u0_0_0", "u0_1_0", "pad_0_0"]}}).values()
     assert infos["fst_prompt"] == [*(p.digest for p in fst.weights.population.prompts), ""] and "fst_arm" not in infos
 
