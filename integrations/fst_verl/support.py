@@ -1,7 +1,7 @@
 """What fast weights were run with, one table: `fst check` reads it, and so does the README's table (a test compares).
 
-Tested means whole runs of verl 0.9.1 on CPU, in `tests/verl/runs`. What is not tested is accepted and named; what
-cannot work is refused with its reason.
+Tested means a whole run of verl 0.9.1 on CPU, by a test of `tests/verl/runs` that stands next to the value. What is not
+tested is accepted and named; what cannot work is refused with its reason.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 from fst_plugin.config import ConfigProblem
 
 from . import modes
-from .compat import MODES
 
 OWN_TRAINERS = "trains with trainers of its own, which would run without fast weights: use verl.trainer.main_ppo"
 NO_TRAINING = "does not train by RL: fast weights have no part in it"
@@ -26,14 +25,14 @@ class Row:
     """One setting of verl.
 
     what: in words. key: config key; None: the command's main module.
-    tested: values that whole runs were made with.
+    tested: value that a whole run was made with -> the test that makes it.
     untested: some of the others that are accepted, for the reader; so is every value that is not named here.
     refused: value (of a main module: how it begins) -> what is wrong and how to fix it.
     """
 
     what: str
     key: str | None
-    tested: tuple[Any, ...]
+    tested: Mapping[Any, str]
     untested: tuple[Any, ...] = ()
     refused: Mapping[Any, str] = field(default_factory=dict)
 
@@ -44,11 +43,23 @@ class Row:
         return self.refused.get(value, "")
 
 
+RUN = "test_runs.py::test_killed_twice_a_run_goes_on_with_the_same_prompts_and_batches"
+TEMPLATES = "test_templates.py::test_without_a_system_role_prompts_precede_the_question"
+TOOLS = "test_templates.py::test_rows_keep_their_personas_and_tools_and_the_prompt_follows"
+PPO = "test_runs.py::test_ppo_with_a_critic_and_groups_of_one"
+ASYNC = "test_runs.py::test_colocate_async"
+FILTER = "test_support_cells.py::test_groups_without_a_signal_are_replaced"
+SEPARATE = (
+    "test_mode_runs.py::test_with_servers_of_their_own_a_killed_run_goes_on_and_rollouts_under_way_keep_their_prompts"
+)
+DYNAMIC = "test_support_cells.py::test_rollout_correction_dynamic_batches_and_a_reward_model_on_a_server"
+TWO_RANKS = "test_support_cells.py::test_lora_on_two_ranks_where_each_problem_weighs_the_same"
+
 TABLE = (
     Row(
         "main module",
         None,
-        tested=("verl.trainer.main_ppo",),
+        tested={"verl.trainer.main_ppo": RUN},
         untested=("a recipe's own",),
         refused={
             "verl.experimental.": OWN_TRAINERS,
@@ -60,14 +71,19 @@ TABLE = (
     Row(
         "verl's V1 trainers",
         "trainer.use_v1",
-        tested=(True,),
+        tested={True: RUN},
         refused={False: "picks verl's old trainers, which fast weights do not go with: set it to true"},
     ),
-    Row("trainer", modes.KEY, tested=MODES, untested=("another package's",)),
+    Row(
+        "trainer",
+        modes.KEY,
+        tested={"sync": RUN, "colocate_async": ASYNC, "separate_async": SEPARATE},
+        untested=("another package's",),
+    ),
     Row(
         "advantages",
         "algorithm.adv_estimator",
-        tested=("grpo", "fst_grpo", "gae"),
+        tested={"grpo": TEMPLATES, "fst_grpo": TWO_RANKS, "gae": PPO},
         untested=("rloo", "reinforce_plus_plus", "opo", "gpg", "gdpo"),
         refused={
             "remax": "needs reward baselines, which verl's V1 trainers do not compute (plain verl fails, too): use"
@@ -77,18 +93,28 @@ TABLE = (
     Row(
         "training engine",
         "actor_rollout_ref.actor.strategy",
-        tested=("fsdp2",),
+        tested={"fsdp2": RUN},
         untested=("fsdp", "megatron", "veomni", "torchtitan"),
     ),
-    Row("rollout engine", "actor_rollout_ref.rollout.name", tested=("vllm",), untested=("sglang", "trtllm")),
-    Row("device", "trainer.device", tested=("cpu",), untested=("cuda", "npu")),
-    Row("hosts", "trainer.nnodes", tested=(1,), untested=("2 or more",)),
-    Row("LoRA", "actor_rollout_ref.model.lora_rank", tested=(0,), untested=("any rank",)),
+    Row("rollout engine", "actor_rollout_ref.rollout.name", tested={"vllm": RUN}, untested=("sglang", "trtllm")),
+    Row("device", "trainer.device", tested={"cpu": RUN}, untested=("cuda", "npu")),
+    Row("hosts", "trainer.nnodes", tested={1: RUN}, untested=("2 or more",)),
+    Row("devices of a host", "trainer.n_gpus_per_node", tested={1: RUN, 2: TWO_RANKS}, untested=("3 or more",)),
+    Row("LoRA", "actor_rollout_ref.model.lora_rank", tested={0: RUN, 8: TWO_RANKS}, untested=("other ranks",)),
+    Row("dynamic batch size", "actor_rollout_ref.actor.use_dynamic_bsz", tested={False: RUN, True: DYNAMIC}),
+    Row(
+        "rollout correction",
+        "algorithm.rollout_correction.rollout_is",
+        tested={"token": DYNAMIC},
+        untested=("sequence",),
+    ),
+    Row("group filter of DAPO", "algorithm.filter_groups.enable", tested={False: RUN, True: FILTER}),
+    Row("verl's own reward model", "reward.reward_model.enable", tested={False: RUN}, untested=("true",)),
     Row(
         "agent loop",
         "actor_rollout_ref.rollout.agent.default_agent_loop",
-        tested=("single_turn_agent",),
-        untested=("tool_agent", "your own"),
+        tested={"single_turn_agent": RUN, "tool_agent": TOOLS},
+        untested=("your own",),
     ),
 )
 

@@ -131,6 +131,11 @@ def test_the_platform_is_cpu_where_it_is_asked_for():
     subprocess.run([sys.executable, "-c", code], env=env, check=True)
 
 
+def test_the_old_names_of_our_trainers_are_registered_as_well():
+    for mode, old in compat.MODES.items():
+        assert compat.names.get_trainer_cls(old) is compat.names.get_trainer_cls(mode)
+
+
 def test_the_registered_trainer_makes_verls_own_without_fast_weights(monkeypatch):
     from omegaconf import OmegaConf
 

@@ -448,13 +448,15 @@ def test_several_outputs_a_session_are_refused_where_they_would_count_as_rollout
 
 def test_dumps_name_prompt_and_arm_of_every_generation(made, monkeypatch):
     fst, trainer, _ = made
+    dump = {"reward_extra_infos_dict": {"uid": ["v1_0_0", "v2_0_0"], "acc": [1, 0]}}
+    assert fst.named(dump) == dump  # no prompts yet
     fst.begin()
     trainer.val_dataloader = SimpleNamespace(arm_of=lambda: {"v1": "best", "v2": "seed"})
     assert fst.named({"inputs": ["a"]}) == {"inputs": ["a"]}
-    play(fst, trainer, monkeypatch, [1])
-    best = fst.weights.population.best.digest
-    (infos,) = fst.named({"reward_extra_infos_dict": {"uid": ["v1_0_0", "v2_0_0"], "acc": [1, 0]}}).values()
-    assert infos["fst_arm"] == ["best", "seed"] and infos["fst_prompt"] == [best, fst.weights.seed.digest]
+    play(fst, trainer, monkeypatch, [1, 2, 3])
+    best, seed = fst.weights.population.best.digest, fst.weights.seed.digest
+    found = {**dump["reward_extra_infos_dict"], "fst_prompt": [best, seed], "fst_arm": ["best", "seed"]}
+    assert fst.named(dump) == {"reward_extra_infos_dict": found} and best != seed
     (infos,) = fst.named({"reward_extra_infos_dict": {"uid": ["u0_0_0", "u0_1_0", "pad_0_0"]}}).values()
     assert infos["fst_prompt"] == [*(p.digest for p in fst.weights.population.prompts), ""] and "fst_arm" not in infos
 
@@ -473,8 +475,7 @@ def test_it_needs_no_verl():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-OURS = {name: f"name agent loop {name}" for name in ("fst_context", "fst_reflect")}
-OURS |= {"fst_episode": "this run plays no episodes: take agent_name out"}
+OURS = {"fst_context": "is ours to give", "fst_reflect": "is ours to give", "fst_episode": "plays no episodes"}
 
 
 @pytest.mark.parametrize("loop", OURS)
@@ -496,7 +497,6 @@ def test_such_rows_are_refused_before_the_fast_phase_spends_anything_on_them(mad
     batch = fst.look_ahead.next()
     batch.columns["agent_name"] = [loop] * BATCH
     rollouts.open([batch])
-    problem = batches.problems(batch)[0]
     with pytest.raises(ValueError, match=OURS[loop]):
-        rollouts.evaluate([Cell(fst.seed, problem)])
+        rollouts.evaluate([Cell(fst.seed, batches.problems(batch)[0])])
     assert sent == []

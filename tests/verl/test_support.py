@@ -19,6 +19,12 @@ def test_the_readmes_table_is_this_one():
     assert support.markdown() in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_every_value_that_is_called_tested_names_a_test_that_makes_the_run():
+    named = {name for row in support.TABLE for name in row.tested.values()}
+    for module, _, test in (name.partition("::") for name in named):
+        assert f"def {test}(" in (ROOT / "tests" / "verl" / "runs" / module).read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("argument", "reason"),
     [
@@ -39,6 +45,7 @@ def test_what_was_never_run_here_is_accepted_and_named():
         "actor_rollout_ref.rollout.name=sglang",
         "trainer.device=cuda",
         "trainer.nnodes=4",
+        "trainer.n_gpus_per_node=8",
     ]
 
 

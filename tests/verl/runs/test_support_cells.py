@@ -1,0 +1,124 @@
+"""Settings of verl that many launch scripts have: runs of two steps with fast weights, on real verl and vLLM."""
+
+import json
+import re
+import threading
+from collections import defaultdict
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+pytest.importorskip("verl")
+pytest.importorskip("vllm")
+
+G, BATCH, STEPS = 4, 4, 2
+ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+
+
+@pytest.fixture
+def train(world, launch):
+    """train(*arguments): a finished run whose every group was rolled out under the prompts of the fast phase."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(world / "model")
+
+    def finished(*arguments):
+        run = launch(
+            "run",
+            "+fst=default",
+            "fst.seed_prompt='Be kind.'",
+            "fst.population=2",
+            f"fst.slow_steps={STEPS}",
+            "fst.fast.passes=4",
+            "fst.max_prompt_tokens=64",
+            "fst.reflection.kind=offline",
+            "algorithm.adv_estimator=grpo",
+            f"{ROLLOUT}.n={G}",
+            f"trainer.total_training_steps={STEPS}",
+            *arguments,
+        ).finish()
+        assert sorted(run.metrics()) == [1, 2]
+        record = run.out / "checkpoints" / "fst" / "cycle_0000" / "evolution.json"
+        prompts = [p["text"] for p in json.loads(record.read_text())["population"]["prompts"]]
+        for entry in trained(run):
+            question = {"role": "user", "content": f"What is {entry['index']} plus {entry['index']}?"}
+            chat = [{"role": "system", "content": prompts[entry["session"] % len(prompts)]}, question]
+            ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=False)
+            assert entry["ids"] == list(ids)
+        return run
+
+    return finished
+
+
+def trained(run):
+    """The rollouts of training groups; a fast-phase cell is alone under its uid."""
+    groups = defaultdict(list)
+    for entry in run.sent():
+        groups[entry["uid"]].append(entry)
+    return [entry for group in groups.values() if len(group) == G for entry in group]
+
+
+@pytest.fixture
+def judge():
+    """(address, what was asked) of a server that scores answers, as reward models are served."""
+    asked = []
+
+    class Judge(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            said = {"score": len(asked[-1]["answer"]) % 5 / 4, "feedback": "Write the number 7."}
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(said).encode())
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Judge)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", asked
+    server.shutdown()
+    server.server_close()
+
+
+def test_groups_without_a_signal_are_replaced(train):
+    run = train(
+        "algorithm.filter_groups.enable=true",
+        "trainer.v1.sampler.custom_sampler.name=null",  # the CPU platform's, which verl does not tell of the filter
+        "reward.custom_reward_function.name=half_without_signal",
+    )
+    assert any(step.get("training/filter_groups/evicted_samples", 0) > 0 for step in run.metrics().values())
+    assert len(trained(run)) > STEPS * BATCH * G  # those that were replaced had prompts, too
+    assert run.metrics()[STEPS]["fst/rollouts_slow_total"] > STEPS * BATCH * G  # and are counted
+
+
+def test_rollout_correction_dynamic_batches_and_a_reward_model_on_a_server(train, judge):
+    address, asked = judge
+    run = train(
+        "algorithm.rollout_correction.rollout_is=token",
+        f"{ROLLOUT}.calculate_log_probs=true",
+        f"{ACTOR}.use_dynamic_bsz=true",
+        f"{ROLLOUT}.log_prob_use_dynamic_bsz=true",
+        f"{ACTOR}.ppo_max_token_len_per_gpu=136",  # the longest row of plain verl: room is made for the prompts
+        f"{ROLLOUT}.log_prob_max_token_len_per_gpu=136",
+        "reward.custom_reward_function.name=judged",
+        f"+reward.custom_reward_function.reward_kwargs.address={address}",
+    )
+    assert "rollout_corr/rollout_is_mean" in run.metrics()[1]
+    assert f"{ACTOR}.ppo_max_token_len_per_gpu 136 -> 200" in run.text()
+    metrics = run.metrics()[STEPS]
+    assert len(asked) == metrics["fst/rollouts_slow_total"] + metrics["fst/rollouts_fast_total"]
+    assert metrics["fst/perfect_score"] == 1.0
+
+
+def test_lora_on_two_ranks_where_each_problem_weighs_the_same(train):
+    run = train(
+        "algorithm.adv_estimator=fst_grpo",
+        "actor_rollout_ref.model.lora_rank=8",
+        "actor_rollout_ref.model.lora_alpha=16",
+        "trainer.n_gpus_per_node=2",
+        "ray_kwargs.ray_init.num_gpus=2",
+    )
+    assert "'--enable_lora'" in run.text()
+    assert len(set(re.findall(r"vLLMHttpServer pid=(\d+)", run.text()))) == 2  # a replica each
+    assert len(trained(run)) == STEPS * BATCH * G
