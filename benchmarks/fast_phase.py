@@ -166,6 +166,7 @@ def scores() -> dict[str, dict[str, dict[str, Any]]]:
     arms: dict[str, dict[str, Callable[[World, int, int], str]]] = {
         "first cycle": {
             "thompson (ours)": strength.ours,
+            "thompson, rounds=3": lambda w, b, s: strength.ours(w, b, s, rounds=3),
             "mean": lambda w, b, s: strength.ours(w, b, s, parents="mean"),
             "frontier": lambda w, b, s: strength.ours(w, b, s, parents="frontier"),
             "gepa": cold(stock(192, strength.stock_gepa)),
@@ -175,6 +176,7 @@ def scores() -> dict[str, dict[str, dict[str, Any]]]:
         },
         "second cycle": {
             "thompson (ours)": warm_ours(),
+            "thompson, rounds=3": warm_ours(rounds=3),
             "mean": warm_ours(parents="mean"),
             "frontier": warm_ours(parents="frontier"),
             "thompson, scores not free": warm_ours(free=False),
@@ -200,7 +202,7 @@ def main() -> None:
     parser.add_argument("--vllm", action="store_true", help="also on real vLLM on CPU, through verl")
     given = parser.parse_args()
     engines = {name: utilization(*size) for name, size in ENGINES.items()}
-    share, frontier = wall_share(), wall_share(parents="frontier")
+    share, frontier, hurried = wall_share(), wall_share(parents="frontier"), wall_share(rounds=3)
     result: dict[str, Any] = {
         "engine_utilization": {name: found["engine_utilization"] for name, found in engines.items()},
         "engines": engines,
@@ -208,6 +210,7 @@ def main() -> None:
         "fast_phase_wall_share": share["fast_phase_wall_share"],
         "fast_phase_wall_share_sd": share["sd"],
         "fast_phase_wall_share_frontier": frontier["fast_phase_wall_share"],
+        "fast_phase_wall_share_three_rounds": hurried["fast_phase_wall_share"],
         "worlds": search.worlds(SEEDS),
         "new_task": search.new_task(SEEDS),
         "leads": search.leads(given.null_cycles),
@@ -240,6 +243,7 @@ def show(result: dict[str, Any]) -> None:
     console.print(
         f"fast phase's share of a cycle, 8 x 256 slots: {share:.1%} ±{result['fast_phase_wall_share_sd']:.1%}"
     )
+    console.print(f"the same with fst.fast.rounds=3: {result['fast_phase_wall_share_three_rounds']:.1%}")
     console.print(f"the same with fst.fast.parents=frontier: {result['fast_phase_wall_share_frontier']:.1%}")
     for title, key in (("first", "score_by_rollouts"), ("second", "score_by_rollouts_second_cycle")):
         table = Table("rollouts", *map(str, BUDGETS), title=f"expected reward of the prompt found, {title} cycle")

@@ -12,6 +12,18 @@ K, G, BATCH, T = 2, 4, 4, 2  # prompts, group, problems a generation batch, slow
 FST = {"population": K, "slow_steps": T, "max_prompt_tokens": 96, "reflection": {"kind": "offline"}}
 
 
+class Three:
+    """An optimizer of a user's own: three prompts, whatever they are worth."""
+
+    def evolve(self, population, problems, evaluate, *, cycle, seed, traces=()):
+        from fst_plugin.optimizer import Evolution
+        from fst_plugin.prompts import Population, Prompt
+        from fst_plugin.rollouts import Cell
+
+        evaluate([Cell(population.best, problem) for problem in problems[:2]])
+        return Evolution(Population(tuple(Prompt(f"Be {how}.") for how in ("brief", "exact", "kind"))))
+
+
 def arguments(out, fst=FST, **more):
     """FSTGRPOConfig for the tiny policy on CPU."""
     from fst_trl import FSTGRPOConfig

@@ -47,6 +47,7 @@ def test_episodes_with_fast_weights_and_a_failed_group_replaced(launch):
         "fst.population=2",
         "fst.slow_steps=2",
         "fst.fast.passes=3",
+        "fst.fast.parents=frontier",  # meets every anchor, the broken one among them
         "fst.max_prompt_tokens=64",
         "fst.reflection.kind=offline",
         "trainer.v1.sampler.custom_sampler.name=null",  # verl's own buffer, which can replace failed groups
