@@ -13,7 +13,7 @@ PROBES = Path(__file__).parent / "probes"
 FST = (
     "+fst=default",
     "fst.population=2",
-    "fst.fast.passes=4",
+    "fst.fast.path=probe_prompts.Evolved",  # two prompts, however a random model answers
     "fst.max_prompt_tokens=96",
     "fst.reflection.kind=offline",
     "actor_rollout_ref.rollout.n=4",
@@ -100,7 +100,7 @@ def test_rows_keep_their_personas_and_tools_and_the_prompt_follows(world, launch
     ).finish()
     assert "prompts go by 'append'" in run.text() and "2 different system messages" in run.text()
     prompts, sent = population(run), training_rows(run)
-    assert len(sent) == 16
+    assert len(prompts) == 2 and len(sent) == 16
     for entry in sent:
         text = tokenizer.decode(entry["ids"])
         own = f"<|im_start|>system\n{personas[entry['index']]}\n\n{prompts[entry['session'] % 2]}<|im_end|>"
