@@ -28,6 +28,8 @@ TASKS = {
     "continual": tuple(f"{task}_{split}" for task in ("HOVER", "CODEIO", "PHYSICS") for split in ("TRAIN", "VAL")),
 }
 """Recipe -> the files that its run.sh takes."""
+LEAST_TEST = 3
+"""Problems of a new prompt's first test at least, in GEPA's search, which `+fst=paper` has."""
 ENVIRONMENT = ("OUT", "REFLECTION_MODEL", "HOVER_SIZE", "CODEIO_SIZE", "PHYSICS_SIZE")
 """What the recipes read from the environment."""
 
@@ -80,7 +82,7 @@ def cost(config: Any, mean_response: int | None = None) -> Cost:
         slow=steps * batch * rollout.n,
         fast=cycles * budget,
         validation=validations * config.data.env.val_size * tasks * rollout.val_kwargs.n * arms,
-        reflections=cycles * (budget // fst.fast.test),
+        reflections=cycles * (budget // (fst.fast.minibatch or LEAST_TEST)),
         response=mean_response or int(config.data.max_response_length),
     )
 

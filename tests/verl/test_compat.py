@@ -132,7 +132,7 @@ def test_the_platform_is_cpu_where_it_is_asked_for():
 
 
 def test_the_old_names_of_our_trainers_are_registered_as_well():
-    for mode, old in compat.MODES.items():
+    for old, mode in compat.OLD_NAMES.items():
         assert compat.names.get_trainer_cls(old) is compat.names.get_trainer_cls(mode)
 
 
