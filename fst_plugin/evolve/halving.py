@@ -20,6 +20,8 @@ from .phase import Phase
 from .plan import Plan, Problems
 from .search import Contender, Search
 
+LEAST_HELD_OUT = 8
+"""Problems held out of few that must also be learnt from, if they are at least twice as many (ours)."""
 FIRST = 48
 """Most problems that an old prompt is scored on where the slow phase left no scores (ours)."""
 FIRST_SHARE = 0.25
@@ -42,7 +44,8 @@ class HalvingPhase(Phase):
         held_out = list(problems.held_out)
         random.Random(f"evidence-{self.seed}").shuffle(held_out)
         if problems.shared:
-            held_out = held_out[: max(pairs, len(held_out) // 4)] if pairs else []
+            some = min(LEAST_HELD_OUT, len(held_out) // 2)
+            held_out = held_out[: max(pairs, len(held_out) // 4, some)] if pairs else []
         never = {p.id for p in held_out}
         anchors = [p for p in problems.pool if p.id not in never]
         random.Random(f"anchors-{self.seed}").shuffle(anchors)
