@@ -43,10 +43,12 @@ class World:
         rng = random.Random(f"{part}-{self.seed}")
         found = []
         for i in range(n):
-            asked = f"{part} {i}: what is the code for the {rng.choice(list(self.rules))}"
-            messages = ({"role": "user", "content": asked},)
+            messages = ({"role": "user", "content": f"{part} {i}: {self.question(rng)}"},)
             found.append(Problem(problem_id(messages), messages))
         return found
+
+    def question(self, rng: random.Random) -> str:
+        return f"what is the code for the {rng.choice(list(self.rules))}"
 
     def chance(self, prompt: str, problem: Problem) -> float:
         word = str(problem.messages[-1]["content"]).rsplit(" ", 1)[1]

@@ -18,7 +18,7 @@ from typing import Any
 from rule_world import World
 
 from fst_plugin.reflection import OfflineReflection, ReflectionRequest
-from fst_plugin.rollouts import Problem, Rollout, problem_id
+from fst_plugin.rollouts import Problem, Rollout
 
 
 class Combined(World):
@@ -36,14 +36,8 @@ class Combined(World):
         random.Random(f"rivals-{seed}").shuffle(words)
         self.rival = dict(zip(words, [*words[1:], words[0]], strict=True))
 
-    def problems(self, n: int, part: str) -> list[Problem]:
-        rng = random.Random(f"{part}-{self.seed}")
-        found = []
-        for i in range(n):
-            asked = f"{part} {i}: what are the codes for {' '.join(rng.sample(list(self.rules), self.needs))}"
-            messages = ({"role": "user", "content": asked},)
-            found.append(Problem(problem_id(messages), messages))
-        return found
+    def question(self, rng: random.Random) -> str:
+        return f"what are the codes for {' '.join(rng.sample(list(self.rules), self.needs))}"
 
     def _chances(self, prompt: str, words: Sequence[str]) -> list[float]:
         read = {line for line in prompt.splitlines() if line.startswith("Write ")}
