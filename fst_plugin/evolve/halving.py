@@ -20,7 +20,7 @@ from .phase import Phase
 from .plan import Plan, Problems
 from .search import Contender, Search
 
-LEAST_HELD_OUT = 8
+LEAST_HELD_OUT = 6
 """Problems held out of few that must also be learnt from, if they are at least twice as many (ours)."""
 FIRST = 48
 """Most problems that an old prompt is scored on where the slow phase left no scores (ours)."""

@@ -219,6 +219,16 @@ def test_over_many_seeds_prompts_that_change_nothing_hardly_ever_take_the_lead()
     assert taken <= 6  # 3 % of 60 are 2; more than 6 would be 1 in 300
 
 
+def test_of_few_problems_enough_are_held_out_for_a_better_prompt_to_show_it():
+    """16 problems, 80 rollouts: five held out would be too few for three that differ."""
+    adopted = 0
+    for seed in range(12):
+        evidence = phase(World(reliability=0.75, luck=0.05, seed=seed), n=16, budget=80, seed=seed).evidence
+        assert evidence is None or evidence.problems == 6
+        adopted += evidence is not None and evidence.adopted
+    assert adopted >= 5
+
+
 def test_what_shines_on_its_tests_only_does_not_lead():
     """Right on whatever the search rolls out, wrong on what is held out."""
     world, searched = World(luck=0.5), set()
