@@ -21,6 +21,10 @@ APPENDED_SEED = "Follow the instructions carefully."
 """Seed prompt if prompts are appended to the rows' own system messages (ours)."""
 
 
+LEAST_STEPS = 3
+"""Slow steps of a cycle beside which prompts can evolve: scores, one generation, the comparison (ours)."""
+
+
 @dataclass(frozen=True)
 class ConfigProblem:
     """One thing that is wrong with a config: the key, what is wrong, and how to fix it."""
@@ -107,6 +111,18 @@ class FastPhaseConfig(Pluggable):
         None,
         gt=0,
         description="at most this many of the cycle's problems as anchors; null: all of them (paper §algorithm 1)",
+    )
+    when: Literal["before", "hybrid"] = Field(
+        "before",
+        description="before: every cycle begins with a fast phase, and the slow steps wait (paper §algorithm 1);"
+        " hybrid: so do the first cycle and one with another task, and the prompts of the others evolve beside the slow"
+        " steps of the cycle before (ours)",
+    )
+    grace: float = Field(
+        0.25,
+        ge=0,
+        description="when=hybrid: how long a step, once its own rollouts are done, waits for those beside it, as a"
+        " share of the time that its own took; what is not done then is cut off (ours)",
     )
     parents: Literal["thompson", "mean", "frontier"] = Field(
         "thompson",
@@ -261,7 +277,28 @@ def check(config: FSTConfig) -> list[ConfigProblem]:
         problems.append(
             ConfigProblem("fst.seed_prompt", "is empty: give the first prompt a text, or null for the default")
         )
-    return problems
+    return [*problems, *_hybrid_problems(config)]
+
+
+def _hybrid_problems(config: FSTConfig) -> list[ConfigProblem]:
+    fast = config.fast
+    if fast.when == "before":
+        return []
+    found = []
+    if config.schedule.kind == "adaptive":
+        message = "adaptive does not know when a cycle ends, and what evolves beside it must: set it to fixed, or"
+        found.append(ConfigProblem("fst.schedule.kind", f"{message} fst.fast.when=before"))
+    elif config.slow_steps < LEAST_STEPS:
+        message = f"is {config.slow_steps}, and fst.fast.when=hybrid needs {LEAST_STEPS} steps or more: one shows how"
+        message += " the carried prompts do, one tests new ones, one compares the best: raise it, or set when=before"
+        found.append(ConfigProblem("fst.slow_steps", message))
+    if fast.parents == "frontier" and not fast.path:
+        message = "frontier scores whole populations on all anchors, for which there is no room beside slow steps: set"
+        found.append(ConfigProblem("fst.fast.parents", f"{message} thompson or mean, or fst.fast.when=before"))
+    if not fast.free_scores:
+        message = "false leaves nothing to compare with beside slow steps: set it to true, or fst.fast.when=before"
+        found.append(ConfigProblem("fst.fast.free_scores", message))
+    return found
 
 
 def inspect(data: Mapping[str, Any]) -> tuple[FSTConfig, list[ConfigProblem]]:

@@ -18,16 +18,20 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from .alongside import Alongside
 from .config import ConfigError, ConfigProblem, FSTConfig
 from .evolve import admission
-from .phase import FastPhaseFailed, FastPhases, PhaseInputs
+from .evolving import wanted
+from .hybrid import Hybrid
+from .optimizer import Evolution
+from .phase import FastPhaseFailed, FastPhases, PhaseInputs, cycle_folder
 from .policy import Policy
 from .prompts import Population, Prompt, text_digest
 from .record import checkpoint
 from .record import state as durable
 from .record.archive import known_scores
 from .record.atomic import set_aside
-from .record.journal import open_journal
+from .record.journal import Journal, open_journal
 from .record.lock import hold
 from .record.slow_scores import SlowScores
 from .record.state import State
@@ -35,7 +39,7 @@ from .record.steps import append_step
 from .reflection.base import Reflection
 from .reflection.build import build_reflection, ping
 from .rewards import RewardBar, StepRewards
-from .rollouts import Evaluate, Problem, Rollout
+from .rollouts import Cell, Evaluate, Problem, Rollout
 from .schedule import Schedule
 
 
@@ -73,6 +77,9 @@ class FastWeights:
         self._steps_kept = True
         self._phases = FastPhases(self.config, self.policy, self.reflection, self.log)
         self._rewards = StepRewards()
+        self._hybrid: Hybrid | None = None
+        if self.config.fast.when == "hybrid":
+            self._hybrid = Hybrid(self.config, self.policy, self._phases, self.folder, self.setup, self.log)
 
     # -------------------------------------------------------------------------------------- begin, save, restore
 
@@ -109,6 +116,8 @@ class FastWeights:
             message = f"the first prompt has {length} tokens, the cap is {policy.max_tokens}: nothing could be evolved"
             fix = "raise it (and the data's prompt length), or start from a shorter fst.seed_prompt"
             raise ConfigError([ConfigProblem("fst.max_prompt_tokens", f"{message}; {fix}")])
+        if policy.generate is not None:
+            policy = replace(policy, generate=wanted("generate", policy.generate))
         reflection = build_reflection(config, policy)
         ping(reflection)
         lock = hold(folder, log)
@@ -136,7 +145,9 @@ class FastWeights:
             start_over=start_over,
             parts=parts,
         )
-        self.state = replace(found, placement=self.config.context.placement)
+        if self._hybrid:
+            self._hybrid.restore(folder, found.parts)
+        self.state = replace(found, parts={}, placement=self.config.context.placement)
         self._loaded = (step, self.state.weights)
 
     def save(self, folder: Path, step: int, pending: Sequence[str], parts: Sequence[str] = ()) -> None:
@@ -147,7 +158,8 @@ class FastWeights:
         parts: names of files that the adapter has put into `folder`: the state answers for them too.
         """
         state = replace(self.state, weights=self.weights_after(step), pending=tuple(pending))
-        checkpoint.save(folder, state, self.slow, parts)
+        beside = self._hybrid.save(folder) if self._hybrid else []
+        checkpoint.save(folder, state, self.slow, [*parts, *beside])
 
     def weights_after(self, step: int) -> str:
         """Names the slow weights after `step`: a checkpoint's own name if they were loaded, else a new one."""
@@ -272,16 +284,10 @@ class FastWeights:
         Raises FastPhaseFailed if the phase failed and `fst.fast.max_failed_phases` is used up.
         """
         began = time.monotonic()
-        inputs = PhaseInputs.gather(self.config, self.state, self.slow, step, problems, recent)
+        beside = self._taken_beside(problems, recent)
+        found = self._after(beside, evaluate) if beside else self._before(step, weights, problems, evaluate, recent)
+        inputs, journal, evolution = found
         cycle = inputs.cycle
-        folder = self.folder / f"cycle_{cycle:04d}"
-        journal = open_journal(folder, inputs.identity(self.config, self.state, weights, self.setup), self.log)
-        evolution = journal.finished()
-        if evolution is not None:
-            self.log(f"fst: cycle {cycle}: taken over from {folder.name}, finished before the restart")
-        else:
-            failed = self.state.counters.failed_phases
-            evolution = self._phases.run(self.population, inputs, journal, evaluate, bar=self.bar, failed=failed)
         failed_now = evolution.metrics.get("phase_failed", 0) > 0
         self._see(journal.rewards())
         for line in evolution.warnings:
@@ -316,6 +322,70 @@ class FastWeights:
         )
         self._of_step = metrics
         return dict(metrics)
+
+    def _before(
+        self, step: int, weights: str, problems: Sequence[Problem], evaluate: Evaluate, recent: Sequence[Problem]
+    ) -> tuple[PhaseInputs, Journal, Evolution]:
+        """A phase for which the slow steps wait; one that a kill left finished is taken over."""
+        inputs = PhaseInputs.gather(self.config, self.state, self.slow, step, problems, recent)
+        folder = cycle_folder(self.folder, inputs.cycle)
+        journal = open_journal(folder, inputs.identity(self.config, self.state, weights, self.setup), self.log)
+        evolution = journal.finished()
+        if evolution is not None:
+            self.log(f"fst: cycle {inputs.cycle}: taken over from {folder.name}, finished before the restart")
+        else:
+            failed = self.state.counters.failed_phases
+            evolution = self._phases.run(self.population, inputs, journal, evaluate, bar=self.bar, failed=failed)
+        return inputs, journal, evolution
+
+    # ------------------------------------------------------------------------------- evolve, beside the slow steps
+
+    def ask(
+        self,
+        step: int,
+        problems: Sequence[Problem],
+        cycle: Callable[[], Sequence[Problem]],
+        last_step: int | None = None,
+    ) -> list[Cell]:
+        """What to roll out beside slow step `step`, for the prompts of the next cycle; it goes out behind the step's
+        own rollouts, at the training's temperature, and is never trained on. Nothing unless `fst.fast.when=hybrid`.
+
+        problems: those that the step trains on.
+        cycle: the running cycle's, done and to come; they can all be rolled out.
+        last_step: of the run, if known: no prompts evolve for a cycle that will not be.
+        """
+        if not self._hybrid or not problems:
+            return []
+        began = time.monotonic()
+        cells = self._hybrid.ask(self.state, self.slow, step, problems, cycle, last_step)
+        self._of_step |= {"beside_rollouts": len(cells), "beside_wait_seconds": time.monotonic() - began}
+        return cells
+
+    def tell(self, rollouts: Sequence[Rollout]) -> None:
+        """How the cells of `ask` went, one Rollout each, in order; after `observe`. One that was cut off has an
+        `error`."""
+        if self._hybrid:
+            self._of_step["beside_failed"] = sum(rollout.error is not None for rollout in rollouts)
+            self._hybrid.tell(rollouts)
+
+    def _taken_beside(self, coming: Sequence[Problem], recent: Sequence[Problem]) -> Alongside | None:
+        """The phase that ran beside the last cycle, unless the coming one has another task."""
+        beside = self._hybrid.taken(self.state, self.slow, recent) if self._hybrid else None
+        if beside is None or not beside.is_out_of_date(coming):
+            return beside
+        assert self._hybrid
+        self._hybrid.void(beside)
+        journal = beside.journal
+        self.state = self.state.count(rollouts_fast=journal.rollouts, reflection_calls=journal.reflections)
+        return None
+
+    def _after(self, beside: Alongside, evaluate: Evaluate) -> tuple[PhaseInputs, Journal, Evolution]:
+        """What a phase that ran beside the last cycle came to."""
+        failed = self.state.counters.failed_phases
+        finish = lambda: beside.finish(evaluate)  # noqa: E731
+        found = self._phases.concluded(finish, self.population, beside.inputs, beside.journal, failed)
+        figures = {"beside": 1.0, "rollouts_late": float(beside.late)}
+        return beside.inputs, beside.journal, replace(found, metrics={**found.metrics, **figures})
 
 
 __all__ = ["FastPhaseFailed", "FastWeights"]

@@ -71,6 +71,23 @@ class Evolution:
     dropped: tuple[Prompt, ...] = ()
 
 
+class Beside(Protocol):
+    """What a phase that runs beside slow steps knows of them (`fst.fast.when=hybrid`): each of its calls of `evaluate`
+    goes out with one slow step, also a call without cells."""
+
+    def problems(self) -> list[Problem]:
+        """Those of the slow step that the next call of `evaluate` goes out with; waits until they are known."""
+        ...
+
+    def left(self) -> int:
+        """How many slow steps of this cycle are still to come, that of `problems` included."""
+        ...
+
+    def traces(self) -> list[Trace]:
+        """How the carried prompts did on the problems of the slow steps so far, free of charge."""
+        ...
+
+
 class PromptOptimizer(Protocol):
     """Fast phase: better prompts from textual feedback, with the slow weights frozen (paper Algorithm 1, step 2).
 
@@ -87,6 +104,11 @@ class PromptOptimizer(Protocol):
     (`fst.fast.archive`): leads that lost the lead and prompts that were dropped, each with the scores of the problems
     that it held. Their texts are candidates like any other; test them on a few anchors first. What of them is in the
     outcome's population is carried again.
+
+    With `fst.fast.when=hybrid`, from the second cycle on, `evolve` runs in a thread of its own and each call of
+    `evaluate` is answered by one slow step, with whose rollouts it goes out; what it still asks for when the cycle ends
+    is rolled out before the next one begins. An `evolve` that also has the parameter `beside: Beside | None = None` is
+    told of these steps.
     """
 
     def evolve(
@@ -109,10 +131,10 @@ class PromptOptimizer(Protocol):
         ...
 
 
-def takes_archived(optimizer: Any) -> bool:
-    """Does this optimizer's `evolve` take archived prompts?"""
+def takes(optimizer: Any, name: str) -> bool:
+    """Does this optimizer's `evolve` have a parameter of this name?"""
     parameters = inspect.signature(optimizer.evolve).parameters
-    return "archived" in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
 
 
-__all__ = ["Candidate", "Evidence", "Evolution", "PromptOptimizer", "takes_archived"]
+__all__ = ["Beside", "Candidate", "Evidence", "Evolution", "PromptOptimizer", "takes"]

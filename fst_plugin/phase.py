@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from .config import FSTConfig
@@ -12,7 +13,7 @@ from .evolve import admission
 from .evolve.build import build_optimizer
 from .evolve.outcome import checked
 from .evolve.scoreboard import RolloutsFailed
-from .optimizer import Evolution, takes_archived
+from .optimizer import Beside, Evolution, takes
 from .policy import Policy
 from .prompts import Population, Prompt, shown, text_digest
 from .record.atomic import set_aside
@@ -69,11 +70,11 @@ class PhaseInputs:
     ) -> PhaseInputs:
         """For the cycle that begins with slow step `step`. problems, recent: see `FastWeights.evolve`."""
         fast, cycle = config.fast, state.cycle + 1
-        distinct = list({p.id: _with_privacy(p, fast.answers) for p in problems}.values())
-        known = [_with_privacy(p, fast.answers) for p in recent]
+        distinct = list({p.id: with_privacy(p, fast.answers) for p in problems}.values())
+        known = [with_privacy(p, fast.answers) for p in recent]
         return cls(
             cycle,
-            config.seed * 1_000_003 + cycle,
+            seed_of(config, cycle),
             tuple(distinct[: fast.anchors or len(distinct)]),
             tuple(slow.traces(state.population, known, step=step, max_age=fast.max_score_age)),
             state.archive.candidates(state.population, distinct)[: fast.archive],
@@ -121,11 +122,29 @@ class FastPhases:
         Returns the old population, with the metric `phase_failed`, if the phase failed and the config allows for that.
         Raises FastPhaseFailed if it does not.
         """
-        try:
-            optimizer: Any = build_optimizer(
-                self.config, self.policy, journal.reflection(self.reflection), self.log, bar
-            )
+
+        def evolve() -> Evolution:
+            return self.phase(population, inputs, journal, bar)(evaluate)
+
+        return self.concluded(evolve, population, inputs, journal, failed)
+
+    def phase(
+        self,
+        population: Population,
+        inputs: PhaseInputs,
+        journal: Journal,
+        bar: RewardBar,
+        beside: Beside | None = None,
+    ) -> Callable[[Evaluate], Evolution]:
+        """A phase that has yet to be given its `evaluate`. beside: of one that runs beside slow steps."""
+
+        def evolve(evaluate: Evaluate) -> Evolution:
+            reflection = journal.reflection(self.reflection)
+            optimizer: Any = build_optimizer(self.config, self.policy, reflection, self.log, bar)
             archived = self._archived_for(optimizer, inputs)
+            more: dict[str, Any] = {"archived": archived} if archived else {}
+            if beside is not None and takes(optimizer, "beside"):
+                more["beside"] = beside
             found = optimizer.evolve(
                 population,
                 list(inputs.anchors),
@@ -133,15 +152,29 @@ class FastPhases:
                 cycle=inputs.cycle,
                 seed=inputs.seed,
                 traces=list(inputs.traces),
-                **({"archived": archived} if archived else {}),
+                **more,
             )
             evolution = checked(found, self.config.fast.path)
+            revived = {p.digest for p in archived} & {p.digest for p in evolution.population.prompts}
+            figures = {"archived_offered": float(len(archived)), "archived_revived": float(len(revived))}
+            return replace(evolution, metrics={**evolution.metrics, **figures})
+
+        return evolve
+
+    def concluded(
+        self,
+        evolve: Callable[[], Evolution],
+        population: Population,
+        inputs: PhaseInputs,
+        journal: Journal,
+        failed: int,
+    ) -> Evolution:
+        """What `evolve` comes to, recorded; as `run`."""
+        try:
+            evolution = evolve()
         except Exception as error:
             return self._failed(population, inputs.cycle, journal, error, failed)
         evolution = admission.readable(evolution, population)
-        revived = {p.digest for p in archived} & {p.digest for p in evolution.population.prompts}
-        figures = {"archived_offered": float(len(archived)), "archived_revived": float(len(revived))}
-        evolution = replace(evolution, metrics={**evolution.metrics, **figures})
         if journal.replayed:
             how = f"{journal.replayed} calls answered from the record made before the restart"
             self.log(f"fst: cycle {inputs.cycle}: {how}")
@@ -153,7 +186,7 @@ class FastPhases:
 
     def _archived_for(self, optimizer: Any, inputs: PhaseInputs) -> tuple[Prompt, ...]:
         """The archived prompts that this optimizer gets: none if it does not take any, which is said once."""
-        if not inputs.archived or takes_archived(optimizer):
+        if not inputs.archived or takes(optimizer, "archived"):
             return inputs.archived
         if not self._told_of_archive:
             self.log(
@@ -181,9 +214,19 @@ class FastPhases:
         return Evolution(population, {"phase_failed": 1.0, **spent}, (f"{why}; the old population stays",))
 
 
-def _with_privacy(problem: Problem, said: str) -> Problem:
+def seed_of(config: FSTConfig, cycle: int) -> int:
+    """Seed of a cycle's fast phase."""
+    return config.seed * 1_000_003 + cycle
+
+
+def cycle_folder(folder: Path, cycle: int) -> Path:
+    """Of a run's folder, the one of a cycle's fast phase."""
+    return folder / f"cycle_{cycle:04d}"
+
+
+def with_privacy(problem: Problem, said: str) -> Problem:
     """With its answer private or shared as `fst.fast.answers` says."""
     return problem if said == "auto" else replace(problem, private=said == "private")
 
 
-__all__ = ["OUTCOME_NEUTRAL", "FastPhaseFailed", "FastPhases", "PhaseInputs"]
+__all__ = ["OUTCOME_NEUTRAL", "FastPhaseFailed", "FastPhases", "PhaseInputs", "cycle_folder", "seed_of", "with_privacy"]

@@ -107,11 +107,14 @@ class HalvingPhase(Phase):
         return statistics.fmean(self.baseline.values()) if self.baseline else 0.0
 
     def _learn(self, prompts: Sequence[Prompt]) -> None:
-        level = self._level
         for prompt in prompts:
             self.scoreboard.keep(prompt)
-            known = self.scoreboard.rollouts(prompt.text)
-            self.found.tell(prompt, {p: r.score - self.baseline.get(p, level) for p, r in known.items()})
+            self.found.tell(prompt, self._gains(prompt))
+
+    def _gains(self, prompt: Prompt) -> dict[str, float]:
+        """Problem id -> reward less the old prompts'."""
+        level, known = self._level, self.scoreboard.rollouts(prompt.text)
+        return {p: r.score - self.baseline.get(p, level) for p, r in known.items()}
 
     def _room(self, rounds: int) -> int:
         """Rollouts of the coming round: an even part of what is left."""

@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..config import DEFAULTS, FSTConfig
-from ..optimizer import Evolution
+from ..optimizer import Beside, Evolution
 from ..policy import Policy
 from ..prompts import Population, Prompt
 from ..reflection.base import Reflection
 from ..rewards import RewardBar
 from ..rollouts import Evaluate, Problem, Trace
+from .alongside import AlongsidePhase
 from .frontier import FrontierPhase
 from .halving import HalvingPhase
 from .phase import Phase, Settings
@@ -64,12 +65,16 @@ class ReflectiveOptimizer:
         seed: int,
         traces: Sequence[Trace] = (),
         archived: Sequence[Prompt] = (),
+        beside: Beside | None = None,
     ) -> Evolution:
         """See `PromptOptimizer.evolve`. `problems` that repeat count once. If enough traces (16, or as many as
         `problems`; ours) know every carried prompt, their problems are the anchors, and `problems` are only held out;
         else `problems` are both. Traces of tasks that do not come again are left out, all of them if most of
-        `problems` are of tasks that no trace is of. Raises RolloutsFailed if the rollout engine does not deliver,
-        ReflectionFailed if no reflection gets an answer, ValueError without problems."""
+        `problems` are of tasks that no trace is of. With `beside`, the slow steps bring traces and anchors. Raises
+        RolloutsFailed if the rollout engine does not deliver, ReflectionFailed if no reflection gets an answer,
+        ValueError without problems."""
+        if beside is not None:
+            return AlongsidePhase(self.settings, population, problems, evaluate, cycle, seed, beside).run()
         kind: type[Phase] = FrontierPhase if self.settings.config.fast.parents == "frontier" else HalvingPhase
         return kind(self.settings, population, problems, evaluate, cycle, seed, traces, archived).run()
 

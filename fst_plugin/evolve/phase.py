@@ -18,7 +18,7 @@ from ..rewards import RewardBar
 from ..rollouts import Evaluate, Problem, Rollout, Trace
 from .budget import MIN_ANCHORS
 from .evidence import Prior, weigh
-from .plan import Plan, Problems
+from .plan import Plan, Problems, is_new_task
 from .progress import Status
 from .proposer import Proposer, Records
 from .scoreboard import Scoreboard
@@ -69,9 +69,7 @@ class Phase(ABC):
         self.fast = settings.config.fast
         carried = {prompt.digest: prompt.text for prompt in population.prompts}
         tasks = {problem.task for problem in distinct.values()}
-        known_tasks = {trace.problem.task for trace in traces}
-        strange = sum(problem.task not in known_tasks for problem in distinct.values())
-        self.new_task = bool(traces) and 2 * strange > len(distinct)
+        self.new_task = is_new_task([trace.problem for trace in traces], distinct.values())
         traces = [t for t in traces if t.problem.task in tasks and not self.new_task]
         whole = {t.problem.id: t for t in traces if carried.keys() <= t.rollouts.keys()}
         free = len(whole) >= min(MIN_ANCHORS, len(distinct))
@@ -138,13 +136,10 @@ class Phase(ABC):
                 f"a budget of {self.budget} rollouts is too small: {len(self.population)} prompts need {least}"
             )
             return self._outcome(self.population.prompts)
-        free = "known from the slow phase" if not self.fresh_carried else "scored anew"
-        if self.new_task:
-            free += ", since most of the coming problems are of another task"
         self.settings.log(
-            f"fast phase {self.cycle}: {len(self.population)} prompts {free}, {len(self.scoreboard.anchors)} anchors,"
-            f" {self.plan.evidence} or more held out, at most {self.budget} rollouts;"
-            f" reflection: {self.settings.reflection.describe()}"
+            f"fast phase {self.cycle}: {len(self.population)} prompts {self.scored()},"
+            f" {len(self.scoreboard.anchors)} anchors, {self.plan.evidence} or more held out, at most {self.budget}"
+            f" rollouts; reflection: {self.settings.reflection.describe()}"
         )
         try:
             self.settings.log(f"fast phase {self.cycle}: search ended: {self.search()}")
@@ -155,6 +150,11 @@ class Phase(ABC):
             raise
         self.tell("done")
         return self._outcome(prompts)
+
+    def scored(self) -> str:
+        """Where the old prompts' scores come from, in words."""
+        free = "known from the slow phase" if not self.fresh_carried else "scored anew"
+        return free + ", since most of the coming problems are of another task" * self.new_task
 
     def records(self, parent: str, first: Sequence[Problem], slot: int, round_number: int) -> Records:
         """How a parent did on the problems of `first`, then other failures of it, all paid for already; successes
@@ -222,14 +222,11 @@ class Phase(ABC):
     def _compare(self, challenger: Prompt, incumbent: Prompt, prior: Prior | None) -> bool:
         """Does the challenger win on the problems held out? They take what is left of the budget. Recorded as
         `evidence`."""
-        problems = self.plan.held_out[: self.scoreboard.left // 2]
         if not self.plan.evidence:
             self.warnings.append("too few problems to hold any out: no new prompt can take the lead")
             return False
         self.tell("comparing")
-        self.scoreboard.run([(incumbent, problems), (challenger, problems)])
-        before, after = self.scoreboard.rollouts(incumbent.text), self.scoreboard.rollouts(challenger.text)
-        both = [(before[p.id].score, after[p.id].score) for p in problems if p.id in before and p.id in after]
+        both = self._pairs(challenger, incumbent)
         confidence = self.confidence if self.fast.confidence is None else self.fast.confidence
         found = weigh(challenger, incumbent, both, confidence, prior)
         self.evidence = found
@@ -239,6 +236,13 @@ class Phase(ABC):
             f" out: {found.margin:+.3f} ± {found.error:.3f}: {verdict}"
         )
         return found.adopted
+
+    def _pairs(self, challenger: Prompt, incumbent: Prompt) -> list[tuple[float, float]]:
+        """Rewards on the problems held out, the incumbent's and the challenger's; what is left of the budget pays."""
+        problems = self.plan.held_out[: self.scoreboard.left // 2]
+        self.scoreboard.run([(incumbent, problems), (challenger, problems)])
+        before, after = self.scoreboard.rollouts(incumbent.text), self.scoreboard.rollouts(challenger.text)
+        return [(before[p.id].score, after[p.id].score) for p in problems if p.id in before and p.id in after]
 
     def tell(self, stage: str) -> None:
         count = self._verdicts()

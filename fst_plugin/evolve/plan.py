@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ..rollouts import Problem
@@ -34,4 +35,10 @@ class Plan:
     feasible: bool = True
 
 
-__all__ = ["Plan", "Problems"]
+def is_new_task(known: Collection[Problem], coming: Collection[Problem]) -> bool:
+    """Are most of the coming problems of tasks that none of the known ones is of? Not if nothing is known."""
+    tasks = {problem.task for problem in known}
+    return bool(known) and 2 * sum(problem.task not in tasks for problem in coming) > len(coming)
+
+
+__all__ = ["Plan", "Problems", "is_new_task"]

@@ -60,8 +60,16 @@ class Scoreboard:
     def left(self) -> int:
         return self.budget - self.spent - len(self._owed)
 
-    def run(self, work: Sequence[tuple[Prompt, Sequence[Problem]]] = ()) -> None:
-        """Rolls every prompt out on those of its problems that it has not met, and whatever is owed, all as one batch.
+    def learn(self, problem: Problem, free: Mapping[str, Rollout]) -> None:
+        """Takes in what somebody else has paid for: prompt text -> rollout on this problem, which becomes an anchor."""
+        self.anchors.append(problem)
+        for text, rollout in free.items():
+            self._known.setdefault(text, {}).setdefault(problem.id, rollout)
+        self.bar = self.bar.after(rollout.score for rollout in free.values() if rollout.error is None)
+
+    def run(self, work: Sequence[tuple[Prompt, Sequence[Problem]]] = (), *, always: bool = False) -> None:
+        """Rolls every prompt out on those of its problems that it has not met, and whatever is owed, all as one batch;
+        always: also one without cells.
 
         Raises RolloutsFailed if the engine fails throughout (see MAX_DEAD_BATCHES), ValueError if `evaluate`
         breaks its contract.
@@ -70,7 +78,7 @@ class Scoreboard:
         if len(cells) > self.left:
             raise RuntimeError(f"{len(cells)} rollouts asked for, {self.left} of the budget of {self.budget} are left")
         cells, self._owed = [*self._owed, *cells], []
-        if not cells:
+        if not cells and not always:
             return
         self.spent += len(cells)
         rollouts = self._evaluate(cells)
@@ -147,6 +155,7 @@ class Scoreboard:
             self._first_error = described(errors[0])
         if len(errors) < len(rollouts):
             self._alive, self._dead_batches = True, 0
+        if len(errors) < len(rollouts) or not rollouts:
             return
         self._dead_batches += 1
         if not self._alive or self._dead_batches >= MAX_DEAD_BATCHES:

@@ -23,7 +23,7 @@ def save(folder: Path, state: durable.State, slow: SlowScores, parts: Sequence[s
 def load(
     folder: Path, *, seed_digest: str, dataset_digest: str, data_key: str, start_over: str, parts: Sequence[str] = ()
 ) -> tuple[durable.State, SlowScores]:
-    """Inverse of `save`.
+    """Inverse of `save`; `state.parts` names the files that can be read now.
 
     seed_digest, dataset_digest: of the run that wants to go on from here.
     data_key, start_over: for messages: the key that names the training data, and how to begin a new run instead.
@@ -50,7 +50,7 @@ def load(
         data_key=data_key,
         start_over=start_over,
     )
-    return replace(state, parts={}), slow
+    return state, slow
 
 
 __all__ = ["load", "save"]

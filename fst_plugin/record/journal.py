@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -33,7 +34,7 @@ from ..reflection.text import shorten
 from ..rollouts import Cell, Evaluate, Rollout
 from ..secrets import described
 from . import sealed
-from .atomic import set_aside
+from .atomic import replacing, set_aside
 from .calls import CALLS_FILE, Call, CallsFile
 
 IDENTITY_FILE = "identity.json"
@@ -75,6 +76,7 @@ class Journal:
     folder: made if it is missing.
     identity: names everything the phase's outcome rests on.
     rollouts, reflections: how many were asked for.
+    batches: of rollouts, that were answered.
     replayed, recorded: how many calls were answered from the record, and how many were added to it.
     mishaps: figures of what was lost, by name: `record_bytes_cut`, of a call that a kill left unfinished (it was never
         answered), and `records_set_aside`; empty if nothing was.
@@ -86,6 +88,7 @@ class Journal:
     def __init__(self, folder: str | os.PathLike[str], identity: Mapping[str, str]):
         self.folder = Path(folder)
         self.rollouts = 0
+        self.batches = 0
         self.reflections = 0
         self.replayed = 0
         self.recorded = 0
@@ -97,6 +100,7 @@ class Journal:
         self._old = self._calls.read()
         self.mishaps = {"record_bytes_cut": float(self._calls.cut)} if self._calls.cut else {}
         self._lost: JournalError | None = None
+        self._writing = threading.Lock()
         self._rewards: list[float] = []
 
     def evaluate(self, evaluate: Evaluate) -> Evaluate:
@@ -110,6 +114,7 @@ class Journal:
                 return Call("evaluate", digest, [_shortened(r) for r in evaluate(cells)])
 
             answer: list[Rollout] = self._answered("evaluate", digest, pay).answer  # type: ignore[assignment]
+            self.batches += 1
             self._rewards += [r.score for r in answer if r.error is None and math.isfinite(r.score)]
             return answer
 
@@ -118,6 +123,11 @@ class Journal:
     def reflection(self, reflection: Reflection) -> Reflection:
         """`reflection`, recorded."""
         return _RecordedReflection(self, reflection)
+
+    def copy_calls(self, path: Path) -> None:
+        """The calls so far into another file, as `begin_journal` takes them; may be used while the phase runs."""
+        with self._writing, replacing(path) as file:
+            file.write(self._calls.path.read_bytes() if self._calls.path.exists() else b"")
 
     def rewards(self) -> list[float]:
         """Of the rollouts answered that did not fail; of a finished phase, the lowest and the highest."""
@@ -176,7 +186,8 @@ class Journal:
             return call
         call = pay()
         try:
-            self._calls.append(call)
+            with self._writing:
+                self._calls.append(call)
         except OSError as error:
             self._lost = JournalError(
                 f"{self._calls.path} cannot be written ({error}): free space on the disk, or set the run's folder to"
@@ -212,6 +223,20 @@ def open_journal(folder: Path, identity: Mapping[str, str], log: Callable[[str],
     if aside:
         journal.mishaps["records_set_aside"] = float(aside)
     return journal
+
+
+def begin_journal(folder: Path, identity: Mapping[str, str], calls: Path | None, log: Callable[[str], None]) -> Journal:
+    """The record of a phase that goes on from a checkpoint, or from nothing: whatever `folder` holds is set aside.
+
+    calls: the checkpoint's file of calls (see `Journal.copy_calls`).
+    """
+    if folder.exists():
+        log(f"fst: {folder.name} is of a life that went further than the checkpoint: moved to {set_aside(folder).name}")
+    Journal(folder, identity)
+    if calls:
+        with replacing(folder / CALLS_FILE) as file:
+            file.write(calls.read_bytes())
+    return Journal(folder, identity)
 
 
 def read_outcome(folder: Path) -> Outcome | None:
@@ -280,6 +305,7 @@ __all__ = [
     "JournalError",
     "JournalMismatch",
     "Outcome",
+    "begin_journal",
     "open_journal",
     "read_outcome",
 ]

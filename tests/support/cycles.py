@@ -6,6 +6,7 @@ from fst_plugin import Prompt
 from fst_plugin.config import parse
 from fst_plugin.fast_weights import FastWeights
 from fst_plugin.policy import Policy
+from fst_plugin.rollouts import Cell
 
 SPECIAL = ("<|im_end|>",)
 
@@ -20,8 +21,6 @@ def fast_weights(folder, policy=None, **config):
 
 def slow_phase(weights, world, problems, steps):
     """Every carried prompt twice on every problem, spread over the steps."""
-    from fst_plugin.rollouts import Cell
-
     steps = list(steps)
     for i, step in enumerate(steps):
         rollouts = [
@@ -31,3 +30,36 @@ def slow_phase(weights, world, problems, steps):
             for _ in range(2)
         ]
         weights.observe(step, f"w{step - 1}", rollouts)
+
+
+def hybrid_weights(folder, policy=None, *, slow_steps=6, **config):
+    config["fast"] = {"when": "hybrid", **config.get("fast", {})}
+    return fast_weights(folder, policy, slow_steps=slow_steps, **config)
+
+
+def train(weights, world, problems, steps, *, batch=16, copies=2, after=lambda step: None, last_step=None):
+    """Whole slow steps as an adapter makes them, evolution before or beside them. Returns the batches beside.
+
+    problems: of all steps, in order.
+    """
+    beside, size = [], weights.config.slow_steps
+    for step in steps:
+        now = problems[batch * (step - 1) : batch * step]
+        if weights.due(step, last_step):
+            start = batch * (step - 1)
+            recent = problems[batch * ((weights.state.cycle_start or 1) - 1) : start]
+            coming = problems[start : start + batch * size]
+            weights.evolve(step, weights.weights_after(step - 1), coming, world, recent)
+        start = batch * ((weights.state.cycle_start or 1) - 1)
+        cells = weights.ask(step, now, lambda start=start: problems[start : start + batch * size], last_step)
+        rollouts = [
+            (p.id, prompt.digest, world.roll(Cell(prompt, p)))
+            for p in now
+            for prompt in weights.population.prompts
+            for _ in range(copies)
+        ]
+        weights.observe(step, weights.weights_after(step - 1), rollouts)
+        weights.tell([world.roll(cell) for cell in cells])
+        beside.append(cells)
+        after(step)
+    return beside

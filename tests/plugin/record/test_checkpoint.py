@@ -1,6 +1,7 @@
 """A checkpoint is taken up whole or refused."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -30,7 +31,9 @@ def load(folder, parts=("rows.bin",)):
 
 
 def test_it_comes_back_whole(tmp_path):
-    assert saved(tmp_path / "fst", 0.5) == load(tmp_path / "fst")
+    state, slow = load(tmp_path / "fst")
+    assert sorted(state.parts) == ["rows.bin", "traces.jsonl"]
+    assert saved(tmp_path / "fst", 0.5) == (replace(state, parts={}), slow)
 
 
 @pytest.mark.parametrize("name", ["traces.jsonl", "rows.bin"])
