@@ -19,6 +19,7 @@ from .record.slow_scores import SlowScores
 from .record.state import State
 from .rewards import RewardBar
 from .rollouts import Cell, Evaluate, Problem, Rollout
+from .schedule import Schedule
 from .secrets import described
 
 
@@ -95,11 +96,12 @@ class Hybrid:
         self.log(f"{why} ({paid} rollouts; its record: {gone})")
 
     def _worthwhile(self, state: State, step: int, last_step: int | None) -> bool:
-        """Is there another cycle, and enough of this one left?"""
+        """Will there be another cycle, and is enough of this one left?"""
         if state.cycle_start is None:
             return False
         end = self._end(state)
-        return (last_step is None or end < last_step) and (self._kept is not None or end - step + 1 >= LEAST_STEPS)
+        another = Schedule(self.config.slow_steps).due(end + 1, state.cycle_start, (), last_step)
+        return another and (self._kept is not None or end - step + 1 >= LEAST_STEPS)
 
     def _end(self, state: State) -> int:
         """The running cycle's last slow step."""

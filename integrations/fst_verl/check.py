@@ -91,7 +91,7 @@ def problems(config: DictConfig, module: str = modes.MAIN) -> list[ConfigProblem
     if not fst.enabled and not fst.drift:  # plain verl: nothing more to check
         return [*found, *(ConfigProblem(*problem) for problem in config_problems(config))]
     found += [*modes.problems(config, module), *_framework(config), *_group(config), *_loss(config)]
-    return [*found, *part_problems(fst), *_drift(fst, config)]
+    return [*found, *part_problems(fst), *_drift(fst, config), *_hybrid(fst, config)]
 
 
 def environment(config: DictConfig) -> list[ConfigProblem]:
@@ -170,6 +170,14 @@ def _drift(fst: FSTConfig, config: DictConfig) -> list[ConfigProblem]:
             )
         )
     return found
+
+
+def _hybrid(fst: FSTConfig, config: DictConfig) -> list[ConfigProblem]:
+    model = config.reward.reward_model
+    if fst.fast.when != "hybrid" or not model.enable or model.enable_resource_pool:
+        return []
+    message = "a reward model that takes the servers' place cannot score what runs beside a step: set it to true, or"
+    return [ConfigProblem("reward.reward_model.enable_resource_pool", f"{message} fst.fast.when=before")]
 
 
 def needs_reference_policy(config: DictConfig) -> bool:

@@ -44,25 +44,37 @@ class FastRollouts:
         """One Rollout a cell, in order; a cell that failed in the engine or the environment has its `error` set."""
         if not cells:
             return []
+        batch, columns = self.rows(cells)
+        done = self._run(batch, CONTEXT_LOOP, columns)
+        return [self._rollout(cell, result) for cell, result in zip(cells, done, strict=True)]
+
+    def rows(self, cells: Sequence[Cell]) -> tuple[Any, list[dict[str, Any]]]:
+        """The batch that rolls these cells out, one row each, and the `fst` column of every row."""
         batch = self.pool[[self.row_of[cell.problem.id] for cell in cells]]
-        step = self.trainer.global_steps
         inner = loops_of_batch(batch, self.trainer.config)
         alone = {cell.prompt.digest: (cell.prompt,) for cell in cells}
         held = dict(zip(alone, self.prompts.put(*alone.values()), strict=True))
-        columns = [
+        return batch, [
             RowColumn(
                 loop,
                 held[cell.prompt.digest],
                 split="anchor",
-                step=step,
+                step=self.trainer.global_steps,
                 problem=cell.problem.id,
                 sampling="training",
                 on_error="record",
             ).to_row()
             for loop, cell in zip(inner, cells, strict=True)
         ]
-        done = self._run(batch, CONTEXT_LOOP, columns)
-        return [self._rollout(cell, result) for cell, result in zip(cells, done, strict=True)]
+
+    def results(self, cells: Sequence[Cell], uids: Sequence[str], done: Any, *, unless: str) -> list[Rollout]:
+        """What rows brought, which are taken out of the queue. done: see `transfer.take`. unless: what is wrong with a
+        row that is not in it."""
+        found = self._taken(done)
+        return [
+            self._rollout(cell, found[uid]) if uid in found else Rollout(0.0, error=unless)
+            for cell, uid in zip(cells, uids, strict=True)
+        ]
 
     def generate(self, chats: list[list[Message]]) -> list[str]:
         """The policy's own answers to plain chats; "" for one that failed."""
@@ -95,11 +107,14 @@ class FastRollouts:
         scored = loop == REFLECT_LOOP or trainer.reward_loop_manager.reward_loop_worker_handles is not None
         if done.keys and not scored:  # a colocated reward model takes the servers' place, as in verl's own validation
             done = self._reward_of_model(done)
+        results = self._taken(done)
+        return [results.get(uid) for uid in uids]
+
+    def _taken(self, done: Any) -> dict[str, Trajectory]:
         try:
-            results = {one.uid: one for one in transfer.trajectories(done, trainer.tokenizer)}
+            return {one.uid: one for one in transfer.trajectories(done, self.trainer.tokenizer)}
         finally:
             transfer.clear(done)
-        return [results.get(uid) for uid in uids]
 
     def _reward_of_model(self, done: Any) -> Any:
         """Scored by a reward model that takes the servers' place meanwhile. Afterwards they hold what they held: the

@@ -27,6 +27,7 @@ from fst_plugin.rollouts import Rollout
 from . import batches, check, modes, room, transfer, wandb_tables
 from .assignment import CONTEXT_LOOP, RowColumn, loops_of_batch
 from .batches import COLUMN
+from .beside import Beside
 from .checkpoints import Checkpoints
 from .compat import ESTIMATOR, names
 from .fast_rollouts import FastRollouts
@@ -84,7 +85,11 @@ class FastSlow:
         self.weights: FastWeights | None = None  # until `begin`
         self._ran_under: dict[tuple[str, ...], str] = {}  # (uid, session) of the last step -> digest
         self._done: list[tuple[str, str, Rollout]] = []  # of this step, as `observe` hands them over
+        self._handed = 0  # the last step that was handed over
         self._marks: dict[tuple[str, ...], str] = {}  # `_ran_under` of this step
+        self.beside: Beside | None = None
+        if self.settings.fast.when == "hybrid":
+            self.beside = Beside(trainer, self.rollouts, self.look_ahead, self.settings.fast.grace)
         self._unused = {"_submit_batch_to_rollout", "_compute_advantage", "step"}  # hooks, until verl has called them
         self._seconds = 0.0
 
@@ -195,6 +200,8 @@ class FastSlow:
             self.rollouts.prompts.refuse_lost()
             offsets = self.weights.deal([int(n) for n in groups])
             ids = batches.problem_ids(batch)
+            if self.beside:
+                self.beside.note(ids, self.weights.state.cycle)
             (held,) = self.rollouts.prompts.put(self.weights.population.prompts)
             columns = [
                 RowColumn(loop, held, "train", self.trainer.global_steps, problem, offset).to_row()
@@ -204,6 +211,18 @@ class FastSlow:
             utils.assign_non_tensor_stack(batch, COLUMN, columns)
             if batches.PROBLEM in batch.keys():
                 batch.del_(batches.PROBLEM)  # it travels in our column
+
+    # ------------------------------------------------------------------------------------ evolve, beside a slow step
+
+    def send_beside(self) -> None:
+        """Once a step's own rollouts are sent: those that its fast weights want beside them."""
+        if self.weights and self.beside:
+            self.beside.send(self.weights)
+
+    def gather_beside(self) -> None:
+        """Once a step's own rollouts are done, before verl lets the servers sleep."""
+        if self.weights and self.beside:
+            self.beside.gather()
 
     # ----------------------------------------------------------------------------------------------------- validate
 
@@ -243,16 +262,29 @@ class FastSlow:
                     problem, prompt, rollout = rollouts[place]
                     rollouts[place] = (problem, prompt, replace(rollout, response=text))
             self._done += rollouts
+            if self.beside and self.beside.is_last_part():  # reflection goes on while the weights are updated
+                self._hand_over()
 
     def observe(self) -> None:
-        """After a step: its rollouts go to the fast weights."""
+        """After a step: its rollouts are with the fast weights, at the latest."""
         if self.weights is None:
             return
         self._unused.discard("step")
         with self._timed():
-            step = self.trainer.global_steps
-            self.weights.observe(step, self.weights.weights_after(step - 1), self._done)
-            self._ran_under, self._done, self._marks = self._marks, [], {}
+            self._hand_over()
+            self._ran_under, self._marks = self._marks, {}
+
+    def _hand_over(self) -> None:
+        """To the fast weights, once a step: what its own rollouts earned, and then those beside."""
+        assert self.weights is not None
+        step = self.trainer.global_steps
+        if self._handed == step:
+            return
+        self._handed = step
+        self.weights.observe(step, self.weights.weights_after(step - 1), self._done)
+        self._done = []
+        if self.beside:
+            self.weights.tell(self.beside.done())
 
     def _refuse_several_outputs(self, batch: Any) -> None:
         keys = transfer.keys_of(batch)
@@ -305,6 +337,8 @@ class FastSlow:
         found = {f"fst/{name}": value for name, value in self.weights.metrics().items()}
         if "fst/seconds" in found:
             found["timing_s/fst_phase"] = found["fst/seconds"]  # a part of verl's own timing_s/step
+        if self.beside:
+            found |= {"fst/beside_cut": float(self.beside.cut), "fst/beside_seconds": self.beside.seconds}
         found["fst/hook_seconds"], self._seconds = self._seconds, 0.0
         return found
 

@@ -82,6 +82,23 @@ class FastSlowHooks:
             self.fst.assign(batch)
         return super()._submit_batch_to_rollout(batch)  # type: ignore[misc]
 
+    # evolve, beside a step
+
+    def on_sample_begin(self) -> None:
+        super().on_sample_begin()  # type: ignore[misc]
+        if self.fst:
+            self.fst.send_beside()
+
+    def on_sample_end(self) -> None:
+        if self.fst:
+            self.fst.gather_beside()
+        super().on_sample_end()  # type: ignore[misc]
+
+    def on_step_end(self) -> None:
+        super().on_step_end()  # type: ignore[misc]
+        if self.fst and self.fst.beside:
+            self.fst.beside.reopen()
+
     # step
 
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
@@ -109,6 +126,8 @@ class FastSlowHooks:
     # validate
 
     def _validate(self) -> dict[str, float]:
+        if self.fst and self.fst.beside:
+            self.fst.beside.clear()
         found = {**super()._validate(), **drift.measure(self)}  # type: ignore[misc]
         if self.fst:
             self.fst.keep(found)

@@ -5,6 +5,7 @@ Rows that are not trained on go through the "val" partition, so that nothing of 
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
@@ -56,7 +57,30 @@ def roll_out(
     uids: Sequence[str] | None = None,
     group: int | None = None,
 ) -> tuple[list[str], Any]:
-    """Rolls `batch` out on a running verl trainer, whose servers must be awake, and waits for all of it.
+    """Rolls `batch` out, as `send` does, and waits for all of it.
+
+    Returns the rows' uids, and verl's batch of what finished (keys, tags, partition_id), which stays in the queue until
+    `clear`.
+    """
+    sent = send(trainer, batch, loop, columns, uids=uids, group=group)
+    try:
+        wait_for(sent)
+    except BaseException:
+        clear(take(sent))  # no validation may sample them
+        raise
+    return sent, take(sent)
+
+
+def send(
+    trainer: Any,
+    batch: Any,
+    loop: str,
+    columns: Sequence[Mapping[str, Any]],
+    *,
+    uids: Sequence[str] | None = None,
+    group: int | None = None,
+) -> list[str]:
+    """Sends `batch` to the rollout workers of a running verl trainer, whose servers must be awake.
 
     batch: a TensorDict; it gets the columns that verl needs.
     loop: agent loop of every row.
@@ -64,13 +88,12 @@ def roll_out(
     uids: of the rows; None: new ones.
     group: rollouts of each row; None: the validation's.
 
-    Returns the rows' uids, and verl's batch of what finished (keys, tags, partition_id), which stays in the queue until
-    `clear`.
+    Returns the rows' uids.
     """
     import transfer_queue as tq
 
     utils, size, step = names.tensordict_utils, len(columns), trainer.global_steps
-    uids = [str(uuid.uuid4()) for _ in range(size)] if uids is None else list(uids)
+    uids = [f"fst-{uuid.uuid4()}" for _ in range(size)] if uids is None else list(uids)
     utils.assign_non_tensor_stack(batch, "uid", uids)
     if group is not None:
         utils.assign_non_tensor_stack(batch, "__rollout_n__", [group] * size)
@@ -82,20 +105,35 @@ def roll_out(
     tq.kv_batch_put(keys=uids, partition_id=PARTITION, tags=[dict(tag) for _ in range(size)])
     try:
         trainer.agent_loop_manager.generate_sequences(batch)
-        _wait_for(uids)
-        done, _ = trainer.replay_buffer.sample(global_steps=step, partition_id=PARTITION, batch_size=size)
     except BaseException:
-        rows = set(uids)  # no validation may sample them
-        tq.kv_clear(keys=[key for key in tags(PARTITION) if key.split("_")[0] in rows], partition_id=PARTITION)
+        clear(take(uids))
         raise
-    return uids, done
+    return uids
 
 
-def _wait_for(uids: Collection[str]) -> None:
-    """Until every session of these rows has ended. Only their own partition is listed, and less and less often."""
+def wait_for(uids: Collection[str], within: float = math.inf) -> set[str]:
+    """Until every session of these rows has ended, or `within` seconds are over. Only their own partition is listed,
+    and less and less often. Returns the rows that are still under way."""
     began, rows = time.monotonic(), set(uids)
-    while any(tag["status"] in UNDER_WAY for key, tag in tags(PARTITION).items() if key in rows):
-        time.sleep(min(LAST_POLL_S, max(FIRST_POLL_S, POLL_SHARE * (time.monotonic() - began))))
+    while True:
+        late = {key for key, tag in tags(PARTITION).items() if key in rows and tag["status"] in UNDER_WAY}
+        waited = time.monotonic() - began
+        if not late or waited >= within:
+            return late
+        time.sleep(min(LAST_POLL_S, max(FIRST_POLL_S, POLL_SHARE * waited), within - waited))
+
+
+def take(uids: Collection[str]) -> Any:
+    """verl's batch of what these rows brought so far (keys, tags, partition_id), the rows themselves being taken out of
+    the queue. By their own uids: whatever else is in the partition stays there."""
+    import transfer_queue as tq
+
+    rows = set(uids)
+    found = {key: tag for key, tag in tags(PARTITION).items() if key.partition("_")[0] in rows}
+    if known := [key for key in found if key in rows]:
+        tq.kv_clear(keys=known, partition_id=PARTITION)
+    brought = {key: tag for key, tag in found.items() if key not in rows}
+    return tq.KVBatchMeta(partition_id=PARTITION, keys=list(brought), tags=list(brought.values()))
 
 
 def tags(partition: str) -> dict[str, dict[str, Any]]:

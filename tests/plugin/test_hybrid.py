@@ -133,10 +133,13 @@ def test_another_task_makes_the_cycle_wait_and_voids_what_evolved_beside(tmp_pat
     assert "beside" not in weights.metrics()
 
 
-def test_nothing_evolves_for_a_cycle_that_will_not_be(tmp_path):
+@pytest.mark.parametrize("more", [0, 1])
+def test_nothing_evolves_for_a_cycle_that_will_not_be(tmp_path, more):
+    """One that would have less than half of its steps is none."""
     weights, _ = started(tmp_path)
-    asked = train(weights, World(reliability=0.9), problems_of(2 * T), range(1, 2 * T + 1), last_step=2 * T)
-    assert any(asked[:T]) and not any(asked[T:])
+    last = 2 * T + more
+    asked = train(weights, World(reliability=0.9), problems_of(last), range(1, last + 1), last_step=last)
+    assert any(asked[:T]) and not any(asked[T:]) and weights.state.cycle == 1
 
 
 class Simple:

@@ -40,14 +40,14 @@ def test_the_trainers_have_the_methods_that_ours_extend(mode):
     assert [a for a in compat.TRAINER_ATTRIBUTES if f"self.{a}" not in source] == []
 
 
-@pytest.mark.parametrize("module", ["drift", "fast_rollouts", "fast_slow", "transfer"])
+@pytest.mark.parametrize("module", ["beside", "drift", "fast_rollouts", "fast_slow", "transfer"])
 def test_nothing_else_of_a_running_trainer_is_used(module):
     source = inspect.getsource(importlib.import_module(f"fst_verl.{module}"))
     trainers = [
         n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Attribute) and "trainer" in names_of(n.value)
     ]
     used = {node.attr for node in trainers}
-    assert len(used) >= 3 and used <= {*compat.TRAINER_CALLS, *compat.TRAINER_ATTRIBUTES}
+    assert len(used) >= 2 and used <= {*compat.TRAINER_CALLS, *compat.TRAINER_ATTRIBUTES}
 
 
 def names_of(node):

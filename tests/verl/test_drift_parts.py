@@ -57,7 +57,6 @@ class World:
             tokenizer=SimpleNamespace(eos_token_id=11),
             val_dataloader=loader,
             agent_loop_manager=SimpleNamespace(generate_sequences=self.sent.append),
-            replay_buffer=SimpleNamespace(sample=self.sample),
             checkpoint_manager=SimpleNamespace(
                 **{
                     name: lambda *a, name=name: self.calls.append(name)
@@ -71,16 +70,15 @@ class World:
         monkeypatch.setattr(names, "upsample_batch", self.pad)
         monkeypatch.setattr(transfer_queue, "kv_batch_put", lambda **k: self.kept.update(k["keys"]))
         monkeypatch.setattr(transfer_queue, "kv_batch_get", self.fetch)
-        monkeypatch.setattr(transfer_queue, "kv_list", lambda partition_id: {})  # all have ended
+        monkeypatch.setattr(transfer_queue, "kv_list", self.listed)
         monkeypatch.setattr(transfer_queue, "kv_clear", lambda keys, partition_id: self.kept.difference_update(keys))
 
-    def sample(self, global_steps, partition_id, batch_size):
+    def listed(self, partition_id):
+        """All have ended, two sessions each."""
         uids = rows.column(self.sent[-1], "uid")
-        assert partition_id == "val" and global_steps == 7 and batch_size == len(uids)
-        self.kept.difference_update(uids)
-        keys = [f"{uid}_{session}_0" for uid in uids for session in (0, 1)]
+        keys = [*uids, *(f"{uid}_{session}_0" for uid in uids for session in (0, 1))]
         self.kept.update(keys)
-        return SimpleNamespace(keys=keys), {}
+        return {partition_id: {key: {"status": "finished"} for key in keys}}
 
     def pad(self, batch, batch_multiple, eos_token_id):
         assert eos_token_id == 11

@@ -229,11 +229,10 @@ def test_rollouts_that_nobody_waits_for_are_taken_out_of_the_queue(monkeypatch):
     from fst_verl import transfer
 
     queue, trainer = {"val": {"other": {}, "other_0_0": {}}}, RunningTrainer("sync")
-    trainer.replay_buffer = SimpleNamespace(sample=lambda **_: 1 / 0)
     trainer.agent_loop_manager = SimpleNamespace(generate_sequences=lambda batch: queue["val"].update({"a_0_0": {}}))
     monkeypatch.setattr(tq, "kv_batch_put", lambda keys, partition_id, tags: queue["val"].update(dict.fromkeys(keys)))
     monkeypatch.setattr(tq, "kv_list", lambda partition_id: queue)
-    monkeypatch.setattr(transfer, "_wait_for", lambda uids: None)
+    monkeypatch.setattr(transfer, "wait_for", lambda uids: 1 / 0)
     monkeypatch.setattr(tq, "kv_clear", lambda keys, partition_id: [queue[partition_id].pop(key) for key in keys])
     with pytest.raises(ZeroDivisionError):
         transfer.roll_out(trainer, chunk([0, 1]), "fst_context", [{}, {}], uids=["a", "b"], group=1)

@@ -17,11 +17,13 @@ def _append(name, entry):
 
 class Recording:
     """Records the token ids that an agent loop sent to the engine. Rows of the training data from PROBE_HOLD on are
-    held back for good."""
+    held back for good; those that are not trained on call the engine only PROBE_LATE_S seconds later."""
 
     async def run(self, sampling_params, **row):
         if int(os.environ.get("PROBE_HOLD", 100)) <= row["index"] < 100:
             await asyncio.Event().wait()
+        if row["uid"].startswith("fst-") and row["index"] < 100:
+            await asyncio.sleep(float(os.environ.get("PROBE_LATE_S", 0)))
         output = await super().run(sampling_params, **row)
         entry = {
             "ids": list(output.prompt_ids),

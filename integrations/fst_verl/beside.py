@@ -1,0 +1,122 @@
+"""Rollouts beside a slow step (`fst.fast.when=hybrid`): sent behind the step's own, and gathered when those are done.
+
+They go through the "val" partition, so that no training batch, advantage or length of the step's own ever sees them.
+What is not done within `fst.fast.grace` is cut off, and nobody looks at it any more: in sync mode, where the servers go
+to sleep then, its requests are aborted and its later ones rejected; elsewhere the servers finish it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from fst_plugin.fast_weights import FastWeights
+from fst_plugin.rollouts import Cell, Problem, Rollout
+
+from . import transfer
+from .assignment import CONTEXT_LOOP
+from .fast_rollouts import FastRollouts
+from .lookahead import LookAhead
+
+class Beside:
+    """What is under way beside the running step.
+
+    trainer: a verl V1 trainer inside `fit`.
+    rollouts: makes the rows.
+    look_ahead: has the running cycle's problems.
+    grace: see `fst.fast.grace`.
+    cut: how many rollouts were cut off in the last step.
+    seconds: how long the last step waited for others.
+    """
+
+    def __init__(self, trainer: Any, rollouts: FastRollouts, look_ahead: LookAhead, grace: float):
+        self.trainer, self.rollouts, self.look_ahead, self.grace = trainer, rollouts, look_ahead, grace
+        self.cut, self.seconds = 0, 0.0
+        self._sent: deque[tuple[str, int]] = deque()  # problems sent and not yet trained on, and in which cycle
+        self._cells: list[Cell] = []
+        self._uids: list[str] = []
+        self._done: list[Rollout] = []
+        self._left: set[str] = set()  # rows that were cut off and may still be under way
+        self._began, self._aborted = 0.0, False
+
+    def note(self, problems: Sequence[str], cycle: int) -> None:
+        """These problems (ids) are sent to be trained on, under the prompts of this cycle."""
+        self._sent += [(problem, cycle) for problem in problems]
+
+    def send(self, fst: FastWeights) -> None:
+        """Once a step's own rollouts are sent: those that its fast weights want beside them."""
+        if self._part() != 0:
+            return
+        self._sweep()
+        step, last, ahead = self.trainer.global_steps, self.trainer.total_training_steps, self.look_ahead
+        self._cells = fst.ask(
+            step, self._trained_now(fst.state.cycle), lambda: [*ahead.recent(), *ahead.pending()], last
+        )
+        self._uids, self._began, self.cut, self.seconds = [], time.monotonic(), 0, 0.0
+        if any(cell.problem.id not in self.rollouts.row_of for cell in self._cells):
+            self.rollouts.open(ahead.chunks())
+        if self._cells:
+            batch, columns = self.rollouts.rows(self._cells)
+            self._uids = transfer.send(self.trainer, batch, CONTEXT_LOOP, columns, group=1)
+
+    def gather(self) -> None:
+        """Once the step's own rollouts are done, before its servers may go to sleep."""
+        if not self._cells or not self.is_last_part():
+            return
+        began = time.monotonic()
+        late = transfer.wait_for(self._uids, within=self.grace * (began - self._began))
+        done = transfer.take([uid for uid in self._uids if uid not in late])
+        unless = "cut off: it was not done soon enough after the rollouts of its step (fst.fast.grace)"
+        self._done = self.rollouts.results(self._cells, self._uids, done, unless=unless)
+        self.cut = len(late)
+        if late:
+            self._cut_off(late)
+        self._cells, self.seconds = [], time.monotonic() - began
+
+    def done(self) -> list[Rollout]:
+        """How the step's cells went, one Rollout each, in order; handed out once."""
+        done, self._done = self._done, []
+        return done
+
+    def is_last_part(self) -> bool:
+        """verl may train on a step's batch in parts."""
+        return self._part() == getattr(self.trainer, "parameter_sync_step", 1) - 1
+
+    def _part(self) -> int:
+        return getattr(self.trainer, "local_trigger_step", 0)
+
+    def _trained_now(self, cycle: int) -> list[Problem]:
+        """The problems that this step trains on, as far as can be told: those sent for it, or where verl rolls out
+        ahead, those sent first. None if most were rolled out under the prompts of another cycle."""
+        some = [self._sent.popleft() for _ in range(min(len(self._sent), self.trainer.config.data.train_batch_size))]
+        now = [problem for problem, sent in some if sent == cycle]
+        if 2 * len(now) < len(some):
+            return []
+        known = {problem.id: problem for problem in self.look_ahead.recent()}
+        return [known[one] for one in dict.fromkeys(now) if one in known]
+
+    def reopen(self) -> None:
+        """After the step, when the servers are awake with new weights: they take requests again."""
+        if self._aborted:
+            self.trainer.checkpoint_manager.resume_generation_replicas()
+            self._aborted = False
+
+    def clear(self) -> None:
+        """Before a validation, which would take whatever is in its partition for its own."""
+        transfer.wait_for(self._left)
+        self._sweep()
+
+    def _cut_off(self, late: set[str]) -> None:
+        self._left |= late
+        if self.trainer.trainer_mode == "sync":
+            self.trainer.checkpoint_manager.abort_replicas(reject_request=True)
+            self._aborted = True
+
+    def _sweep(self) -> None:
+        """Takes what has ended of the rows cut off out of the queue."""
+        if self._left:
+            ended = self._left - transfer.wait_for(self._left, within=0.0)
+            transfer.clear(transfer.take(list(ended)))
+            self._left -= ended
