@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import fast_phase_hybrid as hybrid
 import fast_phase_search as search
 import fast_phase_strength as strength
 from engine import Engine
@@ -213,7 +214,9 @@ def main() -> None:
         "fast_phase_wall_share_three_rounds": hurried["fast_phase_wall_share"],
         "worlds": search.worlds(SEEDS),
         "new_task": search.new_task(SEEDS),
-        "leads": search.leads(given.null_cycles),
+        "leads": {**search.leads(given.null_cycles), "thompson, hybrid": hybrid.leads(given.null_cycles)},
+        "hybrid": hybrid.clocks(SEEDS),
+        "hybrid_cut": hybrid.cut(SEEDS),
         "seeds": len(SEEDS),
     }
     both = scores()
@@ -251,6 +254,7 @@ def show(result: dict[str, Any]) -> None:
             table.add_row(arm, *(shown(cells[str(b)]) for b in BUDGETS))
         console.print(table)
     search.show(console, result)
+    hybrid.show(console, result)
     if found := result.get("vllm_cpu"):
         console.print(f"real vLLM on CPU: {found}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import fast_phase_strength as strength
@@ -98,15 +98,29 @@ def leads(cycles: int) -> dict[str, dict[str, float]]:
     would bring is taken where there is some, from prompts that know 60 % or 85 % of the rules (a tenth as many)."""
     found = {}
     for parents in PARENTS:
-        false = [_adopted(_contest(Level(s), Idle(), _same(), s, parents)) for s in range(cycles)]
-        kept = [_kept(share, range(max(2, cycles // 10)), parents) for share in (0.6, 0.85)]
-        found[parents] = {
-            "false": statistics.fmean(false),
-            "false_ci": 1.96 * statistics.pstdev(false) / cycles**0.5,
-            "kept_middle": kept[0],
-            "kept_top": kept[1],
-        }
+
+        def contest(world: World, reflection: Any, carried: Population, seed: int, parents: str = parents) -> Evolution:
+            return _contest(world, reflection, carried, seed, parents)
+
+        found[parents] = judged(contest, cycles)
     return found
+
+
+Contest = Callable[[Any, Any, Population, int], Evolution]
+
+
+def judged(
+    contest: Contest, cycles: int, level: Callable[[int], World] | None = None, world: Callable[[int], World] = World
+) -> dict[str, float]:
+    """How one search decides who leads; see `leads`. contest: of (world, reflection, carried, seed)."""
+    false = [_adopted(contest((level or Level)(s), Idle(), _same(), s)) for s in range(cycles)]
+    kept = [_kept(share, range(max(2, cycles // 10)), contest, world) for share in (0.6, 0.85)]
+    return {
+        "false": statistics.fmean(false),
+        "false_ci": 1.96 * statistics.pstdev(false) / cycles**0.5,
+        "kept_middle": kept[0],
+        "kept_top": kept[1],
+    }
 
 
 def _adopted(found: Evolution) -> float:
@@ -130,12 +144,12 @@ def _contest(world: World, reflection: Any, carried: Population, seed: int, pare
     return optimizer.evolve(carried, coming, world.evaluate, cycle=1, seed=seed, traces=traces)
 
 
-def _kept(share: float, seeds: Sequence[int], parents: str) -> float:
+def _kept(share: float, seeds: Sequence[int], contest: Contest, make: Callable[[int], World]) -> float:
     """Of the gain that the challengers would bring over the incumbents, the share that is taken."""
     offered = taken = 0.0
     for seed in seeds:
-        world = World(seed)
-        found = _contest(world, OfflineReflection(), _knowing(world, share, seed), seed, parents)
+        world = make(seed)
+        found = contest(world, OfflineReflection(), _knowing(world, share, seed), seed)
         if found.evidence is None:
             continue
         texts = {c.prompt.digest: c.prompt.text for c in found.candidates}

@@ -354,10 +354,10 @@ class FastWeights:
         cycle: the running cycle's, done and to come; they can all be rolled out.
         last_step: of the run, if known: no prompts evolve for a cycle that will not be.
         """
-        if not self._hybrid or not problems:
+        if not self._hybrid:
             return []
         began = time.monotonic()
-        cells = self._hybrid.ask(self.state, self.slow, step, problems, cycle, last_step)
+        cells = self._hybrid.ask(self.state, self.slow, step, problems, cycle, last_step) if problems else []
         self._of_step |= {"beside_rollouts": len(cells), "beside_wait_seconds": time.monotonic() - began}
         return cells
 

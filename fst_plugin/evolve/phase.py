@@ -169,7 +169,8 @@ class Phase(ABC):
         ]
         random.Random(f"records-{self.seed}-{round_number}-{slot}").shuffle(others)
         failed = [pair for pair in tested if not self.solved(pair[1])]
-        return tuple([*failed, *others, *(pair for pair in tested if pair not in failed)][: self.fast.records])
+        solved = [pair for pair in tested if self.solved(pair[1])]
+        return tuple([*failed, *others, *solved][: self.fast.records])
 
     def solved(self, rollout: Rollout) -> bool:
         return self.scoreboard.bar.solved(rollout.score)

@@ -63,7 +63,7 @@ def test_a_step_that_verl_trains_on_in_parts_is_observed_once_as_a_whole(made, m
     ((step, rollouts),) = seen
     assert step == 1 and [rollout.score for *_, rollout in rollouts] == [0.0, 1.0]
     fst.observe()
-    assert seen[1] == (1, [])  # handed over once
+    assert len(seen) == 1  # handed over once
 
 
 def test_dumps_know_the_prompts_of_all_parts_of_a_step(made, monkeypatch):

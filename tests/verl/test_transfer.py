@@ -97,10 +97,31 @@ def test_a_batch_under_way_is_looked_after_less_and_less_often_in_its_own_partit
     monkeypatch.setattr(transfer.time, "sleep", sleep)
     queue.tags["val"] = {"a": {"status": "pending"}, "b": {"status": "finished"}, "other": {"status": "running"}}
     queue.tags["val"]["b_0_0"] = {"status": "success"}
-    transfer._wait_for(["a", "b"])
+    assert transfer.wait_for(["a", "b"]) == set()
     assert naps[0] == transfer.FIRST_POLL_S and naps[-1] == transfer.LAST_POLL_S and naps == sorted(naps)
     assert sum(naps) < 100 + transfer.LAST_POLL_S + 1e-6 and len(naps) < 150  # verl's own 20 a second: 2000
     assert {partition for _, partition, _ in queue.calls} == {"val"}
+
+
+def test_waiting_ends_in_time_and_names_the_rows_that_are_late(queue, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(transfer.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(transfer.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    queue.tags["val"] = {"a": {"status": "running"}, "b": {"status": "finished"}, "other": {"status": "running"}}
+    assert transfer.wait_for(["a", "b"], within=7.0) == {"a"} and now[0] == pytest.approx(7.0)
+    assert transfer.wait_for(["a", "b"], within=0.0) == {"a"} and now[0] == pytest.approx(7.0)
+    assert transfer.wait_for(["b"], within=7.0) == set() and now[0] == pytest.approx(7.0)
+
+
+def test_rows_are_taken_by_their_own_uids_and_the_rest_of_the_partition_stays(queue):
+    for key in ("fst-a", "fst-a_0_0", "fst-a_0_1", "fst-b", "fst-b_0_0", "other", "other_0_0"):
+        queue.kv_batch_put([key], "val", tags=[{"status": "finished", "key": key}])
+    found = transfer.take(["fst-a"])
+    assert (found.partition_id, found.keys) == ("val", ["fst-a_0_0", "fst-a_0_1"])
+    assert [tag["key"] for tag in found.tags] == found.keys
+    assert set(queue.tags["val"]) == {"fst-a_0_0", "fst-a_0_1", "fst-b", "fst-b_0_0", "other", "other_0_0"}
+    transfer.clear(found)
+    assert set(queue.tags["val"]) == {"fst-b", "fst-b_0_0", "other", "other_0_0"}
 
 
 def test_the_rows_under_way_are_those_whose_sessions_have_not_all_ended(queue):

@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("verl")
 pytest.importorskip("vllm")
 
-from test_runs import BATCH, FST, G, anchor_rows, batch_of, by_uid, prompts_of, slow_rows, template_ids  # noqa: E402
+from test_runs import FST, G, anchor_rows, batch_of, by_uid, prompts_of, slow_rows, template_ids  # noqa: E402
 
 T = 4
 HYBRID = (
@@ -42,12 +42,11 @@ def test_they_are_never_trained_on_and_a_killed_run_goes_on_with_them(world, lau
     assert {entry["temperature"] for entry in single if entry["step"] > 1} == {1.0}
 
     # from here on nothing beside a step is waited for, and it comes to the engine when the step has ended
-    run = launch("hybrid", *arguments, "fst.fast.grace=0", PROBE_LATE_S="3").finish()
+    run = launch("hybrid", *arguments, "fst.fast.grace=0", PROBE_LATE_S="20").finish()
     assert "cycle_0002 is of a life that went further than the checkpoint" in run.text()[len(log) :]
     metrics = run.metrics()
     assert sorted(metrics)[-1] == 10 and metrics[10]["fst/cycle"] == 2
-    asked = {step: beside(run, step) for step in (7, 8)}
-    assert any(asked.values()) and all(metrics[step]["fst/beside_cut"] == asked[step] for step in asked)
+    assert metrics[7]["fst/beside_cut"] == metrics[7]["fst/beside_failed"] == beside(run, 7) > 0
     # servers whose requests were aborted take the next step's, with new weights
     slow = slow_rows(run)
     for step in range(1, 11):
