@@ -1,4 +1,4 @@
-"""python benchmarks/fast_phase.py --json FILE [--vllm]
+"""python benchmarks/fast_phase.py --json FILE [--vllm] [--only hybrid]
 
 How well a fast phase uses its engine, what it costs per call, its share of a cycle, and how good a prompt it finds with
 its rollouts, compared with stock gepa.optimize and dspy.GEPA. All in one run, on a scripted world (rule_world.py) and a
@@ -200,8 +200,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--null-cycles", type=int, default=2000, help="cycles in which no new prompt is better")
+    parser.add_argument("--only", choices=["hybrid"], help="nothing but the two clocks of fst.fast.when")
     parser.add_argument("--vllm", action="store_true", help="also on real vLLM on CPU, through verl")
     given = parser.parse_args()
+    result = clocks(given.null_cycles) if given.only else everything(given.null_cycles, given.vllm)
+    show(result)
+    if given.json:
+        given.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def clocks(null_cycles: int) -> dict[str, Any]:
+    """What concerns `fst.fast.when`."""
+    return {
+        "leads": {"thompson, hybrid": hybrid.leads(null_cycles)},
+        "hybrid": hybrid.clocks(SEEDS),
+        "hybrid_cut": hybrid.cut(SEEDS),
+    }
+
+
+def everything(null_cycles: int, vllm: bool) -> dict[str, Any]:
     engines = {name: utilization(*size) for name, size in ENGINES.items()}
     share, frontier, hurried = wall_share(), wall_share(parents="frontier"), wall_share(rounds=3)
     result: dict[str, Any] = {
@@ -214,21 +231,18 @@ def main() -> None:
         "fast_phase_wall_share_three_rounds": hurried["fast_phase_wall_share"],
         "worlds": search.worlds(SEEDS),
         "new_task": search.new_task(SEEDS),
-        "leads": {**search.leads(given.null_cycles), "thompson, hybrid": hybrid.leads(given.null_cycles)},
-        "hybrid": hybrid.clocks(SEEDS),
-        "hybrid_cut": hybrid.cut(SEEDS),
         "seeds": len(SEEDS),
+        **(beside := clocks(null_cycles)),
+        "leads": {**search.leads(null_cycles), **beside["leads"]},
     }
     both = scores()
     result["score_by_rollouts"] = both["first cycle"]
     result["score_by_rollouts_second_cycle"] = both["second cycle"]
-    if given.vllm:
+    if vllm:
         import fast_phase_vllm
 
         result["vllm_cpu"] = fast_phase_vllm.measure()
-    show(result)
-    if given.json:
-        given.json.write_text(json.dumps(result, indent=2) + "\n")
+    return result
 
 
 def shown(cell: dict[str, float]) -> str:
@@ -236,6 +250,15 @@ def shown(cell: dict[str, float]) -> str:
 
 
 def show(result: dict[str, Any]) -> None:
+    if "worlds" in result:
+        show_search(result)
+    search.show_leads(console, result)
+    hybrid.show(console, result)
+    if found := result.get("vllm_cpu"):
+        console.print(f"real vLLM on CPU: {found}")
+
+
+def show_search(result: dict[str, Any]) -> None:
     table = Table("engine (simulated)", "utilization", "with waits for reflection", "median batch")
     for name, found in result["engines"].items():
         ratio = f"{found['engine_utilization']:.2f} ±{found['sd']:.2f}"
@@ -254,9 +277,6 @@ def show(result: dict[str, Any]) -> None:
             table.add_row(arm, *(shown(cells[str(b)]) for b in BUDGETS))
         console.print(table)
     search.show(console, result)
-    hybrid.show(console, result)
-    if found := result.get("vllm_cpu"):
-        console.print(f"real vLLM on CPU: {found}")
 
 
 if __name__ == "__main__":

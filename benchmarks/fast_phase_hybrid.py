@@ -28,7 +28,8 @@ from fst_plugin.rollouts import Cell, Problem, Rollout, Trace, merged
 
 T, K, G = 6, 4, 8
 CYCLES, BUDGET = 5, 960
-SIZES = {"256 x 8": 256, "32 x 8": 32}
+SIZES = {"32 x 8": (32, 24), "256 x 8": (256, 8)}
+"""Problems of a step and how many seeds it gets at most: a step of 256 problems takes a second."""
 DRIFTS = {"frozen": 0.0, "slow": 0.005, "fast": 0.03}
 REFLECTION_S = 20.0
 MAX_TOKENS = strength.MAX_CHARS // 4
@@ -207,11 +208,12 @@ def train(when: str, drift: float, size: int, seed: int, until: float = 0.0) -> 
 def clocks(seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
     """Size and drift -> what both clocks come to, and hybrid less before, seed by seed."""
     found: dict[str, dict[str, Any]] = {}
-    for name, size in SIZES.items():
+    for name, (size, most) in SIZES.items():
+        seeds = seeds[:most]
         for drift, rate in DRIFTS.items():
             runs = {when: [train(when, rate, size, seed) for seed in seeds] for when in ("before", "hybrid")}
             late = [train("hybrid", rate, size, s, until=runs["before"][i][1].total)[2] for i, s in enumerate(seeds)]
-            cell: dict[str, Any] = {}
+            cell: dict[str, Any] = {"seeds": len(seeds)}
             for when, some in runs.items():
                 cell[f"{when}: lead as a cycle begins"] = [
                     search.interval([values[cycle] for values, _, _ in some]) for cycle in range(CYCLES)
@@ -238,7 +240,7 @@ def cut(seeds: Sequence[int]) -> dict[str, dict[str, Any]]:
     An answer of n tokens is right with the chance min(1, n / 1024), so that cutting long ones off costs score.
     """
     found: dict[str, dict[str, Any]] = {}
-    for name, size in SIZES.items():
+    for name, (size, _) in SIZES.items():
         for grace in (0.0, 0.1, DEFAULTS.fast.grace, 0.5, 1.0):
             shares, biases = [], []
             for seed in seeds:
@@ -283,7 +285,8 @@ def show(console: Console, result: dict[str, Any]) -> None:
         for when in ("before", "hybrid"):
             leads = [cell(one) for one in found[f"{when}: lead as a cycle begins"]]
             seconds = f"{found[f'{when}: seconds']['mean']:.0f}"
-            table.add_row(name if when == "before" else "", when, *leads, cell(found[f"{when}: share"], True), seconds)
+            label = f"{name}, {found['seeds']} seeds" if when == "before" else ""
+            table.add_row(label, when, *leads, cell(found[f"{when}: share"], True), seconds)
     console.print(table)
     table = Table("hybrid less before", "after as many steps", "after as much time")
     for name, found in result["hybrid"].items():

@@ -171,6 +171,9 @@ def show(console: Console, result: dict[str, Any]) -> None:
     for name, cell in result["new_task"].items():
         table.add_row(name, f"{cell['mean']:.3f} ±{cell['ci']:.3f}")
     console.print(table)
+
+
+def show_leads(console: Console, result: dict[str, Any]) -> None:
     table = Table("parents", "false leads", "true gain kept, middle", "near the top")
     for parents, cell in result["leads"].items():
         false = f"{cell['false']:.1%} ±{cell['false_ci']:.1%}"

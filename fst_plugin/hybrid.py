@@ -66,7 +66,7 @@ class Hybrid:
     ) -> list[Cell]:
         """See `FastWeights.ask`."""
         if self._running is None and self._worthwhile(state, step, last_step):
-            self._running = self._begin(state, slow, cycle())
+            self._running = self._begin(state, slow, cycle(), step)
         if self._running is None:
             return []
         before = self._running.failure
@@ -84,7 +84,7 @@ class Hybrid:
     def taken(self, state: State, slow: SlowScores, cycle: Sequence[Problem]) -> Alongside | None:
         """At the end of a cycle: the phase that ran beside it, if one did. cycle: its problems."""
         if self._kept:  # of a checkpoint between two cycles
-            self._running = self._begin(state, slow, cycle)
+            self._running = self._begin(state, slow, cycle, self._end(state) + 1)
         running, self._running = self._running, None
         return running
 
@@ -108,16 +108,20 @@ class Hybrid:
         assert state.cycle_start is not None
         return state.cycle_start + self.config.slow_steps - 1
 
-    def _begin(self, state: State, slow: SlowScores, problems: Sequence[Problem]) -> Alongside | None:
-        """The phase for the next cycle, from its beginning or from where the checkpoint has it."""
+    def _begin(self, state: State, slow: SlowScores, problems: Sequence[Problem], step: int) -> Alongside | None:
+        """The phase for the next cycle, from its beginning or from where the checkpoint has it. step: that comes."""
         cycle = state.cycle + 1
         distinct = {p.id: with_privacy(p, self.config.fast.answers) for p in problems}
         course = Course(cycle, self._end(state), tuple(distinct), state.reward_range)
         kept, self._kept = self._kept, None
         if kept:
             course = kept[0]
-            if lost := [one for one in course.problems if one not in distinct]:
-                self.log(f"fst: cycle {cycle} does not evolve beside this one: {len(lost)} of its problems are gone")
+            lost = sum(one not in distinct for one in course.problems)
+            why = f"{lost} of its problems are gone" if lost else ""
+            if course.waves and course.waves[-1].step >= step:  # the stack does a part of a step again
+                why = f"its checkpoint lies within step {step}"
+            if why:
+                self.log(f"fst: what evolved for cycle {cycle} is let go of: {why}")
                 return None
         inputs = PhaseInputs(
             cycle, seed_of(self.config, cycle), tuple(distinct[one] for one in course.problems), (), ()

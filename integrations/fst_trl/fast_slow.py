@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ class FastSlow:
         self.resumed: str | None = None  # the checkpoint that the run that begins goes on from
         self.batch = 0  # generation batches done
         self.ahead: Any = None  # an Ahead, once TRL has asked for its sampler
+        self._beside: list[Rollout] = []  # beside the batch that is being generated
         self._marks: list[tuple[str, str]] = []  # of the rows that are being generated: problem id, prompt digest
 
     # -------------------------------------------------------------------------------------------------- begin, save
@@ -184,14 +186,28 @@ class FastSlow:
     def _evolve_and_deal(self, group_sizes: Sequence[int]) -> list[int]:
         """Before a generation batch: the fast phase, if one is due, and the offset of each group."""
         fst, step = self.weights, self.batch + 1
-        if fst.due(step, self._reached(self.trainer.state.max_steps)[1]):
+        last_step = self._reached(self.trainer.state.max_steps)[1]
+        if fst.due(step, last_step):
             begin = (fst.state.cycle_start or step) - 1
             coming = self._coming(self.batch, fst.schedule.guaranteed_steps)
             recent = self._coming(begin, self.batch - begin)
             self.rollouts.index_of = {problem.id: i for i, problem in (*recent, *coming)}
             problems, last = ([problem for _, problem in some] for some in (coming, recent))
             fst.evolve(step, self._weights_name(), problems, self.rollouts.evaluate, last)
+        self._evolve_beside(last_step)
         return fst.deal(group_sizes)
+
+    def _evolve_beside(self, last_step: int) -> None:
+        """With `fst.fast.when=hybrid`: rollouts for the next cycle's prompts, just before those of a generation batch;
+        their reflection goes on during its updates."""
+        fst = self.weights
+        begin = (fst.state.cycle_start or 1) - 1
+        now = [problem for _, problem in self._coming(self.batch, 1)]
+        cycle = partial(self._coming, begin, fst.schedule.guaranteed_steps)
+        cells = fst.ask(self.batch + 1, now, lambda: [problem for _, problem in cycle()], last_step)
+        if cells:
+            self.rollouts.index_of = {problem.id: i for i, problem in cycle()}
+        self._beside = self.rollouts.evaluate(cells) if cells else []
 
     def assign(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Rows about to be generated, each with its prompt in place; those of a fast phase have theirs."""
@@ -255,6 +271,7 @@ class FastSlow:
         if trainer.model.training:
             if self._leads():
                 self.weights.observe(self.batch + 1, self._weights_name(), found)
+                self.weights.tell(self._beside)
             self.batch += 1
         return rewards
 

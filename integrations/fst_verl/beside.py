@@ -20,6 +20,7 @@ from .assignment import CONTEXT_LOOP
 from .fast_rollouts import FastRollouts
 from .lookahead import LookAhead
 
+
 class Beside:
     """What is under way beside the running step.
 

@@ -98,6 +98,27 @@ def test_two_processes_hold_one_population_and_share_its_groups(kind, tmp_path):
     assert resumed["weights"] == found["weights"]
 
 
+def test_prompts_that_evolve_beside_the_steps_survive_a_kill(tmp_path):
+    """Two cycles of four steps: the second one's prompts evolve beside the first."""
+    fst = {**FST, "slow_steps": 4, "fast": {"when": "hybrid", "budget": 40, "records": 2}}
+    saved = {"save_strategy": "steps", "save_steps": 1}
+    whole = run(tmp_path / "whole", fst=fst, steps=8, rows=8 * BATCH, **saved)
+    asked = {h["step"]: h["fst/beside_rollouts"] for h in whole["history"] if "fst/beside_rollouts" in h}
+    assert asked[1] == 0 and asked[2] > 0 and not any(asked[step] for step in range(5, 9)), "no third cycle comes"
+    (turned,) = [h for h in whole["history"] if "fst/beside" in h]
+    assert turned["step"] == 5 and turned["fst/rollouts_late"] == 0
+    assert [line["cycle"] for line in whole["trace"]] == [0, 0, 0, 0, 1, 1, 1, 1]
+    killed = run(tmp_path / "run", fst=fst, steps=8, rows=8 * BATCH, die_in=("step", 3), **saved)
+    again = run(
+        tmp_path / "run", fst=fst, steps=8, rows=8 * BATCH, resume=str(tmp_path / "run" / "checkpoint-3"), **saved
+    )
+    assert again["weights"] == whole["weights"]
+    assert {**by_update(killed["trace"]), **by_update(again["trace"])} == by_update(whole["trace"])
+    two = run(tmp_path / "two", fst=fst, processes=2, steps=5, rows=8 * BATCH)
+    assert two["traces"][0][-1]["population"] == two["traces"][1][-1]["population"]
+    assert two["traces"][0][-1]["cycle"] == 1
+
+
 @pytest.mark.parametrize("failed_phases", [0, 1])
 def test_a_reward_function_that_raises_on_one_process_stops_all_with_its_error(failed_phases, tmp_path):
     """In the first fast phase; and, if training may go on without one, in the slow step after it."""
