@@ -114,7 +114,7 @@ def test_prompts_that_evolve_beside_the_steps_survive_a_kill(tmp_path):
     )
     assert again["weights"] == whole["weights"]
     assert {**by_update(killed["trace"]), **by_update(again["trace"])} == by_update(whole["trace"])
-    two = run(tmp_path / "two", fst=fst, processes=2, steps=5, rows=8 * BATCH)
+    two = run(tmp_path / "two", fst=fst, processes=2, steps=6, rows=8 * BATCH)
     assert two["traces"][0][-1]["population"] == two["traces"][1][-1]["population"]
     assert two["traces"][0][-1]["cycle"] == 1
 
