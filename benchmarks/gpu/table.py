@@ -103,8 +103,9 @@ def smollm2(part: Part) -> Iterator[str]:
         f"[The example's task](../examples/smollm2), float32; {sizes['steps']} steps of {sizes['problems']} problems ×"
         f" {sizes['group']} completions, T={sizes['cycle']}, K=4; validation every {sizes['cycle']} steps on"
         f" {sizes['validation']} problems, each tried {sizes['tries']} times. {part['jobs']} runs at a time share"
-        " the GPU, so seconds are comparable within this table alone. Told the rule: the system message holds the sentence"
-        " that the feedback gives away. KL: TRL's estimate at the last step, nats a token. Means, and ranges over seeds."
+        " the GPU, so seconds are comparable within this table alone. Told the rule: its sentence, which the feedback"
+        " gives away, is in the system message. KL: TRL's estimate at the last step, nats a token. Means, and ranges"
+        " over seeds."
     )
     done, failed = defaultdict(list), []
     for run in part["runs"]:
