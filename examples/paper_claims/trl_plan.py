@@ -36,17 +36,17 @@ WHOLE = 0
 PHASES = {
     "prompts_then_rl": ((WHOLE, 2.0), (WHOLE, 1.0), (WHOLE, 0.5)),
     "rl_then_prompts": ((WHOLE, 2.0), (WHOLE, 1.0), (WHOLE, 0.5)),
-    "fst": ((CYCLE, 1.0), (CYCLE, 0.5), (CYCLE, 0.25), (2 * CYCLE, 1.0)),
+    "fst": ((CYCLE, 1.0), (CYCLE, 0.5), (2 * CYCLE, 1.0), (2 * CYCLE, 0.5)),
 }
 """Control with fast phases -> (T, rollouts of a fast phase over `Sizes.fast`) that it is tried with, the first at every
 rate, the others at the best one. FST's first is the paper's: five passes over the problems of six steps."""
-ONE_PROMPT, FRONTIER = "fst_k1", "fst_frontier"
+ONE_PROMPT, FRONTIER, FOUR_ONCE = "fst_k1", "fst_frontier", "four_prompts_then_rl"
 PHASES |= {ONE_PROMPT: PHASES["fst"]}
-ARMS = ("fst", "rl", "prompts_then_rl", "slow_only", ONE_PROMPT, "rl_then_prompts", "static", FRONTIER)
+ARMS = ("fst", "rl", "prompts_then_rl", "slow_only", ONE_PROMPT, "rl_then_prompts", "static", FOUR_ONCE, FRONTIER)
 """Controls, by what is wanted first."""
-TUNED_AS = {FRONTIER: "fst"}
+TUNED_AS = {FRONTIER: "fst", FOUR_ONCE: "prompts_then_rl"}
 """Control -> whose settings it takes; every other has its own."""
-TASKS_OF = {FRONTIER: (LONG,)}
+TASKS_OF = {FRONTIER: (LONG,), FOUR_ONCE: (LONG,)}
 """Control -> its tasks, if not all."""
 MEANING = {
     "rl": "RL under the seed prompt",
@@ -56,6 +56,7 @@ MEANING = {
     "slow_only": "K=4 prompts ranked and evolved from slow rollouts alone, every three steps",
     "fst": "FST, K=4",
     ONE_PROMPT: "FST, K=1",
+    FOUR_ONCE: "one fast phase, then RL under the K=4 prompts that it found; tuned as prompts_then_rl",
     FRONTIER: "FST, K=4, with `fst.fast.parents=frontier`: K prompts that complement each other; tuned as fst",
 }
 
@@ -175,6 +176,7 @@ def stages(job: Job) -> list[Stage]:
         "slow_only": [train(fast(4, 3, **espl))],
         "fst": [train(fast(4))],
         ONE_PROMPT: [train(fast(1))],
+        FOUR_ONCE: [train(fast(4))],
         FRONTIER: [train(fast(4, budget=phase, parents="frontier"))],
     }[job.arm]
 

@@ -38,6 +38,7 @@ END = {
     "fst": 0.9,
     "fst_k1": 0.95,
     "fst_frontier": 0.85,
+    "four_prompts_then_rl": 0.75,
 }
 SEVERAL = ("static", "slow_only", "fst", "fst_frontier")
 
@@ -112,14 +113,14 @@ def test_every_control_is_tuned_on_each_task_with_a_seed_that_is_not_reported(pe
     _, ran = perform("--only", "controls", "--seeds", "2")
     best = dict.fromkeys(["static", "slow_only"], "lr0.0003") | {"rl": "lr0.001", "fst_frontier": "lr0.0003_T6_x0.5"}
     best |= dict.fromkeys(["fst", "fst_k1"], "lr0.0003_T6_x0.5")
-    best |= dict.fromkeys(["prompts_then_rl", "rl_then_prompts"], "lr0.0003_x0.5")
+    best |= dict.fromkeys(["prompts_then_rl", "rl_then_prompts", "four_prompts_then_rl"], "lr0.0003_x0.5")
     for arm, setting in best.items():
-        tasks = ["house_rules_long"] if arm == "fst_frontier" else ["house_rules_codes", "house_rules_long"]
+        tasks = ["house_rules_long"] if arm in files["trl_plan"].TASKS_OF else ["house_rules_codes", "house_rules_long"]
         reported = {name for name in ran if f"/{arm}_lr" in name and not name.endswith("_100")}
         assert reported == {f"controls/{task}/{arm}_{setting}_{seed}" for task in tasks for seed in (0, 1)}
     tried = [name.split("/fst_")[1] for name in ran if "long/fst_lr" in name and name.endswith("_100")]
     rates = [f"lr{rate:g}_T6_x1_100" for rate in files["trl_plan"].CONTROL_RATES]
-    assert sorted(tried) == sorted([*rates, *(f"lr0.0003_{one}_100" for one in ("T6_x0.5", "T6_x0.25", "T12_x1"))])
+    assert sorted(tried) == sorted([*rates, *(f"lr0.0003_{one}_100" for one in ("T6_x0.5", "T12_x1", "T12_x0.5"))])
 
 
 def test_what_others_wait_for_is_run_first_and_then_a_seed_after_the_other(perform):
@@ -224,7 +225,8 @@ def test_the_text_says_who_wins_and_what_four_prompts_are_worth_from_the_figures
     runs, make = files["trl_runs"].read_results(tmp_path / "r.json.gz")["runs"], files["make_trl_results"]
     text = "\n".join(make.control_tables(files["trl_figures"].Found(runs), "house_rules_long"))
     assert (
-        "- Score: FST is ahead of rl, prompts_then_rl, slow_only, rl_then_prompts, static, fst_frontier;"
+        "- Score: FST is ahead of rl, prompts_then_rl, slow_only, rl_then_prompts, static,"
+        " four_prompts_then_rl, fst_frontier;"
         " behind fst_k1." in text
     )
     assert (
