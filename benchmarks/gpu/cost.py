@@ -1,13 +1,17 @@
 """python benchmarks/gpu/cost.py OUT [--device cpu --quick] [--seconds N]
 
 What fast weights cost through TRL, on a model of 0.5 B parameters: Qwen2's shape, random weights, bfloat16 on a GPU,
-generation by transformers. Two parts, each a JSON file in OUT.
+generation by transformers. Two parts, each a JSON file in OUT, which is written as soon as there is a figure for it.
 
 step: a slow step by TRL's GRPOTrainer, by FSTGRPOTrainer with enabled=False, and with K=4 prompts, in one process, in
 turns. Their system messages have the same number of tokens. `bare`, GRPOTrainer with a system message of one word,
 shows what the tokens of a prompt cost by themselves.
 
 phase: the rollouts of one fast phase as its search asks for them, and then the same rollouts as one batch.
+
+Time on one H100: with `--seconds 100` there was one round of the slow steps, and after 215 s the fast phase was over,
+the same rollouts were not. By its steps a round is some 70 s, which leaves at most 150 s for the rest: the default
+takes about 6 minutes.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,22 +165,16 @@ def steps(world: World, seconds: float) -> dict[str, Any]:
 # ----------------------------------------------------------------------------------------------------------- fast phase
 
 
-def phase(world: World) -> dict[str, Any]:
-    """One fast phase of the shipped search, and its rollouts again."""
+def phase(world: World) -> Iterator[dict[str, Any]]:
+    """One fast phase of the shipped search, and its rollouts again, twice. All figures so far, after each."""
     asked: list[tuple[list[Any], float]] = []
     again: dict[str, float] = {}
 
-    class Again(TrainerCallback):
-        """After the first slow step: the rollouts again; ends the training."""
+    class First(TrainerCallback):
+        """Ends the training with its first slow step."""
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             control.should_training_stop = True
-            cells = [cell for batch, _ in asked for cell in batch]
-            for name, width in (("training_batches", args.generation_batch_size), ("one_batch", len(cells))):
-                with changed(args, {"generation_batch_size": width}):
-                    began = time.perf_counter()
-                    evaluate(cells)
-                    again[name] = time.perf_counter() - began
 
     def timed(cells: Any) -> Any:
         began = time.perf_counter()
@@ -185,19 +184,26 @@ def phase(world: World) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as out:
         fst = {"population": K, "slow_steps": CYCLE, "max_prompt_tokens": 256, "reflection": {"kind": "offline"}}
-        trainer = world.trainer("on", out, fst, callbacks=[Again()])
+        trainer = world.trainer("on", out, fst, callbacks=[First()])
         evaluate = trainer.fst.rollouts.evaluate
         trainer.fst.rollouts.evaluate = timed
         trainer.train()
-    whole = next(logged["fst/seconds"] for logged in trainer.state.log_history if "fst/seconds" in logged)
-    batches = [len(batch) for batch, _ in asked]
-    inside = sum(seconds for _, seconds in asked)
-    return {"batches": batches, "rollouts": sum(batches), "seconds": whole, "generating": inside, "again": again}
+        whole = next(logged["fst/seconds"] for logged in trainer.state.log_history if "fst/seconds" in logged)
+        batches, inside = [len(batch) for batch, _ in asked], sum(seconds for _, seconds in asked)
+        found = {"batches": batches, "rollouts": sum(batches), "seconds": whole, "generating": inside}
+        yield {**found, "again": again}
+        cells = [cell for batch, _ in asked for cell in batch]
+        for name, width in (("training_batches", trainer.args.generation_batch_size), ("one_batch", len(cells))):
+            with changed(trainer.args, {"generation_batch_size": width}):
+                began = time.perf_counter()
+                evaluate(cells)
+                again[name] = time.perf_counter() - began
+            yield {**found, "again": again}
 
 
 def main(given: list[str] | None = None) -> int:
     parser = arguments(__doc__ or "")
-    parser.add_argument("--seconds", type=float, default=120, help="for the slow steps; a round is never cut off")
+    parser.add_argument("--seconds", type=float, default=220, help="for the slow steps; a round is never cut off")
     args = parser.parse_args(given)
     sizes, where = QUICK if args.quick else FULL, machine(args.device)
     torch.manual_seed(0)
@@ -205,7 +211,8 @@ def main(given: list[str] | None = None) -> int:
     model = {"parameters": world.model.num_parameters(), "dtype": str(world.model.dtype).removeprefix("torch.")}
     kept = {"machine": where, "sizes": {**vars(sizes), **model}}
     write(args.out, "step", {**kept, **steps(world, args.seconds)})
-    write(args.out, "phase", {**kept, **phase(world)})
+    for found in phase(world):
+        write(args.out, "phase", {**kept, **found})
     return 0
 
 

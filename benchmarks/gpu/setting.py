@@ -7,6 +7,7 @@ import datetime
 import json
 import os
 import platform
+import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +17,8 @@ import torch
 
 from fst_plugin import __version__
 from fst_plugin.record.atomic import replacing
+
+BEGAN = time.monotonic()
 
 
 def arguments(text: str) -> argparse.ArgumentParser:
@@ -52,8 +55,8 @@ def on(device: str) -> dict[str, Any]:
 
 
 def write(out: Path, part: str, found: Mapping[str, Any]) -> None:
-    """`found` as out/part.json, whole or not at all."""
+    """`found` as out/part.json, whole or not at all; when that was is printed."""
     out.mkdir(parents=True, exist_ok=True)
     with replacing(out / f"{part}.json") as file:
         file.write((json.dumps({"part": part, **found}, indent=1) + "\n").encode())
-    print(f"{part}: {out / part}.json", flush=True)
+    print(f"{part}: {out / part}.json, {time.monotonic() - BEGAN:.0f} s after the start", flush=True)

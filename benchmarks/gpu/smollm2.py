@@ -118,6 +118,7 @@ def train(job: Job, model: str, device: str, sizes: Sizes) -> dict[str, Any]:
         "seed_prompt": list(run.reward(seed_prompt=True).values()),
         "rewards": [step.data["reward"] for step in run.trained],
         "kl": list(run.kl().values())[-1],
+        "kl_of_each_step": list(run.kl().values()),
         "slow_rollouts": run.slow_rollouts()[sizes.steps],
         "fast_rollouts": int(max(run.total("rollouts_fast").values(), default=0)),
         "prompt": run.population[0].text if run.population else prompt,
