@@ -65,7 +65,7 @@ JOBS = tuple(jobs())
 
 
 def train(job: Job, model: str, device: str, sizes: Sizes) -> dict[str, Any]:
-    """One run: its figures by slow step, and its last best prompt."""
+    """One run: its figures by slow step (KL from step 0 on), and its last best prompt."""
     import torch
     from fst_trl import FSTGRPOConfig, FSTGRPOTrainer, from_env
     from order_number import FORM

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ def run(name, out, *more):
     command = [sys.executable, str(GPU / f"{name}.py"), str(out), "--device", "cpu", "--quick", *more]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
 
 
 def run_of(arm, seed, rate, curve, **more):
@@ -56,7 +58,8 @@ def smollm2(runs, left=0):
 
 @pytest.mark.trl
 def test_a_slow_step_and_a_fast_phase_are_measured_and_shown(tmp_path):
-    run("cost", tmp_path, "--seconds", "0")
+    said = run("cost", tmp_path, "--seconds", "0")
+    assert re.findall(r"^(\w+): .* \d+ s after the start$", said, re.M) == ["step", "phase", "phase", "phase"]
     step, phase = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("step", "phase"))
     assert step["rounds"] == 1
     assert {arm: len(found["seconds"]) for arm, found in step["arms"].items()} == dict.fromkeys(
@@ -92,6 +95,7 @@ def test_runs_of_a_model_are_measured_one_by_one(tmp_path):
     assert [(one["arm"], one["seed"], len(one["best_prompt"])) for one in (fst, rl)] == [("fst", 0, 3), ("rl", 0, 3)]
     assert (fst["slow_rollouts"], rl["slow_rollouts"], rl["fast_rollouts"], found["left"]) == (8, 8, 0, 0)
     assert fst["fast_rollouts"] > 0
+    assert len(fst["kl_of_each_step"]) == 1 + found["sizes"]["steps"] and fst["kl_of_each_step"][-1] == fst["kl"]
     assert len(fst["seed_prompt"]) == 3 and rl["seed_prompt"] == []
 
 
