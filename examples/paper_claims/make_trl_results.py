@@ -16,24 +16,35 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from trl_figures import (
+    AGAINST,
+    FIGURES,
+    Found,
+    Gap,
+    by_verdict,
+    compared,
+    rules_stated,
+    spent,
+)
 from trl_plan import (
     ARMS,
     CAP,
     CLAIM_TASKS,
     CONTROL_TASKS,
+    CYCLE,
     FIRST,
     FST_RATE,
     LONG,
     MEANING,
     ONE_PROMPT,
-    RATE_OF,
     RATES,
-    SWEPT,
-    Job,
-    Sizes,
-    sweep,
+    TUNING_SEED,
+    Runs,
+    Setting,
+    controls,
+    validations,
 )
-from trl_runs import best_rate, read_results, validations
+from trl_runs import read_results
 
 from fst_plugin.analysis import compare, curves, read
 from fst_plugin.analysis.run import KL_KEYS, Run, Step
@@ -49,45 +60,15 @@ COMPARED = (
 OWN = (("peak", "highest validation"), ("final", "last validation"), ("kl_at_end", "KL at the end, nats a token"))
 ROUNDING = 1e-5
 """The records are kept to six digits."""
-Runs = Mapping[str, Any]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *rows)] + [""]
 
 
-def figure(values: Sequence[float], digits: int = 2) -> str:
-    """The median over seeds with its interval."""
-    return compare.text(asdict(curves.bootstrap(values)), digits) if values else "-"
-
-
-class Found:
-    """The finished runs, as the analysis reads runs.
-
-    runs: name -> record, as `trl_runs` keeps it.
-    """
-
-    def __init__(self, runs: Runs):
-        self.runs = runs
-        self.jobs = [Job.of(record["job"]) for record in runs.values()]
-        swept = [("claims", "rl"), *(("controls", arm) for arm in SWEPT)]
-        self.rates = {(part, arm): self._best(part, arm) for part, arm in swept} | {("claims", "fst"): FST_RATE}
-        self.rates |= {("controls", arm): self.rates["controls", whose] for arm, whose in RATE_OF.items()}
-
-    def sweep(self, part: str, arm: str) -> list[Job]:
-        first = min((job.seed for job in self.jobs if job.part == part), default=0)
-        sizes = next((job.sizes for job in self.jobs if job.part == part), Sizes())
-        return [job for job in sweep(part, [arm], first, sizes) if job.name in self.runs]
-
-    def _best(self, part: str, arm: str) -> float | None:
-        jobs = self.sweep(part, arm)
-        return best_rate(jobs, self.runs) if len(jobs) == len(RATES) else None
-
-    def of(self, part: str, task: str, arm: str) -> dict[int, Any]:
-        """Seed -> record, of the runs at the arm's chosen rate."""
-        rate = self.rates[part, arm]
-        jobs = [j for j in self.jobs if (j.part, j.task, j.arm, j.rate) == (part, task, arm, rate)]
-        return {job.seed: self.runs[job.name] for job in sorted(jobs, key=lambda job: job.seed)}
+def figure(values: Sequence[float | None], digits: int = 2) -> str:
+    """The median over seeds with its interval; "-" if one has none."""
+    return compare.text(asdict(curves.bootstrap(values)), digits) if values and None not in values else "-"
 
 
 def run_of(arm: str, seed: int, record: Mapping[str, Any]) -> Run:
@@ -102,7 +83,8 @@ def claim_rows(found: Found, verl: Mapping[str, Sequence[Run]]) -> list[list[str
     """verl: task -> its runs there."""
     rows = []
     for task in CLAIM_TASKS:
-        records = {arm: found.of("claims", task, arm) for arm in ("rl", "fst")}
+        settings = {"rl": found.rl_of_claims(), "fst": Setting(FST_RATE, CYCLE, 1.0)}
+        records = {arm: found.of("claims", task, arm, setting) for arm, setting in settings.items()}
         seeds = sorted(records["rl"].keys() & records["fst"].keys())
         if not seeds:
             rows.append([task, "not finished", "-", "-", ""])
@@ -172,76 +154,101 @@ def _without_validation_kl(run: Run) -> Run:
 # ------------------------------------------------------------------------------------------------------------- controls
 
 
-def score(record: Mapping[str, Any], seed_prompt: bool = False) -> float:
-    """The last validation, under the prompt that the run ends with or under the seed prompt; of a run without fast
-    weights they are one."""
-    if seed_prompt:
-        run = run_of("any", 0, record)
-        curve = run.reward(seed_prompt=True) or run.reward()
-        return curve[max(curve)]
-    return validations(record)[-1]
-
-
-def spent(record: Mapping[str, Any], kind: str) -> float:
-    """Rollouts over all stages. kind: "slow" or "fast"."""
-    return sum(
-        max((data.get(f"fst/rollouts_{kind}_total", 0.0) for _, data in stage), default=0.0)
-        for stage in record["stages"]
-    )
+def control_records(found: Found, task: str) -> dict[str, dict[int, Any]]:
+    """Arm -> seed -> record, of those that have a run to report."""
+    arms = [arm for own, arm in controls() if own == task]
+    records = {arm: found.of("controls", task, arm, found.setting(task, arm)[0]) for arm in arms}
+    reported = {arm: {s: one for s, one in own.items() if s != TUNING_SEED} for arm, own in records.items()}
+    return {arm: own for arm, own in reported.items() if own}
 
 
 def control_tables(found: Found, task: str) -> list[str]:
-    """Two tables: every arm over the seeds that are finished, and FST against it over those that both have."""
-    arms = [*ARMS, *([ONE_PROMPT] if task == LONG else [])]
-    records = {arm: own for arm in arms if (own := found.of("controls", task, arm))}
-    lines = [f"### {task}", ""]
-    if missing := [arm for arm in arms if arm not in records]:
+    """Every arm over the seeds that are finished, FST against it over those that both have, and both in words."""
+    records, lines = control_records(found, task), [f"### {task}", ""]
+    if missing := [arm for own, arm in controls() if own == task and arm not in records]:
         lines += [f"Not finished: {', '.join(missing)}.", ""]
     rows = []
     for arm, by_seed in records.items():
         own = list(by_seed.values())
-        scores = [figure([score(one, seed) for one in own]) for seed in (False, True)]
+        setting, is_tuned = found.setting(task, arm)
+        figures = [figure([of(one) for one in own]) for of in FIGURES.values()]
         rollouts = [figure([spent(one, kind) for one in own], 0) for kind in ("slow", "fast")]
-        rows.append([arm, _seeds(by_seed), f"{found.rates['controls', arm]:g}", *scores, *rollouts])
-    head = ["arm", "seeds", "rate", "score", "score under the seed prompt", "slow rollouts", "fast rollouts"]
-    lines += table(head, rows)
-    fst = records.get("fst", {})
-    rows = [_against(arm, fst, own) for arm, own in records.items() if arm != "fst" and fst.keys() & own.keys()]
+        rows.append([arm, _seeds(by_seed), str(setting) + ("" if is_tuned else " (not tuned)"), *figures, *rollouts])
+    lines += table(["arm", "seeds", "settings", *FIGURES, "slow rollouts", "fast rollouts"], rows)
+    fst = records.pop("fst", {})
+    gaps = {name: compared(fst, records, FIGURES[name]) for name in AGAINST}
+    rows = [
+        [arm, _seeds(gap.seeds), *(_gap(gaps[name].get(arm)) for name in AGAINST)]
+        for arm, gap in gaps[AGAINST[0]].items()
+    ]
     if not rows:
         return lines
     lines += ["FST less each of the others, seed by seed:", ""]
-    return lines + table(["FST against", "seeds", "score", "score under the seed prompt"], rows)
+    lines += table(["FST against", "seeds", *AGAINST], rows)
+    lines += [_in_words(name, gaps[name]) for name in AGAINST if gaps[name]] + [""]
+    return lines + _four_or_one(fst, records.get(ONE_PROMPT, {}), gaps)
 
 
 def _seeds(seeds: Iterable[int]) -> str:
     return ", ".join(map(str, sorted(seeds)))
 
 
-def _against(arm: str, fst: Mapping[int, Any], other: Mapping[int, Any]) -> list[str]:
-    both, cells = sorted(fst.keys() & other.keys()), []
-    for prompt in (False, True):
-        gaps = [score(fst[seed], prompt) - score(other[seed], prompt) for seed in both]
-        won, lost = sum(gap > 0 for gap in gaps), sum(gap < 0 for gap in gaps)
-        cells.append(f"{figure(gaps)}; {won} won, {lost} lost")
-    return [arm, _seeds(both), *cells]
+def _gap(gap: Gap | None) -> str:
+    return f"{figure(gap.values)}; {gap.counts}" if gap else "-"
 
 
-def rate_rows(found: Found) -> list[list[str]]:
+def _in_words(name: str, gaps: Mapping[str, Gap]) -> str:
+    """Who wins, as far as the intervals tell."""
+    said = {"ahead": "ahead of", "behind": "behind", "open": "not told apart from"}
+    parts = [f"{said[verdict]} {', '.join(arms)}" for verdict, arms in by_verdict(gaps).items() if arms]
+    return f"- {name.capitalize()}: FST is {'; '.join(parts)}."
+
+
+def _four_or_one(four: Mapping[int, Any], one: Mapping[int, Any], gaps: Mapping[str, Mapping[str, Gap]]) -> list[str]:
+    """K=4 against K=1 in words; nothing if the two have no seed in common."""
+    if not four.keys() & one.keys():
+        return []
+    stated = [[rules_stated(record) for record in own.values()] for own in (four, one)]
+    said = {"ahead": "beats K=1", "behind": "loses to K=1", "open": "is not told apart from K=1"}
+    where = {"score": "under the best prompt", "routed": "with the router"}
+    parts = [
+        f"{where[name]} it {said[gap.verdict]} ({_gap(gap)})" for name in where if (gap := gaps[name].get(ONE_PROMPT))
+    ]
+    return [
+        f"K=4 against K=1: {', '.join(parts)}. Its best prompt states {_spread(first for first, _, _ in stated[0])} of"
+        f" the {stated[0][0][2]} rules, its prompts together {_spread(both for _, both, _ in stated[0])}; the one of"
+        f" K=1 states {_spread(first for first, _, _ in stated[1])}.",
+        "",
+    ]
+
+
+def _spread(counts: Iterable[int]) -> str:
+    ordered = sorted(counts)
+    return str(ordered[0]) if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"
+
+
+def tuning_rows(found: Found) -> list[list[str]]:
     rows = []
-    for part, arm in (("claims", "rl"), *(("controls", arm) for arm in SWEPT)):
-        tried, chosen = found.sweep(part, arm), found.rates[part, arm]
-        if tried:
-            cells = {job.rate: f"{max(validations(found.runs[job.name])):.2f}" for job in tried}
-            shown = [cells.get(r, "-") + (" (chosen)" if r == chosen else "") for r in RATES]
-            rows.append([part, arm, *shown])
+    for task, arm in controls():
+        tried = found.tried(task, arm)
+        chosen = found.setting(task, arm)[0]
+        cells = [f"{own}: {value:.2f}" + (" (chosen)" if own == chosen else "") for own, value in tried]
+        rows += [[task, arm, "; ".join(cells)]] if cells else []
     return rows
 
 
+def claims_sweep_row(found: Found) -> list[str]:
+    tried = {job.setting.rate: job for job in found.claims_sweep()}
+    chosen = found.rl_of_claims()
+    return [
+        f"{max(validations(found.runs[tried[rate].name])):.2f}" + (" (chosen)" if chosen == Setting(rate) else "")
+        if rate in tried
+        else "-"
+        for rate in RATES
+    ]
+
+
 # ----------------------------------------------------------------------------------------------------------------- text
-
-
-def _at_rate_of(arm: str) -> str:
-    return ", ".join(name for name, whose in RATE_OF.items() if whose == arm)
 
 
 def make(runs: Runs, verl: Mapping[str, Sequence[Run]]) -> str:
@@ -276,26 +283,48 @@ def make(runs: Runs, verl: Mapping[str, Sequence[Run]]) -> str:
         *table(["task", "figure", "TRL", "verl", "apart"], claim_rows(found, verl)),
         "## Controls at one budget",
         "",
-        f"Every run ends with the step at which its rollouts, slow and fast together, reach {sizes.budget};"
-        " a fast phase counts whole, so a run may end with up to one phase more. Two seeds' interval is their range."
-        " Score: the"
-        f" last validation, {sizes.problems} problems tried {sizes.samples} times each, under the prompt that the run"
-        " ends with, and under the seed prompt.",
+        f"Every run ends before the step that would take its rollouts, slow and fast together, past {sizes.budget}."
+        f" Every control is tuned on each task by itself, with seed {TUNING_SEED}, whose rule book is not among those"
+        " reported. The last validation, "
+        f"{sizes.problems} problems tried {sizes.samples} times each:",
         "",
-        *table(["arm", "what"], [[arm, MEANING[arm]] for arm in (*ARMS, ONE_PROMPT)]),
+        *table(
+            ["figure", "what"],
+            [
+                ["score", "under the prompt that the run ends with"],
+                [
+                    "routed",
+                    "of a run with several prompts that were scored: every problem under the one that"
+                    " `fst export --router` picks; else the score",
+                ],
+                ["mean of the prompts", "every problem under every prompt"],
+                [
+                    "best of each problem",
+                    "every problem under the prompt that half of its tries pick, scored by the"
+                    " other half: what a perfect router would reach",
+                ],
+                ["under the seed prompt", "what the weights know by themselves"],
+            ],
+        ),
+        *table(["arm", "what"], [[arm, MEANING[arm]] for arm in ARMS]),
+        "Settings: learning rate, T, and rollouts of a fast phase as a multiple of"
+        f" {sizes.fast}. Ahead and behind: the 95% interval over seeds is on one side of 0.",
+        "",
     ]
     for task in CONTROL_TASKS:
         lines += control_tables(found, task)
     lines += [
         f"A prompt of {LONG} may have {CAP[LONG]} tokens, less than half of its 24 rules of five tokens each.",
         "",
-        "## Learning rates",
+        "## Tuning",
         "",
-        "Highest validation with the first seed on the first task; the best rate serves on all tasks. The other"
-        f" controls run at the rate of RL ({_at_rate_of('rl')}) or, if their weights learn under prompts that state"
-        f" rules, of FST ({_at_rate_of('fst')}).",
+        f"The controls' score with seed {TUNING_SEED}, by settings: first at three rates, then the best rate with other"
+        " fast phases.",
         "",
-        *table(["part", "arm", *(f"{rate:g}" for rate in RATES)], rate_rows(found)),
+        *table(["task", "arm", "score"], tuning_rows(found)),
+        f"RL of the claims, highest validation on {FIRST} with the first seed; the best rate serves on all tasks:",
+        "",
+        *table([f"{rate:g}" for rate in RATES], [claims_sweep_row(found)]),
     ]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 
 from fst_plugin import Evolution, Population
-from fst_plugin.prompts import Prompt
+from fst_plugin.prompts import Prompt, Score
 from fst_plugin.reflection.base import ReflectionRequest
 from fst_plugin.reflection.offline import OfflineReflection
 from fst_plugin.rewards import RewardBar
+from fst_plugin.rollouts import Trace
 
 
 class Static:
@@ -46,7 +48,8 @@ class SlowOnly:
         def score(prompt: Prompt) -> float:
             return fmean([t.rollouts[prompt.digest].score for t in traces if prompt.digest in t.rollouts] or [0.0])
 
-        parents = sorted(population.prompts, key=score, reverse=True)[: max(1, self.size // 2)]
+        ranked = sorted(population.prompts, key=score, reverse=True)[: max(1, self.size // 2)]
+        parents = [_scored(prompt, traces) for prompt in ranked]
         asked = []
         for slot in range(self.size - len(parents)):
             parent = parents[slot % len(parents)]
@@ -58,3 +61,10 @@ class SlowOnly:
         old = {prompt.text for prompt in parents}
         children = [Prompt(text, (), "reflection", cycle) for text in texts if text and text not in old]
         return Evolution(Population((*parents, *children)), {"reflection_calls": float(len(asked))})
+
+
+def _scored(prompt: Prompt, traces: Sequence[Trace]) -> Prompt:
+    """The prompt with what the last slow steps say of it, which a router can go by."""
+    rollouts = {trace.problem.id: trace.rollouts.get(prompt.digest) for trace in traces}
+    new = {problem: Score(one.score, one.of) for problem, one in rollouts.items() if one}
+    return replace(prompt, scores={**prompt.scores, **new})

