@@ -7,6 +7,7 @@ calls answered so far, and a run that goes on from it makes the same phase of th
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -121,7 +122,10 @@ class Alongside:
 
     def save(self, folder: Path) -> list[str]:
         """Writes where the phase stands into a checkpoint's folder. Returns the names of the files."""
-        sealed.write(folder / ALONGSIDE_FILE, asdict(replace(self.course, waves=tuple(self._waves))))
+        while self.journal.batches < len(self._waves) and self._evolving.alive:
+            time.sleep(0.001)  # the phase is recording what it was told
+        waves = tuple(self._waves[: self.journal.batches])
+        sealed.write(folder / ALONGSIDE_FILE, asdict(replace(self.course, waves=waves)))
         self.journal.copy_calls(folder / CALLS_FILE)
         return [ALONGSIDE_FILE, CALLS_FILE]
 

@@ -80,9 +80,14 @@ class Evolving:
         """What a phase that has ended was ended by, if it failed."""
         return self._outcome if self.ended and isinstance(self._outcome, BaseException) else None
 
+    @property
+    def alive(self) -> bool:
+        """Is the phase's thread running?"""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Lets go of the phase, and waits until it has noticed: at its next call."""
-        if self._thread.is_alive():
+        if self.alive:
             self._told.put(Stopped("this phase is not wanted any more"))
             self._thread.join()
         self.ended = True

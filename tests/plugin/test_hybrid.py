@@ -1,6 +1,8 @@
 """Prompts that evolve beside the slow steps: what is asked for when, and that nothing is lost on the way."""
 
+import json
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -12,6 +14,7 @@ from fst_plugin.config import ConfigError, parse
 from fst_plugin.evolving import Evolving, wanted
 from fst_plugin.fast_weights import FastPhaseFailed
 from fst_plugin.policy import Policy
+from fst_plugin.record.calls import CallsFile, read_calls
 from fst_plugin.rollouts import Cell, Rollout
 
 T, BATCH = 4, 16
@@ -101,6 +104,17 @@ def test_a_run_killed_after_any_step_goes_on_to_the_same_prompts(tmp_path):
             train(weights, World(reliability=0.9), problems, [step])
             assert [p.digest for p in weights.population.prompts] == found[step]
         assert weights.state.counters.rollouts_fast == whole.state.counters.rollouts_fast
+
+
+def test_a_checkpoint_waits_until_what_was_told_is_on_record(tmp_path, monkeypatch):
+    append = CallsFile.append
+    monkeypatch.setattr(CallsFile, "append", lambda self, call: (time.sleep(0.1), append(self, call)))
+    weights, _ = started(tmp_path)
+    train(weights, World(reliability=0.9), problems_of(T), range(1, 3))
+    weights.save(tmp_path / "checkpoint", 2, [])
+    course = json.loads((tmp_path / "checkpoint" / "alongside.json").read_text())
+    calls = [call.kind for call in read_calls(tmp_path / "checkpoint")]
+    assert [wave["step"] for wave in course["waves"]] == [1, 2] and calls.count("evaluate") == 2
 
 
 def test_a_resumed_run_pays_for_nothing_twice(tmp_path):
