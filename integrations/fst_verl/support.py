@@ -18,6 +18,8 @@ from . import modes
 
 OWN_TRAINERS = "trains with trainers of its own, which would run without fast weights: use verl.trainer.main_ppo"
 NO_TRAINING = "does not train by RL: fast weights have no part in it"
+LACKS = "which verl's V1 trainers do not hand to it (plain verl fails, too): use another, such as"
+BASELINE = f"needs the policy's sum_pi_squared, {LACKS} grpo"
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ SEPARATE = (
     "test_mode_runs.py::test_with_servers_of_their_own_a_killed_run_goes_on_and_rollouts_under_way_keep_their_prompts"
 )
 DYNAMIC = "test_support_cells.py::test_rollout_correction_dynamic_batches_and_a_reward_model_on_a_server"
+RLOO = "test_support_cells.py::test_rloo_with_sequences_weighed_and_rejected_and_the_kl_divergence_in_the_reward"
 TWO_RANKS = "test_support_cells.py::test_lora_on_two_ranks_where_each_problem_weighs_the_same"
 
 TABLE = (
@@ -83,11 +86,13 @@ TABLE = (
     Row(
         "advantages",
         "algorithm.adv_estimator",
-        tested={"grpo": TEMPLATES, "fst_grpo": TWO_RANKS, "gae": PPO},
-        untested=("rloo", "reinforce_plus_plus", "opo", "gpg", "gdpo"),
+        tested={"grpo": TEMPLATES, "fst_grpo": TWO_RANKS, "gae": PPO, "rloo": RLOO},
+        untested=("reinforce_plus_plus", "opo", "gpg"),
         refused={
-            "remax": "needs reward baselines, which verl's V1 trainers do not compute (plain verl fails, too): use"
-            " another, such as rloo"
+            "remax": f"needs reward baselines, {LACKS} rloo",
+            "gdpo": f"needs prompts and the parts of a reward, {LACKS} grpo",
+            "optimal_token_baseline": BASELINE,
+            "tir_optimal_token_baseline": BASELINE,
         },
     ),
     Row(
@@ -105,9 +110,15 @@ TABLE = (
     Row(
         "rollout correction",
         "algorithm.rollout_correction.rollout_is",
-        tested={"token": DYNAMIC},
-        untested=("sequence",),
+        tested={"token": DYNAMIC, "sequence": RLOO},
     ),
+    Row(
+        "rejection of rollouts",
+        "algorithm.rollout_correction.rollout_rs",
+        tested={"seq_mean_k1": RLOO},
+        untested=("verl's other measures",),
+    ),
+    Row("KL divergence in the reward", "algorithm.use_kl_in_reward", tested={False: RUN, True: RLOO}),
     Row("group filter of DAPO", "algorithm.filter_groups.enable", tested={False: RUN, True: FILTER}),
     Row("verl's own reward model", "reward.reward_model.enable", tested={False: RUN}, untested=("true",)),
     Row(

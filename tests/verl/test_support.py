@@ -6,6 +6,8 @@ import pytest
 
 pytest.importorskip("verl")
 
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
 from fst_verl import check, support  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +37,32 @@ def test_every_value_that_is_called_tested_names_a_test_that_makes_the_run():
 def test_what_cannot_work_is_refused_with_its_reason(argument, reason):
     found = refused(argument)
     assert list(found) == [argument.split("=")[0]] and reason in next(iter(found.values()))
+
+
+def test_advantages_are_refused_exactly_if_verls_trainers_cannot_compute_them():
+    from verl import DataProto
+    from verl.trainer.ppo.core_algos import AdvantageEstimator
+    from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
+
+    ones, rewards = torch.ones(8, 3), torch.tensor([[0.0, 0.0, float(i % 3)] for i in range(8)])
+    tensors = {"rm_scores": rewards, "token_level_scores": rewards, "token_level_rewards": rewards}
+    tensors |= {
+        name: ones for name in ("response_mask", "rollout_log_probs", "old_log_probs", "ref_log_prob", "values")
+    }
+    uids = np.array(["a"] * 4 + ["b"] * 4, dtype=object)  # nothing else is read by a trainer's _compute_advantage
+    algorithm = check.compose(["+algorithm.gdpo_reward_keys=[score]"]).algorithm
+
+    def computed(name):
+        batch = DataProto.from_dict({key: one.clone() for key, one in tensors.items()}, {"uid": uids})
+        keys = [f"{uid}_{place % 4}_0" for place, uid in enumerate(uids)]
+        try:
+            compute_advantage_for_multi_trajectories(batch, keys, name, num_repeat=4, config=algorithm)
+        except (AssertionError, KeyError, TypeError):
+            return False
+        return True
+
+    (advantages,) = (row for row in support.TABLE if row.key == "algorithm.adv_estimator")
+    assert {one.value for one in AdvantageEstimator if not computed(one.value)} == set(advantages.refused)
 
 
 def test_what_was_never_run_here_is_accepted_and_named():

@@ -111,6 +111,21 @@ def test_rollout_correction_dynamic_batches_and_a_reward_model_on_a_server(train
     assert metrics["fst/perfect_score"] == 1.0
 
 
+def test_rloo_with_sequences_weighed_and_rejected_and_the_kl_divergence_in_the_reward(train):
+    run = train(
+        "algorithm.adv_estimator=rloo",
+        "algorithm.use_kl_in_reward=true",
+        "algorithm.rollout_correction.rollout_is=sequence",
+        "algorithm.rollout_correction.rollout_rs=seq_mean_k1",
+        "algorithm.rollout_correction.rollout_rs_threshold=0.5_2.0",
+        f"{ROLLOUT}.calculate_log_probs=true",
+    )
+    metrics = run.metrics()[STEPS]
+    assert "rollout_corr/rollout_is_mean" in metrics and "rollout_corr/rollout_rs_masked_fraction" in metrics
+    assert "actor/reward_kl_penalty" in metrics
+    assert metrics["fst/rollouts_slow_total"] == STEPS * BATCH * G  # those that were rejected ran, too
+
+
 def test_lora_on_two_ranks_where_each_problem_weighs_the_same(train):
     run = train(
         "algorithm.adv_estimator=fst_grpo",
