@@ -18,6 +18,10 @@ from . import modes
 
 OWN_TRAINERS = "trains with trainers of its own, which would run without fast weights: use verl.trainer.main_ppo"
 NO_TRAINING = "does not train by RL: fast weights have no part in it"
+REPLAY = (
+    "trains on rollouts that were made under the prompts of an earlier run, whatever has evolved since: set it to"
+    " false, or fst.enabled=false to replay them"
+)
 LACKS = "which verl's V1 trainers do not hand to it (plain verl fails, too): use another, such as"
 BASELINE = f"needs the policy's sum_pi_squared, {LACKS} grpo"
 
@@ -54,6 +58,7 @@ FILTER = "test_support_cells.py::test_groups_without_a_signal_are_replaced"
 SEPARATE = (
     "test_mode_runs.py::test_with_servers_of_their_own_a_killed_run_goes_on_and_rollouts_under_way_keep_their_prompts"
 )
+APART = "test_mode_runs.py::test_without_servers_on_the_trainers_devices_every_group_runs_under_the_evolved_prompts"
 DYNAMIC = "test_support_cells.py::test_rollout_correction_dynamic_batches_and_a_reward_model_on_a_server"
 RLOO = "test_support_cells.py::test_rloo_with_sequences_weighed_and_rejected_and_the_kl_divergence_in_the_reward"
 TWO_RANKS = "test_support_cells.py::test_lora_on_two_ranks_where_each_problem_weighs_the_same"
@@ -84,10 +89,15 @@ TABLE = (
         untested=("another package's",),
     ),
     Row(
+        "servers on the trainer's devices, in separate_async",
+        "actor_rollout_ref.hybrid_engine",
+        tested={True: SEPARATE, False: APART},
+    ),
+    Row(
         "advantages",
         "algorithm.adv_estimator",
-        tested={"grpo": TEMPLATES, "fst_grpo": TWO_RANKS, "gae": PPO, "rloo": RLOO},
-        untested=("reinforce_plus_plus", "opo", "gpg"),
+        tested={"grpo": TEMPLATES, "fst_grpo": TWO_RANKS, "gae": PPO, "rloo": RLOO, "gpg": APART},
+        untested=("reinforce_plus_plus", "opo"),
         refused={
             "remax": f"needs reward baselines, {LACKS} rloo",
             "gdpo": f"needs prompts and the parts of a reward, {LACKS} grpo",
@@ -121,6 +131,7 @@ TABLE = (
     Row("KL divergence in the reward", "algorithm.use_kl_in_reward", tested={False: RUN, True: RLOO}),
     Row("group filter of DAPO", "algorithm.filter_groups.enable", tested={False: RUN, True: FILTER}),
     Row("verl's own reward model", "reward.reward_model.enable", tested={False: RUN}, untested=("true",)),
+    Row("rollouts of an earlier run", "skip.rollout_tq.enable", tested={False: RUN}, refused={True: REPLAY}),
     Row(
         "agent loop",
         "actor_rollout_ref.rollout.agent.default_agent_loop",

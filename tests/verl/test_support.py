@@ -1,6 +1,7 @@
 """The table of what works with what: what is refused, what is named as untested, and what the README says."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +10,7 @@ pytest.importorskip("verl")
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from fst_verl import check, support  # noqa: E402
+from fst_verl.compat import names  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +34,7 @@ def test_every_value_that_is_called_tested_names_a_test_that_makes_the_run():
     [
         ("trainer.use_v1=false", "false picks verl's old trainers, which fast weights do not go with: set it to true"),
         ("algorithm.adv_estimator=remax", "plain verl fails, too"),
+        ("skip.rollout_tq.enable=true", "under the prompts of an earlier run"),
     ],
 )
 def test_what_cannot_work_is_refused_with_its_reason(argument, reason):
@@ -63,6 +66,18 @@ def test_advantages_are_refused_exactly_if_verls_trainers_cannot_compute_them():
 
     (advantages,) = (row for row in support.TABLE if row.key == "algorithm.adv_estimator")
     assert {one.value for one in AdvantageEstimator if not computed(one.value)} == set(advantages.refused)
+
+
+def test_rollouts_of_an_earlier_run_pass_by_the_hook_that_deals_prompts(monkeypatch):
+    from verl.utils.skip import SkipManager
+
+    cached = SimpleNamespace(is_enabled=lambda: True, steps=[1], maybe_load_and_inject=lambda step, uids: True)
+    monkeypatch.setattr(SkipManager, "skip_instances", {"rollout_tq": cached})
+    monkeypatch.setattr(SkipManager, "step", 1)
+    called = []
+    trainer = SimpleNamespace(_next_train_batch=lambda: {"uid": ["a"]}, _submit_batch_to_rollout=called.append)
+    names.trainer_base.PPOTrainer._add_batch_to_generate(trainer)
+    assert called == []  # and so without prompts: this is why it is refused
 
 
 def test_what_was_never_run_here_is_accepted_and_named():
