@@ -23,6 +23,12 @@ UNDER_WAY = ("pending", "running")
 FIRST_POLL_S, LAST_POLL_S, POLL_SHARE = 0.05, 2.0, 0.05
 """How often a batch under way is looked after: by this share of the time that it has taken so far, within these bounds
 (ours; verl's buffers look every 2 s, and a fast phase has many small batches)."""
+ALIVE_S = 10.0
+"""How often it is asked meanwhile whether the rollout workers live (ours)."""
+
+
+class RolloutWorkerLost(RuntimeError):
+    """A rollout worker has died, and with it rows that would never end."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ def roll_out(
     tq.kv_batch_put(keys=uids, partition_id=PARTITION, tags=[dict(tag) for _ in range(size)])
     try:
         trainer.agent_loop_manager.generate_sequences(batch)
-        _wait_for(uids)
+        _wait_for(uids, getattr(trainer.agent_loop_manager, "agent_loop_workers", ()))
         done, _ = trainer.replay_buffer.sample(global_steps=step, partition_id=PARTITION, batch_size=size)
     except BaseException:
         rows = set(uids)  # no validation may sample them
@@ -91,11 +97,33 @@ def roll_out(
     return uids, done
 
 
-def _wait_for(uids: Collection[str]) -> None:
-    """Until every session of these rows has ended. Only their own partition is listed, and less and less often."""
-    began, rows = time.monotonic(), set(uids)
+def _wait_for(uids: Collection[str], workers: Sequence[Any]) -> None:
+    """Until every session of these rows has ended. Only their own partition is listed, and less and less often.
+
+    workers: the actors that roll out. Raises RolloutWorkerLost if one has died.
+    """
+    began, asked, rows = time.monotonic(), time.monotonic(), set(uids)
     while any(tag["status"] in UNDER_WAY for key, tag in tags(PARTITION).items() if key in rows):
+        if time.monotonic() - asked > ALIVE_S:
+            _refuse_dead(workers)
+            asked = time.monotonic()
         time.sleep(min(LAST_POLL_S, max(FIRST_POLL_S, POLL_SHARE * (time.monotonic() - began))))
+
+
+def _refuse_dead(workers: Sequence[Any]) -> None:
+    import ray
+
+    if not workers:
+        return
+    asked = [one.__ray_ready__.remote() for one in workers]
+    answered, _ = ray.wait(asked, num_returns=len(asked), timeout=1)  # a busy one answers later
+    try:
+        ray.get(answered)
+    except ray.exceptions.RayActorError as error:
+        raise RolloutWorkerLost(
+            "a rollout worker died while rollouts were under way, and its own would never end: see above whether a node"
+            " was lost or memory ran out, and start the run again; it goes on from its last checkpoint"
+        ) from error
 
 
 def tags(partition: str) -> dict[str, dict[str, Any]]:

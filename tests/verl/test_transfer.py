@@ -97,10 +97,45 @@ def test_a_batch_under_way_is_looked_after_less_and_less_often_in_its_own_partit
     monkeypatch.setattr(transfer.time, "sleep", sleep)
     queue.tags["val"] = {"a": {"status": "pending"}, "b": {"status": "finished"}, "other": {"status": "running"}}
     queue.tags["val"]["b_0_0"] = {"status": "success"}
-    transfer._wait_for(["a", "b"])
+    transfer._wait_for(["a", "b"], [])
     assert naps[0] == transfer.FIRST_POLL_S and naps[-1] == transfer.LAST_POLL_S and naps == sorted(naps)
     assert sum(naps) < 100 + transfer.LAST_POLL_S + 1e-6 and len(naps) < 150  # verl's own 20 a second: 2000
     assert {partition for _, partition, _ in queue.calls} == {"val"}
+
+
+class Worker:
+    """A rollout worker as Ray shows it: "dead", "busy" or "free"."""
+
+    def __init__(self, state):
+        self.__ray_ready__ = SimpleNamespace(remote=lambda: state)
+
+
+def of_ray(monkeypatch):
+    import ray
+
+    def get(answers):
+        if "dead" in answers:
+            raise ray.exceptions.ActorDiedError()
+
+    monkeypatch.setattr(ray, "wait", lambda asked, num_returns, timeout: ([one for one in asked if one != "busy"], []))
+    monkeypatch.setattr(ray, "get", get)
+
+
+def test_a_rollout_worker_that_has_died_ends_the_wait_for_rows_that_would_never_end(queue, monkeypatch):
+    of_ray(monkeypatch)
+    now = [0.0]
+    monkeypatch.setattr(transfer.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(transfer.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
+    queue.tags["val"] = {"a": {"status": "running"}}
+    with pytest.raises(transfer.RolloutWorkerLost, match="start the run again"):
+        transfer._wait_for(["a"], [Worker("free"), Worker("dead")])
+    assert transfer.ALIVE_S < now[0] < 2 * transfer.ALIVE_S
+
+
+def test_rollout_workers_that_are_busy_are_waited_for(queue, monkeypatch):
+    of_ray(monkeypatch)
+    transfer._refuse_dead([Worker("busy"), Worker("free")])
+    transfer._refuse_dead([])
 
 
 def test_the_rows_under_way_are_those_whose_sessions_have_not_all_ended(queue):
