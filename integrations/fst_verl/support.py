@@ -16,6 +16,7 @@ from fst_plugin.config import ConfigProblem
 
 from . import modes
 
+MODEL_KEY, POOL_KEY = "reward.reward_model.enable", "reward.reward_model.enable_resource_pool"
 OWN_TRAINERS = "trains with trainers of its own, which would run without fast weights: use verl.trainer.main_ppo"
 NO_TRAINING = "does not train by RL: fast weights have no part in it"
 REPLAY = (
@@ -58,6 +59,7 @@ FILTER = "test_support_cells.py::test_groups_without_a_signal_are_replaced"
 SEPARATE = (
     "test_mode_runs.py::test_with_servers_of_their_own_a_killed_run_goes_on_and_rollouts_under_way_keep_their_prompts"
 )
+MODEL = "test_support_cells.py::test_verls_own_reward_model_on_devices_of_its_own"
 APART = "test_mode_runs.py::test_without_servers_on_the_trainers_devices_every_group_runs_under_the_evolved_prompts"
 DYNAMIC = "test_support_cells.py::test_rollout_correction_dynamic_batches_and_a_reward_model_on_a_server"
 RLOO = "test_support_cells.py::test_rloo_with_sequences_weighed_and_rejected_and_the_kl_divergence_in_the_reward"
@@ -96,8 +98,15 @@ TABLE = (
     Row(
         "advantages",
         "algorithm.adv_estimator",
-        tested={"grpo": TEMPLATES, "fst_grpo": TWO_RANKS, "gae": PPO, "rloo": RLOO, "gpg": APART},
-        untested=("reinforce_plus_plus", "opo"),
+        tested={
+            "grpo": TEMPLATES,
+            "fst_grpo": TWO_RANKS,
+            "gae": PPO,
+            "rloo": RLOO,
+            "gpg": APART,
+            "reinforce_plus_plus": MODEL,
+        },
+        untested=("opo",),
         refused={
             "remax": f"needs reward baselines, {LACKS} rloo",
             "gdpo": f"needs prompts and the parts of a reward, {LACKS} grpo",
@@ -130,7 +139,8 @@ TABLE = (
     ),
     Row("KL divergence in the reward", "algorithm.use_kl_in_reward", tested={False: RUN, True: RLOO}),
     Row("group filter of DAPO", "algorithm.filter_groups.enable", tested={False: RUN, True: FILTER}),
-    Row("verl's own reward model", "reward.reward_model.enable", tested={False: RUN}, untested=("true",)),
+    Row("verl's own reward model", MODEL_KEY, tested={False: RUN, True: MODEL}),
+    Row("that model on devices of its own", POOL_KEY, tested={True: MODEL}, untested=("false",)),
     Row("rollouts of an earlier run", "skip.rollout_tq.enable", tested={False: RUN}, refused={True: REPLAY}),
     Row(
         "agent loop",
@@ -195,6 +205,8 @@ def _code(text: str) -> str:
 def _values(config: DictConfig) -> Iterator[tuple[Row, Any]]:
     for row in TABLE:
         value = None if row.key is None else OmegaConf.select(config, row.key)
+        if row.key == POOL_KEY and not OmegaConf.select(config, MODEL_KEY):
+            continue  # of a model that there is not
         if value is not None:
             yield row, modes.mode_of(config) if row.key == modes.KEY else value
 

@@ -92,6 +92,15 @@ def test_what_was_never_run_here_is_accepted_and_named():
     ]
 
 
+def test_where_a_reward_model_runs_is_asked_of_a_run_that_has_one():
+    colocated = check.compose(["+fst_cpu=default", "reward.reward_model.enable=true"])
+    assert support.untested(colocated, "verl.trainer.main_ppo") == ["reward.reward_model.enable_resource_pool=false"]
+    apart = check.compose(
+        ["+fst_cpu=default", "reward.reward_model.enable=true", "reward.reward_model.enable_resource_pool=true"]
+    )
+    assert support.untested(apart, "verl.trainer.main_ppo") == []
+
+
 def test_the_old_names_of_our_trainers_are_accepted_as_verls_own():
     config = check.compose(["trainer.v1.trainer_mode=fst_colocate_async", "+fst_cpu=default", "+fst=paper"])
     assert support.refused(config) == support.untested(config, "verl.trainer.main_ppo") == []
