@@ -63,6 +63,7 @@ MODEL = "test_support_cells.py::test_verls_own_reward_model_on_devices_of_its_ow
 APART = "test_mode_runs.py::test_without_servers_on_the_trainers_devices_every_group_runs_under_the_evolved_prompts"
 DYNAMIC = "test_support_cells.py::test_rollout_correction_dynamic_batches_and_a_reward_model_on_a_server"
 RLOO = "test_support_cells.py::test_rloo_with_sequences_weighed_and_rejected_and_the_kl_divergence_in_the_reward"
+NODES = "test_two_nodes.py::test_both_nodes_send_the_same_prompts_and_a_run_that_lost_one_goes_on_with_them"
 TWO_RANKS = "test_support_cells.py::test_lora_on_two_ranks_where_each_problem_weighs_the_same"
 
 TABLE = (
@@ -122,7 +123,7 @@ TABLE = (
     ),
     Row("rollout engine", "actor_rollout_ref.rollout.name", tested={"vllm": RUN}, untested=("sglang", "trtllm")),
     Row("device", "trainer.device", tested={"cpu": RUN}, untested=("cuda", "npu")),
-    Row("hosts", "trainer.nnodes", tested={1: RUN}, untested=("2 or more",)),
+    Row("hosts (2: Ray nodes on one machine)", "trainer.nnodes", tested={1: RUN, 2: NODES}, untested=("3 or more",)),
     Row("devices of a host", "trainer.n_gpus_per_node", tested={1: RUN, 2: TWO_RANKS}, untested=("3 or more",)),
     Row("LoRA", "actor_rollout_ref.model.lora_rank", tested={0: RUN, 8: TWO_RANKS}, untested=("other ranks",)),
     Row("dynamic batch size", "actor_rollout_ref.actor.use_dynamic_bsz", tested={False: RUN, True: DYNAMIC}),
