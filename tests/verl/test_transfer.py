@@ -125,7 +125,12 @@ def test_a_rollout_worker_that_has_died_ends_the_wait_for_rows_that_would_never_
     of_ray(monkeypatch)
     now = [0.0]
     monkeypatch.setattr(transfer.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(transfer.time, "sleep", lambda seconds: now.append(now.pop() + seconds))
+
+    def sleep(seconds):
+        now[0] += seconds
+        assert now[0] < 1000, "it waits for ever"
+
+    monkeypatch.setattr(transfer.time, "sleep", sleep)
     queue.tags["val"] = {"a": {"status": "running"}}
     with pytest.raises(transfer.RolloutWorkerLost, match="start the run again"):
         transfer._wait_for(["a"], [Worker("free"), Worker("dead")])
