@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import pickle
 import statistics
@@ -37,12 +38,13 @@ console = Console()
 
 
 class Meter:
-    """bytes: through the queue's sockets in this process, both ways. seconds: of the driver's processor."""
+    """bytes: through the queue's sockets in this process, both ways. seconds: of the driver's processor. hook_bytes,
+    hook_seconds: the part of both that passes inside our own hooks; the rest of what is added travels with the rows."""
 
     def __init__(self) -> None:
         from transfer_queue.utils.zmq_utils import ZMQMessage
 
-        self.bytes, self.seconds, self._running = 0, 0.0, 0.0
+        self.begin()
         serialize, deserialize = ZMQMessage.serialize, ZMQMessage.deserialize
 
         def sent(message: Any) -> Any:
@@ -53,6 +55,9 @@ class Meter:
 
         ZMQMessage.serialize, ZMQMessage.deserialize = sent, staticmethod(received)  # type: ignore[assignment]
 
+    def begin(self) -> None:
+        self.bytes, self.seconds, self.hook_bytes, self.hook_seconds = 0, 0.0, 0, 0.0
+
     def _counted(self, frames: Any) -> Any:
         self.bytes += sum(memoryview(getattr(one, "buffer", one)).nbytes for one in frames)
         return frames
@@ -62,6 +67,13 @@ class Meter:
         began = time.process_time()
         yield
         self.seconds += sign * (time.process_time() - began)
+
+    @contextmanager
+    def hook(self) -> Iterator[None]:
+        began, before = time.process_time(), self.bytes
+        yield
+        self.hook_seconds += time.process_time() - began
+        self.hook_bytes += self.bytes - before
 
 
 class Step:
@@ -104,32 +116,37 @@ class Step:
             weights.state = replace(weights.state, population=Population(prompts))
             self.fst.weights = weights
 
-    def run(self) -> tuple[float, float]:
-        """Bytes and the driver's processor seconds of one step."""
+    def run(self) -> dict[str, float]:
+        """Bytes and the driver's processor seconds of one step, as a record has them."""
         import transfer_queue as tq
         from fst_verl.compat import names
 
-        verl, trainer, metrics = names.PPOTrainerSync, self.trainer, {}
+        verl, trainer, metrics = names.trainer_base.TRAINER_REGISTRY.get("sync"), self.trainer, {}
         trainer.global_steps += 1
         batch = self._rows()
-        self.meter.bytes, self.meter.seconds = 0, 0.0
-        with self.meter.driver():
-            if self.fst:
-                self.fst.assign(batch)
+        meter = self.meter
+        meter.begin()
+        with meter.driver():
+            self._hook("assign", batch)
             verl._submit_batch_to_rollout(trainer, batch)
             done, _ = trainer.replay_buffer.sample(trainer.global_steps, "train", self.groups)
             done = verl._compute_old_log_prob(trainer, done, metrics)
-            if self.fst:
-                self.fst.observe(done)
+            self._hook("collect", done)
             done = verl._compute_advantage(trainer, done, metrics)
         self._pull(done)
-        with self.meter.driver():
+        with meter.driver():
+            self._hook("observe")
             timing = {"step": 1.0, "gen": 1.0, "update_actor": 1.0}
             verl._compute_metrics(trainer, done, metrics, timing, trainer.global_steps, 0)
-            if self.fst:
-                metrics.update(self.fst.metrics())
+            metrics.update(self._hook("metrics") or {})
         tq.kv_clear(keys=done.keys, partition_id="train")
-        return float(self.meter.bytes), self.meter.seconds
+        found = {"bytes": float(meter.bytes), "driver_s": meter.seconds}
+        return {**found, "hook_bytes": float(meter.hook_bytes), "hook_s": meter.hook_seconds}
+
+    def _hook(self, name: str, *given: Any) -> Any:
+        if self.fst:
+            with self.meter.hook():
+                return getattr(self.fst, name)(*given)
 
     def _rows(self) -> Any:
         """A batch as verl's dataloader hands it out."""
@@ -164,7 +181,7 @@ class Step:
             self.meter.bytes += len(pickle.dumps(batch))  # what Ray sends to the workers
             self._fetched()
             columns = {name: column(batch, name) for name in batch.keys()}
-            for first in range(0, self.groups, 64):  # verl puts each session by itself: more messages, the same bytes
+            for first in range(0, self.groups, 64):  # verl puts each session by itself: more messages
                 keys, fields = [], []
                 for at in range(first, min(first + 64, self.groups)):
                     row = {name: values[at] for name, values in columns.items()}  # type: ignore[index]
@@ -188,7 +205,7 @@ class Step:
         extra: dict[str, Any] = {"reward_extra_info": {"acc": score, "feedback": "Say why." if score < 1 else "Good."}}
         if self.fst:
             prompts = self.fst.weights.population.prompts  # type: ignore[union-attr]
-            rank = (session + row["fst"]["offset"]) % len(prompts)
+            rank = (session + row["fst"].get("offset", 0)) % len(prompts)
             extra["fst"] = {"digest": prompts[rank].digest, "rank": rank, "problem": row["fst"]["problem"]}
         rewards = torch.zeros(RESPONSE)
         rewards[-1] = score
@@ -235,29 +252,34 @@ def measure(sizes: list[int], repeat: int) -> list[dict[str, Any]]:
     meter, found = Meter(), []
     with tempfile.TemporaryDirectory() as folder:
         Step(meter, 512, *ARMS[-1], Path(folder)).run()  # what is imported and allocated once
+    gc.collect()
+    gc.freeze()  # else a collection of all that was imported, 0.4 s, falls on one arm's step and not on another's
     for trajectories in sizes:
-        runs: dict[tuple[int, int], list[tuple[float, float]]] = {arm: [] for arm in ARMS}
+        runs: dict[tuple[int, int], list[dict[str, float]]] = {arm: [] for arm in ARMS}
         for _ in range(repeat):
             for arm in ARMS:
                 with tempfile.TemporaryDirectory() as folder:
                     runs[arm].append(Step(meter, trajectories, *arm, Path(folder)).run())
         for (k, length), steps in runs.items():
-            moved, seconds = (statistics.median(values) for values in zip(*steps, strict=True))
-            record = {"trajectories": trajectories, "k": k, "words": length, "bytes": moved, "driver_s": seconds}
-            found.append(record)
-            console.print(record)
+            record = {"trajectories": trajectories, "k": k, "words": length}
+            found.append(record | {name: statistics.median(step[name] for step in steps) for name in steps[0]})
+            console.print(found[-1])
     return found
 
 
 def table(records: list[dict[str, Any]], title: str | None = None) -> Table:
-    """What docs/fast_phase.md shows of the records."""
+    """What docs/measuring.md shows of the records."""
     plain = {one["trajectories"]: one for one in records if not one["k"]}
-    shown = Table("trajectories", "K", "words a prompt", "MB a step", "÷ plain", "driver, s", "÷ plain", title=title)
+    shown = Table(title=title)
+    for name in ("trajectories", "K", "words", "MB a step", "÷ plain", "in hooks", "driver, s", "÷ plain", "in hooks"):
+        shown.add_column(name, justify="right")
     for one in records:
-        ratios = [one[name] / plain[one["trajectories"]][name] for name in ("bytes", "driver_s")]
+        base = plain[one["trajectories"]]
         arm = [str(one["k"]), str(one["words"])] if one["k"] else ["plain", "-"]
-        moved, seconds = f"{one['bytes'] / 1e6:.1f}", f"{one['driver_s']:.2f}"
-        shown.add_row(str(one["trajectories"]), *arm, moved, f"{ratios[0]:.3f}", seconds, f"{ratios[1]:.2f}")
+        moved = [f"{one['bytes'] / 1e6:.1f}", f"{one['bytes'] / base['bytes']:.3f}"]
+        took = [f"{one['driver_s']:.2f}", f"{one['driver_s'] / base['driver_s']:.2f}"]
+        of_bytes, of_seconds = one["hook_bytes"] / base["bytes"], one["hook_s"] / base["driver_s"]
+        shown.add_row(str(one["trajectories"]), *arm, *moved, f"{of_bytes:.3f}", *took, f"{of_seconds:.2f}")
     return shown
 
 

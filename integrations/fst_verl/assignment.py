@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from fst_plugin import context
@@ -45,7 +45,8 @@ class RowColumn:
     on_error: Literal["raise", "record"] = "raise"
 
     def to_row(self) -> dict[str, Any]:
-        return asdict(self)
+        """As the row carries it: without what stands at its default, since every trajectory carries it, too."""
+        return {one.name: value for one in fields(self) if (value := getattr(self, one.name)) != one.default}
 
     def assign(
         self, messages: Sequence[Any], session: int, spec: Mapping[str, Any], texts: Sequence[str]

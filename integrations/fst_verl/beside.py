@@ -106,7 +106,7 @@ class Beside:
 
     def clear(self) -> None:
         """Before a validation, which would take whatever is in its partition for its own."""
-        transfer.wait_for(self._left)
+        transfer.wait_for(self._left, transfer.workers(self.trainer))
         self._sweep()
 
     def _cut_off(self, late: set[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -13,6 +14,7 @@ from .compat import MODES, OLD_NAMES, TRAINER_METHODS, names
 KEY = "trainer.v1.trainer_mode"
 SEPARATE = "separate_async"
 MAIN = "verl.trainer.main_ppo"
+LOG_LEVEL = "VERL_LOGGING_LEVEL"
 
 
 def mode_of(config: DictConfig) -> Any:
@@ -71,6 +73,10 @@ def _separate(config: DictConfig) -> list[ConfigProblem]:
     if role.rollout.checkpoint_engine.backend == "naive":
         message = f"naive reaches no server of another device: set one that does, such as nccl for {SEPARATE}"
         found.append(ConfigProblem("actor_rollout_ref.rollout.checkpoint_engine.backend", message))
+    if not role.hybrid_engine and os.environ.get(LOG_LEVEL, "INFO") in ("DEBUG", "INFO"):
+        message = "false fails at a line that verl itself logs (plain verl, too): set the environment variable"
+        message += f" {LOG_LEVEL}=WARN where the run is started"
+        found.append(ConfigProblem("actor_rollout_ref.hybrid_engine", message))
     model = config.reward.reward_model
     if model.enable and not model.enable_resource_pool:
         message = f"a reward model has no place among servers that never rest, as in {SEPARATE}: set it to true"

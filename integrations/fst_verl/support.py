@@ -16,8 +16,15 @@ from fst_plugin.config import ConfigProblem
 
 from . import modes
 
+MODEL_KEY, POOL_KEY = "reward.reward_model.enable", "reward.reward_model.enable_resource_pool"
 OWN_TRAINERS = "trains with trainers of its own, which would run without fast weights: use verl.trainer.main_ppo"
 NO_TRAINING = "does not train by RL: fast weights have no part in it"
+REPLAY = (
+    "trains on rollouts that were made under the prompts of an earlier run, whatever has evolved since: set it to"
+    " false, or fst.enabled=false to replay them"
+)
+LACKS = "which verl's V1 trainers do not hand to it (plain verl fails, too): use another, such as"
+BASELINE = f"needs the policy's sum_pi_squared, {LACKS} grpo"
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,11 @@ FILTER = "test_support_cells.py::test_groups_without_a_signal_are_replaced"
 SEPARATE = (
     "test_mode_runs.py::test_with_servers_of_their_own_a_killed_run_goes_on_and_rollouts_under_way_keep_their_prompts"
 )
+MODEL = "test_support_cells.py::test_verls_own_reward_model_on_devices_of_its_own"
+APART = "test_mode_runs.py::test_without_servers_on_the_trainers_devices_every_group_runs_under_the_evolved_prompts"
 DYNAMIC = "test_support_cells.py::test_rollout_correction_dynamic_batches_and_a_reward_model_on_a_server"
+RLOO = "test_support_cells.py::test_rloo_with_sequences_weighed_and_rejected_and_the_kl_divergence_in_the_reward"
+NODES = "test_two_nodes.py::test_both_nodes_send_the_same_prompts_and_a_run_that_lost_one_goes_on_with_them"
 TWO_RANKS = "test_support_cells.py::test_lora_on_two_ranks_where_each_problem_weighs_the_same"
 
 TABLE = (
@@ -81,13 +92,27 @@ TABLE = (
         untested=("another package's",),
     ),
     Row(
+        "servers on the trainer's devices, in separate_async",
+        "actor_rollout_ref.hybrid_engine",
+        tested={True: SEPARATE, False: APART},
+    ),
+    Row(
         "advantages",
         "algorithm.adv_estimator",
-        tested={"grpo": TEMPLATES, "fst_grpo": TWO_RANKS, "gae": PPO},
-        untested=("rloo", "reinforce_plus_plus", "opo", "gpg", "gdpo"),
+        tested={
+            "grpo": TEMPLATES,
+            "fst_grpo": TWO_RANKS,
+            "gae": PPO,
+            "rloo": RLOO,
+            "gpg": APART,
+            "reinforce_plus_plus": MODEL,
+        },
+        untested=("opo",),
         refused={
-            "remax": "needs reward baselines, which verl's V1 trainers do not compute (plain verl fails, too): use"
-            " another, such as rloo"
+            "remax": f"needs reward baselines, {LACKS} rloo",
+            "gdpo": f"needs prompts and the parts of a reward, {LACKS} grpo",
+            "optimal_token_baseline": BASELINE,
+            "tir_optimal_token_baseline": BASELINE,
         },
     ),
     Row(
@@ -98,18 +123,26 @@ TABLE = (
     ),
     Row("rollout engine", "actor_rollout_ref.rollout.name", tested={"vllm": RUN}, untested=("sglang", "trtllm")),
     Row("device", "trainer.device", tested={"cpu": RUN}, untested=("cuda", "npu")),
-    Row("hosts", "trainer.nnodes", tested={1: RUN}, untested=("2 or more",)),
+    Row("hosts (2: Ray nodes on one machine)", "trainer.nnodes", tested={1: RUN, 2: NODES}, untested=("3 or more",)),
     Row("devices of a host", "trainer.n_gpus_per_node", tested={1: RUN, 2: TWO_RANKS}, untested=("3 or more",)),
     Row("LoRA", "actor_rollout_ref.model.lora_rank", tested={0: RUN, 8: TWO_RANKS}, untested=("other ranks",)),
     Row("dynamic batch size", "actor_rollout_ref.actor.use_dynamic_bsz", tested={False: RUN, True: DYNAMIC}),
     Row(
         "rollout correction",
         "algorithm.rollout_correction.rollout_is",
-        tested={"token": DYNAMIC},
-        untested=("sequence",),
+        tested={"token": DYNAMIC, "sequence": RLOO},
     ),
+    Row(
+        "rejection of rollouts",
+        "algorithm.rollout_correction.rollout_rs",
+        tested={"seq_mean_k1": RLOO},
+        untested=("verl's other measures",),
+    ),
+    Row("KL divergence in the reward", "algorithm.use_kl_in_reward", tested={False: RUN, True: RLOO}),
     Row("group filter of DAPO", "algorithm.filter_groups.enable", tested={False: RUN, True: FILTER}),
-    Row("verl's own reward model", "reward.reward_model.enable", tested={False: RUN}, untested=("true",)),
+    Row("verl's own reward model", MODEL_KEY, tested={False: RUN, True: MODEL}),
+    Row("that model on devices of its own", POOL_KEY, tested={True: MODEL}, untested=("false",)),
+    Row("rollouts of an earlier run", "skip.rollout_tq.enable", tested={False: RUN}, refused={True: REPLAY}),
     Row(
         "agent loop",
         "actor_rollout_ref.rollout.agent.default_agent_loop",
@@ -173,6 +206,8 @@ def _code(text: str) -> str:
 def _values(config: DictConfig) -> Iterator[tuple[Row, Any]]:
     for row in TABLE:
         value = None if row.key is None else OmegaConf.select(config, row.key)
+        if row.key == POOL_KEY and not OmegaConf.select(config, MODEL_KEY):
+            continue  # of a model that there is not
         if value is not None:
             yield row, modes.mode_of(config) if row.key == modes.KEY else value
 

@@ -24,6 +24,12 @@ UNDER_WAY = ("pending", "running")
 FIRST_POLL_S, LAST_POLL_S, POLL_SHARE = 0.05, 2.0, 0.05
 """How often a batch under way is looked after: by this share of the time that it has taken so far, within these bounds
 (ours; verl's buffers look every 2 s, and a fast phase has many small batches)."""
+ALIVE_S = 10.0
+"""How often it is asked meanwhile whether the rollout workers live (ours)."""
+
+
+class RolloutWorkerLost(RuntimeError):
+    """A rollout worker has died, and with it rows that would never end."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ def roll_out(
     """
     sent = send(trainer, batch, loop, columns, uids=uids, group=group)
     try:
-        wait_for(sent)
+        wait_for(sent, workers(trainer))
     except BaseException:
         clear(take(sent))  # no validation may sample them
         raise
@@ -111,15 +117,21 @@ def send(
     return uids
 
 
-def wait_for(uids: Collection[str], within: float = math.inf) -> set[str]:
+def wait_for(uids: Collection[str], workers: Sequence[Any] = (), within: float = math.inf) -> set[str]:
     """Until every session of these rows has ended, or `within` seconds are over. Only their own partition is listed,
-    and less and less often. Returns the rows that are still under way."""
-    began, rows = time.monotonic(), set(uids)
+    and less and less often. Returns the rows that are still under way.
+
+    workers: the actors that roll out. Raises RolloutWorkerLost if one has died.
+    """
+    began, asked, rows = time.monotonic(), time.monotonic(), set(uids)
     while True:
         late = {key for key, tag in tags(PARTITION).items() if key in rows and tag["status"] in UNDER_WAY}
         waited = time.monotonic() - began
         if not late or waited >= within:
             return late
+        if time.monotonic() - asked > ALIVE_S:
+            _refuse_dead(workers)
+            asked = time.monotonic()
         time.sleep(min(LAST_POLL_S, max(FIRST_POLL_S, POLL_SHARE * waited), within - waited))
 
 
@@ -134,6 +146,27 @@ def take(uids: Collection[str]) -> Any:
         tq.kv_clear(keys=known, partition_id=PARTITION)
     brought = {key: tag for key, tag in found.items() if key not in rows}
     return tq.KVBatchMeta(partition_id=PARTITION, keys=list(brought), tags=list(brought.values()))
+
+
+def workers(trainer: Any) -> Sequence[Any]:
+    """The actors that roll out for a trainer, as far as it tells them."""
+    return getattr(trainer.agent_loop_manager, "agent_loop_workers", ())
+
+
+def _refuse_dead(workers: Sequence[Any]) -> None:
+    import ray
+
+    if not workers:
+        return
+    asked = [one.__ray_ready__.remote() for one in workers]
+    answered, _ = ray.wait(asked, num_returns=len(asked), timeout=1)  # a busy one answers later
+    try:
+        ray.get(answered)
+    except ray.exceptions.RayActorError as error:
+        raise RolloutWorkerLost(
+            "a rollout worker died while rollouts were under way, and its own would never end: see above whether a node"
+            " was lost or memory ran out, and start the run again; it goes on from its last checkpoint"
+        ) from error
 
 
 def tags(partition: str) -> dict[str, dict[str, Any]]:

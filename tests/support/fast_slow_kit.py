@@ -147,7 +147,7 @@ def play(made, trainer, monkeypatch, steps):
             for row, column in enumerate(batch.columns["fst"])
             for session in range(G)
             for texts in [made.rollouts.prompts.held[column["prompts"]]]
-            for rank in [(session + column["offset"]) % len(texts)]
+            for rank in [(session + column.get("offset", 0)) % len(texts)]
             for mark in [{"problem": column["problem"], "digest": text_digest(texts[rank])}]
         ]
         batch.partition_id = "train"

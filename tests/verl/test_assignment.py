@@ -28,6 +28,13 @@ def test_a_column_travels_as_plain_data():
     assert assignment.RowColumn(**sent).to_row() == sent
 
 
+def test_a_column_leaves_out_what_stands_at_its_default():
+    sent = column().to_row()
+    assert sorted(sent) == ["inner", "problem", "prompts", "split", "step"]
+    assert assignment.RowColumn(**sent) == column(offset=0, sampling="row", on_error="raise")
+    assert column(offset=1).to_row() == {**sent, "offset": 1}
+
+
 def test_a_session_gets_the_prompt_of_its_index():
     out = column().assign(CHAT, 1, POPULATION, TEXTS)
     assert out.messages == [{"role": "system", "content": "b"}, *CHAT]

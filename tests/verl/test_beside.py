@@ -67,6 +67,7 @@ def made(monkeypatch):
         local_trigger_step=0,
         parameter_sync_step=1,
         checkpoint_manager=servers,
+        agent_loop_manager=SimpleNamespace(),
         calls=calls,
         now=now,
     )

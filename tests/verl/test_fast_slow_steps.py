@@ -105,8 +105,8 @@ def test_evolve_assign_step(made, monkeypatch):
     assert fst.weights.state.cycle == 1  # before steps 1 and 3
     column = first.columns["fst"][0]
     assert first.columns["agent_name"] == ["fst_context"] * BATCH and column["inner"] == "own"
-    assert column["split"] == "train" and column["sampling"] == "row" and column["on_error"] == "raise"
-    assert {c["offset"] for c in first.columns["fst"]} == {0}
+    assert column["split"] == "train" and not {"sampling", "on_error"} & column.keys()  # as verl has both
+    assert {c.get("offset", 0) for c in first.columns["fst"]} == {0}
     assert [c["problem"] for c in first.columns["fst"]] == batches.problem_ids(first)
     assert batches.PROBLEM not in first.keys()  # it travels in the column
     assert column["prompts"] == second.columns["fst"][0]["prompts"]  # frozen for T steps

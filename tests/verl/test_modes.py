@@ -169,12 +169,19 @@ def test_the_check_of_a_command_knows_who_else_may_register_a_mode(register, mon
             "reward.reward_model.enable_resource_pool",
             "servers that never rest",
         ),
+        ("actor_rollout_ref.hybrid_engine=false", "actor_rollout_ref.hybrid_engine", "VERL_LOGGING_LEVEL=WARN"),
     ],
 )
-def test_what_verl_would_refuse_with_servers_of_their_own_is_told_before_it_starts(argument, key, message):
+def test_what_verl_would_refuse_with_servers_of_their_own_is_told_before_it_starts(argument, key, message, monkeypatch):
+    monkeypatch.delenv("VERL_LOGGING_LEVEL", raising=False)
     assert modes.problems(check.compose(SEPARATE), modes.MAIN) == []
     (problem,) = modes.problems(check.compose([*SEPARATE, argument]), modes.MAIN)
     assert problem.key == key and message in problem.message
+
+
+def test_servers_of_their_own_alone_are_accepted_if_verl_does_not_log_what_it_cannot(monkeypatch):
+    monkeypatch.setenv("VERL_LOGGING_LEVEL", "WARN")
+    assert modes.problems(check.compose([*SEPARATE, "actor_rollout_ref.hybrid_engine=false"]), modes.MAIN) == []
 
 
 def test_with_servers_of_their_own_the_engine_is_as_wide_as_these():

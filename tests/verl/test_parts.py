@@ -232,7 +232,7 @@ def test_rollouts_that_nobody_waits_for_are_taken_out_of_the_queue(monkeypatch):
     trainer.agent_loop_manager = SimpleNamespace(generate_sequences=lambda batch: queue["val"].update({"a_0_0": {}}))
     monkeypatch.setattr(tq, "kv_batch_put", lambda keys, partition_id, tags: queue["val"].update(dict.fromkeys(keys)))
     monkeypatch.setattr(tq, "kv_list", lambda partition_id: queue)
-    monkeypatch.setattr(transfer, "wait_for", lambda uids: 1 / 0)
+    monkeypatch.setattr(transfer, "wait_for", lambda uids, workers: 1 / 0)
     monkeypatch.setattr(tq, "kv_clear", lambda keys, partition_id: [queue[partition_id].pop(key) for key in keys])
     with pytest.raises(ZeroDivisionError):
         transfer.roll_out(trainer, chunk([0, 1]), "fst_context", [{}, {}], uids=["a", "b"], group=1)

@@ -1,12 +1,16 @@
 """The table of what works with what: what is refused, what is named as untested, and what the README says."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("verl")
 
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
 from fst_verl import check, support  # noqa: E402
+from fst_verl.compat import names  # noqa: E402
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,11 +34,50 @@ def test_every_value_that_is_called_tested_names_a_test_that_makes_the_run():
     [
         ("trainer.use_v1=false", "false picks verl's old trainers, which fast weights do not go with: set it to true"),
         ("algorithm.adv_estimator=remax", "plain verl fails, too"),
+        ("skip.rollout_tq.enable=true", "under the prompts of an earlier run"),
     ],
 )
 def test_what_cannot_work_is_refused_with_its_reason(argument, reason):
     found = refused(argument)
     assert list(found) == [argument.split("=")[0]] and reason in next(iter(found.values()))
+
+
+def test_advantages_are_refused_exactly_if_verls_trainers_cannot_compute_them():
+    from verl import DataProto
+    from verl.trainer.ppo.core_algos import AdvantageEstimator
+    from verl.trainer.ppo.v1.utils import compute_advantage_for_multi_trajectories
+
+    ones, rewards = torch.ones(8, 3), torch.tensor([[0.0, 0.0, float(i % 3)] for i in range(8)])
+    tensors = {"rm_scores": rewards, "token_level_scores": rewards, "token_level_rewards": rewards}
+    tensors |= {
+        name: ones for name in ("response_mask", "rollout_log_probs", "old_log_probs", "ref_log_prob", "values")
+    }
+    uids = np.array(["a"] * 4 + ["b"] * 4, dtype=object)  # nothing else is read by a trainer's _compute_advantage
+    algorithm = check.compose(["+algorithm.gdpo_reward_keys=[score]"]).algorithm
+
+    def computed(name):
+        batch = DataProto.from_dict({key: one.clone() for key, one in tensors.items()}, {"uid": uids})
+        keys = [f"{uid}_{place % 4}_0" for place, uid in enumerate(uids)]
+        try:
+            compute_advantage_for_multi_trajectories(batch, keys, name, num_repeat=4, config=algorithm)
+        except (AssertionError, KeyError, TypeError):
+            return False
+        return True
+
+    (advantages,) = (row for row in support.TABLE if row.key == "algorithm.adv_estimator")
+    assert {one.value for one in AdvantageEstimator if not computed(one.value)} == set(advantages.refused)
+
+
+def test_rollouts_of_an_earlier_run_pass_by_the_hook_that_deals_prompts(monkeypatch):
+    from verl.utils.skip import SkipManager
+
+    cached = SimpleNamespace(is_enabled=lambda: True, steps=[1], maybe_load_and_inject=lambda step, uids: True)
+    monkeypatch.setattr(SkipManager, "skip_instances", {"rollout_tq": cached})
+    monkeypatch.setattr(SkipManager, "step", 1)
+    called = []
+    trainer = SimpleNamespace(_next_train_batch=lambda: {"uid": ["a"]}, _submit_batch_to_rollout=called.append)
+    names.trainer_base.PPOTrainer._add_batch_to_generate(trainer)
+    assert called == []  # and so without prompts: this is why it is refused
 
 
 def test_what_was_never_run_here_is_accepted_and_named():
@@ -47,6 +90,15 @@ def test_what_was_never_run_here_is_accepted_and_named():
         "trainer.nnodes=4",
         "trainer.n_gpus_per_node=8",
     ]
+
+
+def test_where_a_reward_model_runs_is_asked_of_a_run_that_has_one():
+    colocated = check.compose(["+fst_cpu=default", "reward.reward_model.enable=true"])
+    assert support.untested(colocated, "verl.trainer.main_ppo") == ["reward.reward_model.enable_resource_pool=false"]
+    apart = check.compose(
+        ["+fst_cpu=default", "reward.reward_model.enable=true", "reward.reward_model.enable_resource_pool=true"]
+    )
+    assert support.untested(apart, "verl.trainer.main_ppo") == []
 
 
 def test_the_old_names_of_our_trainers_are_accepted_as_verls_own():

@@ -122,6 +122,44 @@ def test_rows_are_taken_by_their_own_uids_and_the_rest_of_the_partition_stays(qu
     assert set(queue.tags["val"]) == {"fst-a_0_0", "fst-a_0_1", "fst-b", "fst-b_0_0", "other", "other_0_0"}
     transfer.clear(found)
     assert set(queue.tags["val"]) == {"fst-b", "fst-b_0_0", "other", "other_0_0"}
+class Worker:
+    """A rollout worker as Ray shows it: "dead", "busy" or "free"."""
+
+    def __init__(self, state):
+        self.__ray_ready__ = SimpleNamespace(remote=lambda: state)
+
+
+def of_ray(monkeypatch):
+    import ray
+
+    def get(answers):
+        if "dead" in answers:
+            raise ray.exceptions.ActorDiedError()
+
+    monkeypatch.setattr(ray, "wait", lambda asked, num_returns, timeout: ([one for one in asked if one != "busy"], []))
+    monkeypatch.setattr(ray, "get", get)
+
+
+def test_a_rollout_worker_that_has_died_ends_the_wait_for_rows_that_would_never_end(queue, monkeypatch):
+    of_ray(monkeypatch)
+    now = [0.0]
+    monkeypatch.setattr(transfer.time, "monotonic", lambda: now[0])
+
+    def sleep(seconds):
+        now[0] += seconds
+        assert now[0] < 1000, "it waits for ever"
+
+    monkeypatch.setattr(transfer.time, "sleep", sleep)
+    queue.tags["val"] = {"a": {"status": "running"}}
+    with pytest.raises(transfer.RolloutWorkerLost, match="start the run again"):
+        transfer.wait_for(["a"], [Worker("free"), Worker("dead")])
+    assert transfer.ALIVE_S < now[0] < 2 * transfer.ALIVE_S
+
+
+def test_rollout_workers_that_are_busy_are_waited_for(queue, monkeypatch):
+    of_ray(monkeypatch)
+    transfer._refuse_dead([Worker("busy"), Worker("free")])
+    transfer._refuse_dead([])
 
 
 def test_the_rows_under_way_are_those_whose_sessions_have_not_all_ended(queue):

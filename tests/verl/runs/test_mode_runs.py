@@ -1,6 +1,7 @@
 """Trainer modes beside verl's two colocated ones, in real verl runs on CPU: three launches."""
 
 import json
+import re
 
 import pytest
 
@@ -61,6 +62,33 @@ def test_with_servers_of_their_own_a_killed_run_goes_on_and_rollouts_under_way_k
     # sent anew with the weights of step 2, which the servers got from the trainer, and trained on with just these
     assert metrics[3]["training/rollout_probs_diff_mean"] < NOISE / 100
     assert metrics[2]["fst/kl_to_base"] > 10 * NOISE  # validated before it goes on
+
+
+def test_without_servers_on_the_trainers_devices_every_group_runs_under_the_evolved_prompts(world, launch):
+    run = launch(
+        "servers_apart",
+        *FST,
+        "+fst_cpu=separate_async",
+        "actor_rollout_ref.hybrid_engine=false",
+        "trainer.v1.separate_async.parameter_sync_step=2",
+        "actor_rollout_ref.actor.ppo_mini_batch_size=2",
+        "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=2",
+        "actor_rollout_ref.actor.use_kl_loss=true",
+        "actor_rollout_ref.actor.kl_loss_coef=0",
+        "algorithm.adv_estimator=gpg",
+        "fst.drift=true",
+        "trainer.test_freq=2",
+        "trainer.total_training_steps=4",
+        VERL_LOGGING_LEVEL="WARN",  # else plain verl fails, too
+    ).finish()
+    metrics = run.metrics()
+    assert sorted(metrics) == [1, 2, 3, 4] and metrics[4]["fst/cycle"] == 1
+    assert len(set(re.findall(r"vLLMHttpServer pid=(\d+)", run.text()))) == 1  # the trainer has none of its own
+    assert "val-core/sums/seed_prompt/reward/mean@1" in metrics[2] and "fst/kl_to_base" in metrics[2]
+    groups = {group[0]["index"]: group for groups in slow_rows(run).values() for group in groups}
+    first, second = prompts_of(run, 0), prompts_of(run, 1)
+    assert all(of_prompts(world, groups[index], first) for step in (1, 2) for index in batch_of(step))
+    assert all(of_prompts(world, groups[index], first + second) for step in (3, 4) for index in batch_of(step))
 
 
 def test_a_mode_of_another_package_needs_no_word_from_us(world, launch):

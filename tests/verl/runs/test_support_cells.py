@@ -111,6 +111,50 @@ def test_rollout_correction_dynamic_batches_and_a_reward_model_on_a_server(train
     assert metrics["fst/perfect_score"] == 1.0
 
 
+def test_rloo_with_sequences_weighed_and_rejected_and_the_kl_divergence_in_the_reward(train):
+    run = train(
+        "algorithm.adv_estimator=rloo",
+        "algorithm.use_kl_in_reward=true",
+        "algorithm.rollout_correction.rollout_is=sequence",
+        "algorithm.rollout_correction.rollout_rs=seq_mean_k1",
+        "algorithm.rollout_correction.rollout_rs_threshold=0.5_2.0",
+        f"{ROLLOUT}.calculate_log_probs=true",
+    )
+    metrics = run.metrics()[STEPS]
+    assert "rollout_corr/rollout_is_mean" in metrics and "rollout_corr/rollout_rs_masked_fraction" in metrics
+    assert "actor/reward_kl_penalty" in metrics
+    assert metrics["fst/rollouts_slow_total"] == STEPS * BATCH * G  # those that were rejected ran, too
+
+
+def test_verls_own_reward_model_on_devices_of_its_own(train, world):
+    server = "reward.reward_model.rollout"
+    run = train(
+        "algorithm.adv_estimator=reinforce_plus_plus",
+        "ray_kwargs.ray_init.num_gpus=2",
+        "reward.reward_model.enable=true",
+        "reward.reward_model.enable_resource_pool=true",
+        "reward.reward_model.nnodes=1",
+        "reward.reward_model.n_gpus_per_node=1",
+        f"reward.reward_model.model_path={world / 'model'}",
+        f"{server}.name=vllm",
+        f"{server}.dtype=float32",
+        f"{server}.tensor_model_parallel_size=1",
+        f"{server}.gpu_memory_utilization=0.1",
+        f"{server}.free_cache_engine=false",
+        f"+{server}.enable_sleep_mode=false",
+        f"{server}.prompt_length=64",
+        f"{server}.response_length=8",
+        f"{server}.max_model_len=256",
+        f"{server}.max_num_seqs=32",
+        f"{server}.max_num_batched_tokens=1024",
+        "reward.custom_reward_function.name=modelled",
+    )
+    asked = [json.loads(line) for line in (run.out / "modelled.jsonl").read_text().splitlines()]
+    metrics = run.metrics()[STEPS]
+    assert len(asked) == metrics["fst/rollouts_slow_total"] + metrics["fst/rollouts_fast_total"]
+    assert len(set(asked)) > 1  # it read the answers, and said something
+
+
 def test_lora_on_two_ranks_where_each_problem_weighs_the_same(train):
     run = train(
         "algorithm.adv_estimator=fst_grpo",

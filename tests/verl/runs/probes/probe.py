@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 
+import ray
 import torch
 from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 from verl.experimental.agent_loop.tool_agent_loop import ToolAgentLoop
@@ -32,6 +33,7 @@ class Recording:
             "index": row["index"],
             "step": row["global_steps"],
             "temperature": sampling_params["temperature"],
+            "node": ray.get_runtime_context().get_node_id(),
         }
         _append("sent.jsonl", entry)
         return output
