@@ -62,7 +62,7 @@ def test_an_answer_between_two_time_outs_shows_that_the_server_lives():
         return "here"
 
     async def run():
-        batch = Batch(ReflectionConfig(timeout_s=0.05, retries=0, concurrency=1), retryable=lambda error: False)
+        batch = Batch(ReflectionConfig(timeout_s=0.5, retries=0, concurrency=1), retryable=lambda error: False)
         outcomes = await batch.run([late, late, good, late, late, good])
         return batch, outcomes
 
