@@ -15,6 +15,7 @@ from typing import Any
 from . import asymptote, curves
 from .costs import Costs, costs
 from .curves import Interval
+from .numbers import written
 from .run import Run, RunError
 
 NEVER = "never"
@@ -232,19 +233,18 @@ def table(figures: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
 
 
 def text(figure: Any, digits: int) -> str:
-    """A figure as people read it: "0.82 [0.80, 0.85]"; "-" if there is none."""
+    """A figure as people read it: "0.82 [0.80, 0.85]", without the interval if that has one end only as it is written;
+    "-" if there is none."""
     if figure is None:
         return "-"
-    number = _number(figure["value"], digits)
-    if figure["low"] is None and figure["high"] is None or figure["low"] == figure["high"]:
-        return number
-    return f"{number} [{_number(figure['low'], digits)}, {_number(figure['high'], digits)}]"
+    number, low, high = (_number(figure[name], digits) for name in ("value", "low", "high"))
+    return number if low == high else f"{number} [{low}, {high}]"
 
 
 def _number(value: Any, digits: int) -> str:
     if value is None:
         return "?"
-    return value if value == NEVER else f"{value:,.{digits}f}"
+    return value if value == NEVER else written(value, digits)
 
 
 def by_step(runs: Sequence[Run], source: str | None = None) -> tuple[list[int], dict[str, list[str]]]:

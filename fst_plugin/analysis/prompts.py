@@ -11,6 +11,7 @@ from rich.text import Text
 from ..prompts import Prompt, shown
 from ..record.archive import Archived
 from ..record.cycles import PromptRow
+from .numbers import written
 
 LINE_CHARS = 200
 """The table shows this much of a prompt's last line; the rest is counted (ours)."""
@@ -38,7 +39,7 @@ def score(prompt: Prompt) -> str:
 
 def margin(value: float, error: float | None, sign: str = "") -> str:
     """A figure with its standard error, if it has one. sign: "+" to show it of positive figures too."""
-    return f"{value:{sign}.3f}" + ("" if error is None or error == float("inf") else f" ± {error:.3f}")
+    return written(value, 3, sign) + ("" if error is None or error == float("inf") else f" ± {written(error, 3)}")
 
 
 def facts(row: PromptRow) -> list[str]:

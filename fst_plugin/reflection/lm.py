@@ -20,6 +20,7 @@ from ..secrets import redact
 from .answers import NoPrompt, prompt_or_trouble
 from .base import ReflectionFailed, ReflectionRequest, Trouble, ask
 from .calls import HUNG_AFTER, THREAD, Batch, run_apart
+from .capped import CappedEngine, capped_engine
 
 
 class DSPyReflection:
@@ -93,7 +94,7 @@ class DSPyReflection:
         logging.getLogger("dspy.clients.lm").addFilter(_not_ours)
         parts = [requests[:1], requests[1:]] if careful else [requests]
         with dspy.context(disable_history=True, trace=None):
-            lm = self._build_lm(dspy)
+            lm, engine = self._build_lm(dspy)
             outcomes: list[str | Exception] = []
             try:
                 for part in parts:
@@ -108,25 +109,31 @@ class DSPyReflection:
                     self.trouble.count["timeouts"] += batch.timeouts
                     self._hung_in = part[0].cycle if batch.hung else None
             finally:
-                await lm.aclose()
+                await (engine or lm).aclose()
         return [*outcomes, *[outcomes[-1]] * (len(requests) - len(outcomes))]
 
-    def _build_lm(self, dspy: Any) -> Any:
+    def _build_lm(self, dspy: Any) -> tuple[Any, CappedEngine | None]:
+        """The LM, and its engine if that one is ours to close."""
         if self._lm is not None:
-            return self._lm.copy(cache=False, num_retries=0)
-        settings: dict[str, Any] = {"timeout": self.settings.timeout_s, "num_retries": 0, "cache": False}
+            return self._lm.copy(cache=False, num_retries=0), None
+        limits: dict[str, Any] = {"temperature": self.settings.temperature, "max_tokens": self.settings.max_tokens}
+        limits |= {"num_retries": 0, "cache": False}
+        server: dict[str, Any] = {"timeout": self.settings.timeout_s}
         if self.settings.api_base:
-            settings["api_base"] = self.settings.api_base
+            server["api_base"] = self.settings.api_base
         if self.api_key_env:
             key = os.environ.get(self.api_key_env)
             if not key:
                 raise ValueError(f"the environment variable {self.api_key_env} (api_key_env) is not set")
-            settings["api_key"] = key
+            server["api_key"] = key
         elif self.settings.api_base and "OPENAI_API_KEY" not in os.environ:
-            settings["api_key"] = "none"  # a server of one's own asks for no key, its client library does
-        return dspy.LM(
-            self.model, temperature=self.settings.temperature, max_tokens=self.settings.max_tokens, **settings
-        )
+            server["api_key"] = "none"  # a server of one's own asks for no key, its client library does
+        lm = dspy.LM(self.model, **limits, **server)
+        engine = capped_engine(lm)
+        if engine is None:
+            return lm, None
+        never_called = dspy.lm15.LMRouter()  # dspy.LM wants a sync engine as well
+        return dspy.LM(self.model, engine=never_called, async_engine=engine, **limits), engine
 
     def _call(self, dspy: Any, lm: Any, request: ReflectionRequest) -> Callable[[], Any]:
         lm15, limits = dspy.lm15, lm.kwargs
@@ -140,7 +147,12 @@ class DSPyReflection:
         )
 
         async def call() -> str:
-            response = await lm.acall(question)
+            try:
+                response = await lm.acall(question)
+            except dspy.utils.exceptions.LMError as error:
+                if isinstance(error.__cause__, NoPrompt):
+                    raise error.__cause__ from None
+                raise
             text = "".join(part.text for part in response.message.parts if isinstance(part, lm15.TextPart))
             if response.finish_reason == "length":
                 raise NoPrompt("the answer was cut off at its length: raise fst.reflection.max_tokens", "cut")

@@ -14,13 +14,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Reply:
-    """text: of the assistant, or of the error if `status` says so. wait: seconds before it is sent."""
+    """text: of the assistant, or of the error if `status` says so. wait: seconds before it is sent. body: sent as it
+    is, in place of one with the text."""
 
     text: str = ""
     finish: str = "stop"
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     wait: float = 0.0
+    body: bytes | None = None
 
 
 @dataclass
@@ -61,6 +63,7 @@ def stub_lm(answer: Callable[[int, str], Reply]) -> Iterator[Stub]:
             usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
             good = {"id": "x", "object": "chat.completion", "model": "stub", "choices": [choice], "usage": usage}
             data = json.dumps(good if reply.status == 200 else {"error": {"message": reply.text}}).encode()
+            data = data if reply.body is None else reply.body
             self.send_response(reply.status)
             for name, value in {"Content-Type": "application/json", **reply.headers}.items():
                 self.send_header(name, value)

@@ -20,11 +20,17 @@ from ..compare import by_arm
 from ..run import Run
 from .lineage import Frontier
 
-SIZE = (5.0, 3.5)
-"""Inches: at 72 points an inch about as wide as a phone, so that text is legible there (ours)."""
+SIZE = (5.0, 3.3)
+"""Inches, without the legend: at 72 points an inch about as wide as a phone, so that text is legible there (ours)."""
+NOT_SCORED = "#cccccc"
 COLORS = ("#1f5fa8", "#d9661f", "#2e8540", "#8a3fa0", "#a03040", "#6b6b00", "#007a87", "#555555")
+LINES: tuple[tuple[str, Any], ...] = (("o", "-"), ("^", ":"), ("s", "-."), ("D", (0, (6, 1, 1, 1, 1, 1))))
 MAX_POINTS, MAX_MARKERS = 400, 60
 """Points of a line that are drawn; up to how many of them have a marker (ours)."""
+LEGEND_CHARS = 48
+"""About as many characters fit into a row of the legend (ours)."""
+LEGEND_ROW = 0.21
+"""Inches (ours)."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fst",
@@ -38,6 +44,12 @@ STYLE: dict[Any, Any] = {
 
 def color(arms: Sequence[str], arm: str) -> str:
     return COLORS[list(arms).index(arm) % len(COLORS)]
+
+
+def line(arms: Sequence[str], arm: str) -> dict[str, Any]:
+    """How an arm's line is drawn: of more arms than colours, those that share one differ in marker and dots."""
+    marker, style = LINES[list(arms).index(arm) // len(COLORS) % len(LINES)]
+    return {"color": color(arms, arm), "marker": marker, "linestyle": style}
 
 
 def reward_by_steps(runs: Sequence[Run], source: str | None) -> Any:
@@ -102,9 +114,10 @@ def _reward(
                 known = [(a, b) for a, b in points if a is not None]
                 points_drawn = thinned(known)
                 xs, ys = [a for a, _ in points_drawn], [b for _, b in points_drawn]
-                marker = "o" if len(xs) <= MAX_MARKERS else ""
-                style = {"color": color(arms, arm), "marker": marker, "markersize": 3.5, "linewidth": 1.6}
-                axes.plot(xs, ys, label=arm if i == 0 else None, alpha=0.9 if len(members) == 1 else 0.6, **style)
+                style = line(arms, arm) | {"markersize": 3.5, "linewidth": 1.6}
+                style |= {"marker": ""} if len(xs) > MAX_MARKERS else {}
+                told = arm if len(arm) <= LEGEND_CHARS else f"{arm[:LEGEND_CHARS]}…"
+                axes.plot(xs, ys, label=told if i == 0 else None, alpha=0.9 if len(members) == 1 else 0.6, **style)
         axes.set_xlabel(name)
         samples = runs[0].samples if runs else None
         axes.set_ylabel("validation reward" + (f" (mean@{samples})" if samples else ""))
@@ -113,8 +126,15 @@ def _reward(
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=whole, min_n_ticks=1))
         if whole:
             axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        axes.legend(frameon=False)
+        _legend(figure, arms)
     return figure
+
+
+def _legend(figure: Any, arms: Sequence[str]) -> None:
+    """Above the axes, where it covers no line; as many names to a row as fit, and the figure grows with the rows."""
+    columns = max(1, LEGEND_CHARS // (4 + max(map(len, arms), default=0)))
+    figure.set_figheight(SIZE[1] + LEGEND_ROW * math.ceil(len(arms) / columns))
+    figure.legend(loc="outside upper left", frameon=False, ncols=columns, fontsize=10)
 
 
 def heat_map(frontier: Frontier) -> Any:
@@ -124,20 +144,20 @@ def heat_map(frontier: Frontier) -> Any:
     values = np.array([[np.nan if v is None else v for v in row] for row in frontier.rows], dtype=float)
     with matplotlib.rc_context(STYLE):
         figure, axes = _new((SIZE[0], 1.3 + 0.32 * len(frontier.rows)))
-        axes.set_facecolor("#cccccc")  # not scored
         low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        shades = matplotlib.colormaps["viridis"].with_extremes(bad=NOT_SCORED)
         colors = axes.pcolormesh(
-            np.ma.masked_invalid(values), cmap="viridis", vmin=min(0.0, low), vmax=max(1.0, high), edgecolors="none"
+            np.ma.masked_invalid(values), cmap=shades, vmin=min(0.0, low), vmax=max(1.0, high), edgecolors="face"
         )
         axes.set_yticks(
             [i + 0.5 for i in range(len(frontier.held))],
             [f"rank {i} · best on {held}" for i, held in enumerate(frontier.held)],
-            fontsize=9,
         )
+        axes.tick_params(labelsize=9)
         axes.invert_yaxis()
         axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
         axes.set_xlabel(f"{len(frontier.problems)} anchor problems, hardest first")
-        figure.colorbar(colors, ax=axes, label="reward", pad=0.02)
+        figure.colorbar(colors, ax=axes, label="reward", pad=0.02).ax.tick_params(labelsize=9)
     return figure
 
 

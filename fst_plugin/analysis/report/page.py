@@ -20,7 +20,7 @@ from ...optimizer import Evidence
 from ...record.atomic import write_text
 from ...record.cycles import Cycle
 from ...secrets import redact, without_secrets
-from .. import attribution, compare
+from .. import attribution, compare, prompts
 from ..costs import Row, costs
 from ..run import Run, RunError
 from . import charts, lineage, tree
@@ -127,7 +127,7 @@ def _charts(runs: Sequence[Run], source: str | None) -> list[Chart]:
 def _thinned(runs: Sequence[Run], source: str | None) -> str:
     most = max((len(run.reward(source)) for run in runs), default=0)
     each = math.ceil(most / charts.MAX_POINTS)
-    return f" Of {most} validations, every {each}th and the highest are drawn." if each > 1 else ""
+    return f" Of {most} validations, one in {each} and the highest are drawn." if each > 1 else ""
 
 
 def _run(run: Run, index: int, drawn: Sequence[Chart]) -> dict[str, Any]:
@@ -166,10 +166,10 @@ def _evidence(evidence: Evidence | None) -> str:
     """The comparison that decided a cycle's lead, in words; empty if there was none."""
     if evidence is None:
         return ""
-    spread = f" ± {evidence.error:.3f}" if math.isfinite(evidence.error) else ""
+    gain = prompts.margin(evidence.margin, evidence.error, "+")
     outcome = "took the lead" if evidence.adopted else "did not take the lead"
     why = f"; {evidence.why}" if evidence.why else ""
-    return f"{evidence.challenger} {outcome}: {evidence.margin:+.3f}{spread} on {evidence.problems} held out{why}"
+    return f"{evidence.challenger} {outcome}: {gain} on {evidence.problems} held out{why}"
 
 
 def _costs(run: Run) -> dict[str, Any]:

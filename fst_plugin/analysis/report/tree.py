@@ -12,6 +12,7 @@ from typing import Any
 from ...prompts import Prompt, text_digest
 from ...record.cycles import PromptRow
 from .. import prompts
+from ..numbers import written
 from ..run import Run, RunError
 from . import changes, lineage
 
@@ -88,7 +89,7 @@ def label(prompt: Prompt | None, outcome: PromptRow | None) -> str:
     if outcome is None:
         return "?"
     tried = outcome.candidate
-    return outcome.verdict if tried is None or tried.margin is None else f"Δ{tried.margin + 0.0:+.2f}"
+    return outcome.verdict if tried is None or tried.margin is None else f"Δ{written(tried.margin, 2, '+')}"
 
 
 def _node(

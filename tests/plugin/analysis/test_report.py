@@ -100,7 +100,7 @@ def test_the_page_says_what_was_reached_and_at_what_cost(page):
     assert "rl reached a validation reward of 0.700 at its best." in text
     assert "fst reached it after 6 RL steps, 0.50 of rl's; counting every rollout, slow and fast," in text
     assert "weights had moved 0.05 as far (KL)" in text
-    for part in ("Reward against RL steps", "Where its prompts came from", "Costs", "fst.slow_steps=3", "Words"):
+    for part in ("Reward against RL steps", "Where its prompts came from", "What it cost", "fst.slow_steps=3", "Words"):
         assert part in text
     assert "slow rollouts 384" in text and "per RL step per rollout" in text
 

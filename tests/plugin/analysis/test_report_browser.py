@@ -103,6 +103,39 @@ def test_the_page_is_no_wider_than_its_window(page):
     assert wide <= window
 
 
+BROKEN = """() => {
+    const broken = [];
+    for (const cell of document.querySelectorAll("thead th, tbody th")) {
+        const text = cell.firstChild;
+        for (const word of text ? text.data.matchAll(/\\S+/g) : []) {
+            const range = document.createRange();
+            range.setStart(text, word.index);
+            range.setEnd(text, word.index + word[0].length);
+            if (range.getClientRects().length > 1) broken.push(word[0]);
+        }
+    }
+    return broken;
+}"""
+
+
+def test_no_word_of_a_tables_heads_is_broken(page):
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    assert page.locator("thead th").count() > 10 and page.evaluate(BROKEN) == []
+
+
+def test_a_table_that_goes_on_to_the_right_keeps_its_first_column_in_sight(page):
+    page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+    places = """() => [...document.querySelectorAll("section .scroll:has(table.figures)")]
+        .filter(box => box.scrollWidth > box.clientWidth)
+        .map(box => {
+            box.scrollLeft = 9999;
+            const head = box.querySelector("tbody th").getBoundingClientRect();
+            return Math.abs(head.left - box.getBoundingClientRect().left);
+        })"""
+    off = page.evaluate(places)
+    assert all(distance < 1 for distance in off) and bool(off) == (page.viewport_size["width"] < 500)
+
+
 def test_charts_can_be_read(page):
     """The smallest label of a chart is at least 8 px high on the screen."""
     heights = page.evaluate(

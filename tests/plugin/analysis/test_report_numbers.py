@@ -111,6 +111,27 @@ def test_a_charts_numbers_stand_inside_it_and_apart(runs, chart):
             assert inside.x0 + 1 < point[0] < inside.x1 - 1 and inside.y0 + 1 < point[1] < inside.y1 - 1
 
 
+@pytest.mark.parametrize("arms", [1, 3, 10, 30])
+def test_a_legend_stands_inside_its_chart_and_off_its_lines(arms):
+    steps = tuple(Step(s, {KEY: 0.1 * s}) for s in range(3))
+    names = [f"an_arm_{'with_a_long_name_' * (i % 5)}{i}" for i in range(arms)]
+    figure = charts.reward_by_steps([Run(f"{name}_0", name, 0, "", steps) for name in names], None)
+    figure.draw_without_rendering()
+    (legend,), (axes,) = figure.legends, figure.axes
+    box, inside = legend.get_window_extent(), axes.get_window_extent()
+    assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+    assert box.y0 >= inside.y1 and not box.overlaps(axes.yaxis.label.get_window_extent())
+    assert len(legend.get_texts()) == arms and inside.height > 150
+    drawn = {(one.get_color(), one.get_marker(), one.get_linestyle()) for one in axes.lines if one.get_xdata().size}
+    assert len(drawn) == arms
+
+
+def test_a_problem_that_a_prompt_was_not_scored_on_is_grey():
+    scored = Prompt("a", scores={"1": Score(1.0), "2": Score(0.0)}), Prompt("b", scores={"1": Score(1.0)})
+    drawn = charts.svg(charts.heat_map(lineage.frontiers(scored)), "who")
+    assert drawn.count(f"fill: {charts.NOT_SCORED}") == 1
+
+
 @pytest.mark.parametrize("last", [0, 1, 2, 5, 24, 3000])
 def test_ticks_of_steps_and_rollouts_are_whole_numbers(last):
     run = Run("r", "r", 0, "", tuple(Step(s, {KEY: 0.5, "x": 1.0}) for s in range(last + 1)), rollouts_per_step=8)
@@ -182,7 +203,7 @@ def test_a_run_of_thousands_of_steps_is_bounded(tmp_path):
     (drawn,) = [one for one in charts.reward_by_steps([run], None).axes[0].lines if len(one.get_xdata())]
     xs, ys = list(drawn.get_xdata()), list(drawn.get_ydata())
     assert len(xs) <= charts.MAX_POINTS + 2 and (xs[0], xs[-1], max(ys)) == (0, 8000, 0.999)
-    assert "Of 8001 validations, every 21th and the highest are drawn." in text
+    assert "Of 8001 validations, one in 21 and the highest are drawn." in text
     rows = page._step_rows(page.costs(run).rows)
     assert len(rows) == page.STEP_ROWS and rows[0]["step"] == "1-40"
     assert sum(row["slow_rollouts"] for row in rows) == 4 * 8000 and sum(r["seconds"]["rollouts"] for r in rows) == 8000
