@@ -17,6 +17,7 @@ from typing import Any
 
 from rule_world import World
 
+from fst_plugin.prompts import Prompt
 from fst_plugin.reflection import OfflineReflection, ReflectionRequest
 from fst_plugin.rollouts import Problem, Rollout
 
@@ -79,10 +80,13 @@ class Rewriting(OfflineReflection):
         shorter = []
         for request in requests:
             rng = random.Random(f"rewrite-{request.seed}-{request.slot}")
-            opening, *lines = request.parent.text.splitlines()
-            kept = [line for line in lines if rng.random() < self.keeps]
-            shorter.append(replace(request, parent=replace(request.parent, text="\n".join([opening, *kept]))))
+            mate = request.mate and self._remembered(request.mate, rng)
+            shorter.append(replace(request, parent=self._remembered(request.parent, rng), mate=mate))
         return super().propose(shorter)
+
+    def _remembered(self, prompt: Prompt, rng: random.Random) -> Prompt:
+        opening, *lines = prompt.text.splitlines()
+        return replace(prompt, text="\n".join([opening, *(line for line in lines if rng.random() < self.keeps)]))
 
 
 @dataclass(frozen=True)
