@@ -20,7 +20,7 @@ from rich.table import Table
 
 from fst_plugin.config import ReflectionConfig
 from fst_plugin.prompts import Prompt
-from fst_plugin.reflection import DSPyReflection, OfflineReflection, Reflection, ReflectionRequest, clean
+from fst_plugin.reflection import DSPyReflection, OfflineReflection, Reflection, ReflectionRequest, Trouble, clean
 from fst_plugin.rewards import RewardBar
 from fst_plugin.rollouts import Problem, Rollout, problem_id
 
@@ -90,10 +90,11 @@ def verdict(case: Case, answer: str | None) -> str:
 
 def judge(reflection: Reflection, cases: Sequence[Case], proposals: int) -> list[dict[str, Any]]:
     """One row a case: the share of its proposals that hold the right rules, that help (those among them), that are
-    refused, and that could not be read or had no answer; and the proposals."""
+    refused, and that could not be read or had no answer; and the proposals. All are asked for at once."""
+    asked = reflection.propose([case.request(slot) for case in cases for slot in range(proposals)])
     rows = []
-    for case in cases:
-        answers = reflection.propose([case.request(slot) for slot in range(proposals)])
+    for number, case in enumerate(cases):
+        answers = asked[number * proposals : (number + 1) * proposals]
         verdicts = [verdict(case, answer) for answer in answers]
         share = {name: verdicts.count(name) / proposals for name in dict.fromkeys(verdicts)}
         rows.append(
@@ -104,7 +105,6 @@ def judge(reflection: Reflection, cases: Sequence[Case], proposals: int) -> list
                 "refused": share.get("refused", 0.0),
                 "unreadable": share.get("unreadable", 0.0) + share.get("failed", 0.0),
                 "answers": answers,
-                "trouble": dict(getattr(getattr(reflection, "trouble", None), "last", {})),
             }
         )
     return rows
@@ -120,6 +120,7 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--max-tokens", type=int, default=4096)
     parser.add_argument("--timeout", type=float, default=120.0, help="seconds for one answer")
+    parser.add_argument("--concurrency", type=int, default=8, help="calls in flight")
     given = parser.parse_args()
     asked: list[Reflection] = [OfflineReflection()]
     if given.lm:
@@ -129,25 +130,28 @@ def main() -> None:
             temperature=given.temperature,
             max_tokens=given.max_tokens,
             timeout_s=given.timeout,
+            concurrency=given.concurrency,
         )
         asked.append(DSPyReflection(settings))
     cases = read(given.cases)
-    result = {one.describe(): judge(one, cases, given.proposals) for one in asked}
-    show(Console(), cases, result)
+    result = {}
+    for one in asked:
+        result[one.describe()] = rows = judge(one, cases, given.proposals)
+        show(Console(), one, rows)
     if given.json:
         found = {"proposals": given.proposals, "cases": [asdict(case) for case in cases], "reflections": result}
         given.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def show(console: Console, cases: Sequence[Case], result: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    for name, rows in result.items():
-        table = Table("case", "right", "helps", "refused", "unreadable", title=name, title_justify="left")
-        for row in rows:
-            table.add_row(row["case"], *(f"{row[part]:.2f}" for part in ("right", "helps", "refused", "unreadable")))
-        console.print(table)
-        for row in rows:
-            for kind, words in row["trouble"].items():
-                console.print(f"{row['case']}: {kind}: {words}", markup=False, highlight=False)
+def show(console: Console, reflection: Reflection, rows: Sequence[Mapping[str, Any]]) -> None:
+    columns = ("right", "helps", "refused", "unreadable")
+    table = Table("case", *columns, title=reflection.describe(), title_justify="left")
+    for row in rows:
+        table.add_row(row["case"], *(f"{row[name]:.2f}" for name in columns))
+    console.print(table)
+    trouble = getattr(reflection, "trouble", Trouble())
+    for kind, words in trouble.last.items():
+        console.print(f"{trouble.count[kind]} {kind}, the last: {words}", markup=False, highlight=False)
 
 
 if __name__ == "__main__":

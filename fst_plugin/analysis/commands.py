@@ -85,7 +85,18 @@ def compare(
 
 
 def print_comparison(console: Console, figures: Mapping[str, Any]) -> None:
-    """The table of `compare`'s figures, and its notes."""
+    """The table of `compare`'s figures, and its notes. Where it is too wide, intervals stand under their figures."""
+    from . import compare as comparing
+
+    table = _comparison(figures, " [")
+    if console.measure(table, options=console.options.update(width=10_000)).maximum > console.width:
+        table = _comparison(figures, "\n[")
+    console.print(table)
+    for line in comparing.notes(figures):
+        console.print(Text(line))
+
+
+def _comparison(figures: Mapping[str, Any], before_interval: str) -> Table:
     from . import compare as comparing
 
     table = Table(title=Text(f"compared with {figures['baseline'] or 'nothing'}"))
@@ -93,10 +104,8 @@ def print_comparison(console: Console, figures: Mapping[str, Any]) -> None:
     for arm, found in figures["arms"].items():
         table.add_column(Text(f"{arm} ({len(found['seeds'])})"), justify="right")
     for label, cells in comparing.table(figures):
-        table.add_row(label, *map(Text, cells))
-    console.print(table)
-    for line in comparing.notes(figures):
-        console.print(Text(line))
+        table.add_row(label, *(Text(cell.replace(" [", before_interval)) for cell in cells))
+    return table
 
 
 def _run_arms(arguments: list[str], arms: str, seeds: int, jobs: int, out: Path) -> list[str]:

@@ -1,11 +1,14 @@
 """Reading runs, their costs, and comparing them; on folders that the real fast weights wrote."""
 
+import io
 import json
+import re
 import subprocess
 import sys
 
 import pytest
 from analysis_runs import BATCH, GROUP, make_run, write_log
+from rich.console import Console
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -337,6 +340,16 @@ def test_the_command_prints_a_table_and_writes_every_figure(runs, tmp_path):
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures == json.loads(invoke("compare", *specs(runs), "--json", "-").output)
     assert figures["arms"]["fst"]["steps_ratio"]["value"] == 0.5
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_no_interval_is_broken_at_the_terminals_width(runs, width):
+    console = Console(width=width, file=io.StringIO())
+    again = [f"other_{spec[-1]}={spec}" for spec in specs(runs)[2:]]
+    cli.print_comparison(console, compare.compare(read_all([*specs(runs), *again])))
+    lines = [line for line in console.file.getvalue().splitlines() if "[" in line and "│" in line]
+    assert lines and all(line.count("[") == line.count("]") for line in lines)
+    assert any(re.search(r"\d \[", line) for line in lines) == (width == 200)
 
 
 @pytest.mark.parametrize(
