@@ -80,13 +80,16 @@ class Rewriting(OfflineReflection):
         shorter = []
         for request in requests:
             rng = random.Random(f"rewrite-{request.seed}-{request.slot}")
-            mate = request.mate and self._remembered(request.mate, rng)
-            shorter.append(replace(request, parent=self._remembered(request.parent, rng), mate=mate))
+            both = [request.parent, *([request.mate] if request.mate else [])]
+            lines = dict.fromkeys(line for prompt in both for line in prompt.text.splitlines()[1:])
+            kept = {line for line in lines if rng.random() < self.keeps}  # what both say is forgotten in both
+            parent, *mate = (self._remembered(prompt, kept) for prompt in both)
+            shorter.append(replace(request, parent=parent, mate=mate[0] if mate else None))
         return super().propose(shorter)
 
-    def _remembered(self, prompt: Prompt, rng: random.Random) -> Prompt:
+    def _remembered(self, prompt: Prompt, kept: set[str]) -> Prompt:
         opening, *lines = prompt.text.splitlines()
-        return replace(prompt, text="\n".join([opening, *(line for line in lines if rng.random() < self.keeps)]))
+        return replace(prompt, text="\n".join([opening, *(line for line in lines if line in kept)]))
 
 
 @dataclass(frozen=True)
