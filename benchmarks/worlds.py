@@ -17,6 +17,7 @@ from typing import Any
 
 from rule_world import World
 
+from fst_plugin.prompts import Prompt
 from fst_plugin.reflection import OfflineReflection, ReflectionRequest
 from fst_plugin.rollouts import Problem, Rollout
 
@@ -79,10 +80,16 @@ class Rewriting(OfflineReflection):
         shorter = []
         for request in requests:
             rng = random.Random(f"rewrite-{request.seed}-{request.slot}")
-            opening, *lines = request.parent.text.splitlines()
-            kept = [line for line in lines if rng.random() < self.keeps]
-            shorter.append(replace(request, parent=replace(request.parent, text="\n".join([opening, *kept]))))
+            both = [request.parent, *([request.mate] if request.mate else [])]
+            lines = dict.fromkeys(line for prompt in both for line in prompt.text.splitlines()[1:])
+            kept = {line for line in lines if rng.random() < self.keeps}  # what both say is forgotten in both
+            parent, *mate = (self._remembered(prompt, kept) for prompt in both)
+            shorter.append(replace(request, parent=parent, mate=mate[0] if mate else None))
         return super().propose(shorter)
+
+    def _remembered(self, prompt: Prompt, kept: set[str]) -> Prompt:
+        opening, *lines = prompt.text.splitlines()
+        return replace(prompt, text="\n".join([opening, *(line for line in lines if line in kept)]))
 
 
 @dataclass(frozen=True)

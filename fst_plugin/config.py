@@ -130,6 +130,11 @@ class FastPhaseConfig(Pluggable):
         " the best so far; both test on few problems, and again what does well. frontier: GEPA's rule, and what passes"
         " a test is scored on all anchors (paper §settings). The default is ours",
     )
+    crossover: bool = Field(
+        False,
+        description="parents=thompson or mean: a reflection sees two prompts, and what each gets wrong, and makes one"
+        " of both; better where reflections forget what a prompt says (ours)",
+    )
     minibatch: int | None = Field(
         None,
         gt=0,
@@ -271,6 +276,12 @@ def check(config: FSTConfig) -> list[ConfigProblem]:
         problems.append(
             ConfigProblem(
                 "fst.schedule.min_steps", f"is above fst.schedule.max_steps={config.schedule.max_steps}: lower it"
+            )
+        )
+    if config.fast.crossover and config.fast.parents == "frontier":
+        problems.append(
+            ConfigProblem(
+                "fst.fast.crossover", "goes with fst.fast.parents=thompson or mean, not with frontier: set it to false"
             )
         )
     if config.seed_prompt is not None and not config.seed_prompt.strip():

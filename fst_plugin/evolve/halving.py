@@ -7,6 +7,7 @@ many generations, and on telling the best few apart, as in successive halving (a
 
 from __future__ import annotations
 
+import itertools
 import random
 import statistics
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from .budget import EVIDENCE_SHARE
 from .evidence import Prior
 from .phase import Phase
 from .plan import Plan, Problems
+from .proposer import Records
 from .search import Contender, Search
 
 LEAST_HELD_OUT = 6
@@ -132,17 +134,32 @@ class HalvingPhase(Phase):
         return any(not self.solved(rollout) for rollout in self.scoreboard.rollouts(prompt.text).values())
 
     def _reproduce(self, parents: Sequence[Prompt], rounds: int) -> list[Prompt]:
+        mates = [self._mate(parent) for parent in parents]
         jobs = []
-        for slot, parent in enumerate(parents):
-            met = [problem for problem in self.learning if problem.id in self.scoreboard.met(parent.text)]
-            random.Random(f"records-{self.seed}-{rounds}-{slot}").shuffle(met)
-            jobs.append((parent, self.records(parent.text, met, slot, rounds)))
+        for slot, (parent, mate) in enumerate(zip(parents, mates, strict=True)):
+            records = self._shown(parent, slot, rounds)
+            if mate is not None:
+                pairs = zip(records, self._shown(mate, slot, rounds), strict=False)
+                records = tuple(itertools.chain(*pairs))[: len(records)]
+            jobs.append((parent, records))
         children = []
-        for child, (parent, records) in zip(self.propose(rounds, jobs), jobs, strict=True):
+        for child, (parent, records), mate in zip(self.propose(rounds, jobs, mates), jobs, mates, strict=True):
             if child is not None:
-                self.found.add(child, parent, [problem.id for problem, _ in records])
+                self.found.add(child, parent, [problem.id for problem, _ in records], mate)
                 children.append(child)
         return children
+
+    def _shown(self, parent: Prompt, slot: int, rounds: int) -> Records:
+        met = [problem for problem in self.learning if problem.id in self.scoreboard.met(parent.text)]
+        random.Random(f"records-{self.seed}-{rounds}-{slot}").shuffle(met)
+        return self.records(parent.text, met, slot, rounds)
+
+    def _mate(self, parent: Prompt) -> Prompt | None:
+        """A second parent, drawn as the first one is; None if there is no other prompt."""
+        if not self.fast.crossover:
+            return None
+        others = self.found.draw((c for c in self.found.contenders.values() if c.prompt.text != parent.text), 1)
+        return others[0].prompt if others else None
 
     def _tests(self, children: Sequence[Prompt], rounds: int) -> list[tuple[Prompt, list[Problem]]]:
         """Who is rolled out on what: every child, and for the other half of the rollouts the best of those before."""

@@ -175,9 +175,11 @@ class Phase(ABC):
     def solved(self, rollout: Rollout) -> bool:
         return self.scoreboard.bar.solved(rollout.score)
 
-    def propose(self, round_number: int, parents: Sequence[tuple[Prompt, Records]]) -> list[Prompt | None]:
-        """A child per parent, or None; children are entered into `candidates`."""
-        children = self.proposer.propose(round_number, parents)
+    def propose(
+        self, round_number: int, parents: Sequence[tuple[Prompt, Records]], mates: Sequence[Prompt | None] = ()
+    ) -> list[Prompt | None]:
+        """A child per parent, or None; children are entered into `candidates`. mates: see `Proposer.propose`."""
+        children = self.proposer.propose(round_number, parents, mates)
         for child, (_, records) in zip(children, parents, strict=True):
             if child is not None:
                 shown = tuple((problem.id, rollout) for problem, rollout in records)

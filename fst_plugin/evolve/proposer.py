@@ -58,15 +58,18 @@ class Proposer:
         """Marks a text as already seen."""
         self._seen.add(_essence(text))
 
-    def propose(self, round_number: int, parents: Sequence[tuple[Prompt, Records]]) -> list[Prompt | None]:
+    def propose(
+        self, round_number: int, parents: Sequence[tuple[Prompt, Records]], mates: Sequence[Prompt | None] = ()
+    ) -> list[Prompt | None]:
         """One new prompt per parent, in order; None if nothing usable came. All go out as one batch; what is too
-        long gets one more, to be shortened."""
+        long gets one more, to be shortened. mates: a second parent for each, or None."""
         seed = _derive(self.seed, round_number)
+        mates = mates or [None] * len(parents)
         requests = [
             ReflectionRequest(
-                parent, records, slot, seed, self._max_chars(parent.text, records), self.bar(), self.cycle
+                parent, records, slot, seed, self._max_chars(parent.text, records), self.bar(), self.cycle, mate
             )
-            for slot, (parent, records) in enumerate(parents)
+            for slot, ((parent, records), mate) in enumerate(zip(parents, mates, strict=True))
         ]
         answers = self._ask(requests)
         failed = sum(answer is None for answer in answers)
@@ -76,13 +79,14 @@ class Proposer:
         if long:
             self._shorten(requests, texts, long)
         prompts = []
-        for text, (parent, _) in zip(texts, parents, strict=True):
+        for text, request in zip(texts, requests, strict=True):
             if text is not None and _essence(text) in self._seen:
                 self.count["skipped"] += 1
                 text = None
             if text is not None:
                 self.know(text)
-            prompt = Prompt(text, (parent.digest,), "reflection", self.cycle) if text is not None else None
+            made_from = tuple(prompt.digest for prompt in (request.parent, request.mate) if prompt)
+            prompt = Prompt(text, made_from, "reflection", self.cycle) if text is not None else None
             prompts.append(prompt and self._unless_leaked(prompt))
         return prompts
 

@@ -61,10 +61,11 @@ class Search:
         self.contenders = {prompt.text: Contender(prompt, new=False) for prompt in old}
         self._explore, self._seed, self._draws = explore, seed, 0
 
-    def add(self, child: Prompt, parent: Prompt, shown: Iterable[str]) -> None:
-        """A child whose reflection has read the problems `shown` (ids)."""
+    def add(self, child: Prompt, parent: Prompt, shown: Iterable[str], mate: Prompt | None = None) -> None:
+        """A child whose reflection has read the problems `shown` (ids). mate: its second parent."""
         above = self.contenders[parent.text]
-        self.contenders[child.text] = Contender(child, True, above.gain, above.shown | frozenset(shown))
+        read = above.shown | frozenset(shown) | (self.contenders[mate.text].shown if mate else frozenset())
+        self.contenders[child.text] = Contender(child, True, above.gain, read)
 
     def revive(self, prompt: Prompt) -> None:
         """An earlier prompt, of which nothing is known any more."""

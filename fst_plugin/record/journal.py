@@ -282,7 +282,8 @@ def _digest(value: Any) -> str:
 
 def _request_to_json(request: ReflectionRequest) -> list[Any]:
     records = [[problem.id, asdict(rollout)] for problem, rollout in request.records]
-    return [request.parent.digest, records, request.slot, request.seed, request.max_chars, request.bar.value]
+    mate = [request.mate.digest] if request.mate else []
+    return [request.parent.digest, records, request.slot, request.seed, request.max_chars, request.bar.value, *mate]
 
 
 def _text_or_none(answer: Any, trouble: Trouble) -> str | None:

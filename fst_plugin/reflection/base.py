@@ -21,13 +21,21 @@ _ASK = """An assistant works under these instructions:
 <prompt>
 {parent}
 </prompt>
-
+{mate}
 This is how it went on some tasks:
 {records}
 
 Write better instructions for the assistant. Keep what works. State every rule and fact that the feedback gives away: \
 the assistant will not see the feedback. Do not solve the tasks themselves. At most {max_chars} characters. Answer \
 with the new instructions only, between <prompt> and </prompt>."""
+_MATE = """
+On some of the tasks it worked under these instead:
+<prompt>
+{mate}
+</prompt>
+
+Make one of the two.
+"""
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,8 @@ class ReflectionRequest:
     max_chars: longest prompt that is of use.
     bar: which of the rollouts are solved.
     cycle: 0-based number of the fast phase.
+    mate: a second prompt, to make one of both (`fst.fast.crossover`); half of the records are then how it went under
+        that one.
     """
 
     parent: Prompt
@@ -50,6 +60,7 @@ class ReflectionRequest:
     max_chars: int
     bar: RewardBar = RewardBar()
     cycle: int = 0
+    mate: Prompt | None = None
 
 
 class ReflectionFailed(RuntimeError):
@@ -129,7 +140,8 @@ def ask(request: ReflectionRequest) -> list[Message]:
         f"Task {i}:\n{r['Inputs']}\nAnswer:\n{r['Generated Outputs']}\nFeedback:\n{r['Feedback']}"
         for i, r in enumerate((render_record(*record) for record in request.records), 1)
     )
-    text = _ASK.format(parent=request.parent.text, records=shown, max_chars=request.max_chars)
+    mate = _MATE.format(mate=request.mate.text) if request.mate else ""
+    text = _ASK.format(parent=request.parent.text, mate=mate, records=shown, max_chars=request.max_chars)
     return [{"role": "user", "content": text}]
 
 

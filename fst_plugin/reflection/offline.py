@@ -58,7 +58,8 @@ class OfflineReflection:
     def _compose(self, request: ReflectionRequest) -> str:
         rng = random.Random(f"{request.seed}-{request.slot}")
         said = self._said(request)
-        lines = [line for line in request.parent.text.splitlines()]
+        lines = request.parent.text.splitlines()
+        lines += [line for line in (request.mate.text.splitlines() if request.mate else ()) if line not in lines]
         known = {s for line in lines for s in split_sentences(line)}
         new = _slice([s for s in said if s.sentence not in known], self.max_new, rng)
         for one in new:

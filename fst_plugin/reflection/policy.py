@@ -15,8 +15,8 @@ class PolicyReflection:
 
     generate: answers to chats, one each, in order, "" for one that failed; one call is one batch on the rollout engine.
         It may raise: then all requests of the batch have failed.
-    fits: does a chat fit the engine's prompt length? Records are left out, last first, until it does; a request that
-        does not fit with one record has failed.
+    fits: does a chat fit the engine's prompt length? Records are left out, last first, until it does, then a
+        second prompt; a request that does not fit with one record has failed.
     thinking: opening and closing marks of the policy's own thinking, besides the usual ones.
     opened: the opening one, if the chat template begins every answer with it: then it is thinking until that is closed.
     trouble: what went wrong in the last batch.
@@ -39,10 +39,11 @@ class PolicyReflection:
         return [self._text(None if chat is None else next(answers)) for chat in chats]
 
     def _ask(self, request: ReflectionRequest) -> list[Message] | None:
-        for shown in range(len(request.records), 0, -1):
-            chat = ask(replace(request, records=request.records[:shown]))
-            if self._fits(chat):
-                return chat
+        for one in (request, replace(request, mate=None)):
+            for shown in range(len(one.records), 0, -1):
+                chat = ask(replace(one, records=one.records[:shown]))
+                if self._fits(chat):
+                    return chat
         return None
 
     def _answers(self, chats: list[list[Message]]) -> list[str]:

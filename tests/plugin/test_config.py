@@ -34,7 +34,10 @@ def test_every_default_names_its_source():
     assert silent == ["enabled", "model", "api_base"]  # a switch, and what has no default but "none"
 
 
-@pytest.mark.parametrize("data", [{"seed_prompt": "  "}, {"context": {"name": "fixed"}}])
+@pytest.mark.parametrize(
+    "data",
+    [{"seed_prompt": "  "}, {"context": {"name": "fixed"}}, {"fast": {"crossover": True, "parents": "frontier"}}],
+)
 def test_parts_that_cannot_work_are_named(data):
     with pytest.raises(ConfigError):
         parse(data)

@@ -92,6 +92,36 @@ def test_a_child_is_tested_on_problems_that_no_reflection_on_its_way_has_read():
     assert read and not [1 for text, problem in tests if problem in read.get(text, ())]
 
 
+def test_a_crossed_child_is_made_of_two_prompts_and_of_what_both_got_wrong():
+    world, offline = World(reliability=0.8), OfflineReflection()
+    reflection, read = Scripted(lambda request: answer(request)), {}
+
+    def answer(request):
+        text = offline.propose([request])[0]
+        older = read.get(request.parent.text, set()) | read.get(request.mate.text if request.mate else "", set())
+        read.setdefault(text, older | {problem.id for problem, _ in request.records})
+        return text
+
+    found = phase(world, reflection, n=192, budget=480, crossover=True)
+    crossed = [request for request in reflection.requests if request.mate]
+    assert len(crossed) > 8 and all(request.mate != request.parent for request in crossed)
+    rolled = {(cell.prompt.text, cell.problem.id) for batch in world.batches for cell in batch}
+    for request in crossed:
+        ids = [problem.id for problem, _ in request.records]
+        assert {(request.parent.text, one) for one in ids[::2]} <= rolled
+        assert {(request.mate.text, one) for one in ids[1::2]} <= rolled
+    made = {candidate.prompt.digest: candidate.prompt.parents for candidate in found.candidates}
+    assert {2} < {len(parents) for parents in made.values()} <= {1, 2}
+    tests = [(cell.prompt.text, cell.problem.id) for batch in world.batches for cell in batch]
+    assert not [1 for text, problem in tests if problem in read.get(text, ())]
+
+
+def test_without_crossover_no_reflection_sees_a_second_prompt():
+    reflection = Scripted(lambda request: OfflineReflection().propose([request])[0])
+    phase(World(reliability=0.8), reflection, n=192, budget=480)
+    assert not [request for request in reflection.requests if request.mate]
+
+
 @pytest.mark.parametrize("parents", ["thompson", "mean"])
 def test_the_same_rollouts_find_more_than_gepas_rule(parents):
     def found(rule, seed):

@@ -339,6 +339,10 @@ def test_rollouts_and_proposals_come_back_as_they_were(tmp_path):
     assert back[0] == rollouts[0] and back[1].error == "boom" and back[1].score != back[1].score
     assert again.reflection(SaysOneThing(never)).propose(ask) == ["x\ny"]
     assert (again.replayed, again.recorded) == (2, 0)
+    other = Journal(tmp_path, IDENTITY)
+    other.evaluate(never)(cells)
+    with pytest.raises(JournalMismatch, match="reflect"):
+        other.reflection(SaysOneThing(never)).propose([replace(ask[0], mate=Prompt("a second one"))])
 
 
 class SaysOneThing:

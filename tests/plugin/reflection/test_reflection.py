@@ -17,6 +17,7 @@ from fst_plugin.reflection import (
     render_record,
     split_sentences,
 )
+from fst_plugin.reflection.base import ask
 from fst_plugin.reflection.offline import contradicts
 from fst_plugin.reflection.text import shorten, without_hidden
 from fst_plugin.rewards import RewardBar
@@ -199,6 +200,28 @@ def test_offline_adds_distinct_sentences_of_failures_one_a_line():
     )
     added = ["Write invoice as B7.", "Write parcel as C1.", "Use brackets everywhere."]
     assert text.splitlines() == ["Be helpful.", *added]
+
+
+def test_of_two_prompts_every_line_is_kept_once_and_both_are_shown():
+    records = ((problem("a task"), Rollout(0.0, "an answer", "Send goats north.")),)
+    parent, mate = Prompt("Be brief.\nSend sheep east."), Prompt("Be brief.\nSay A.")
+    request = ReflectionRequest(parent, records, 0, 0, 500, mate=mate)
+    assert OfflineReflection().propose([request]) == ["Be brief.\nSend sheep east.\nSay A.\nSend goats north."]
+    asked = ask(request)[0]["content"]
+    assert all(f"<prompt>\n{prompt.text}\n</prompt>" in asked for prompt in (parent, mate))
+
+
+def test_a_second_prompt_is_left_out_where_the_policy_has_no_room_for_it():
+    records = ((problem("a task"), Rollout(0.0, "an answer", "Say B.")),)
+    request = ReflectionRequest(Prompt("Old."), records, 0, 0, 500, mate=Prompt("Say A. " * 200))
+    heard = []
+
+    def generate(chats):
+        heard.extend(chats)
+        return ["<prompt>New.</prompt>"]
+
+    reflection = PolicyReflection(generate, fits=lambda chat: len(chat[0]["content"]) < 1000)
+    assert reflection.propose([request]) == ["New."] and "Say A." not in heard[0][0]["content"]
 
 
 def test_offline_has_nothing_to_add_then_gives_the_parent_back():
