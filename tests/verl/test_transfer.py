@@ -122,6 +122,8 @@ def test_rows_are_taken_by_their_own_uids_and_the_rest_of_the_partition_stays(qu
     assert set(queue.tags["val"]) == {"fst-a_0_0", "fst-a_0_1", "fst-b", "fst-b_0_0", "other", "other_0_0"}
     transfer.clear(found)
     assert set(queue.tags["val"]) == {"fst-b", "fst-b_0_0", "other", "other_0_0"}
+
+
 class Worker:
     """A rollout worker as Ray shows it: "dead", "busy" or "free"."""
 
