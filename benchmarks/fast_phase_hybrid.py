@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,7 +64,13 @@ class Drifting(World):
         ]
 
     def evaluate(self, cells: Sequence[Cell]) -> list[Rollout]:
-        return [self.roll(cell.prompt.text, cell.problem, self.step * G + G - 1) for cell in cells]
+        met: Counter[tuple[str, str]] = Counter()
+        rollouts = []
+        for cell in cells:
+            one = (cell.prompt.digest, cell.problem.id)
+            rollouts.append(self.roll(cell.prompt.text, cell.problem, 1000 * (self.step + 1) + met[one]))
+            met[one] += 1
+        return rollouts
 
 
 class Clock:

@@ -21,6 +21,9 @@ from .phase import Settings
 from .plan import Plan, Problems
 from .search import Search
 
+MOST_TIMES = 8
+"""How often a challenger meets a problem in the last step, if the budget lasts (ours)."""
+
 
 class AlongsidePhase(HalvingPhase):
     """A phase of which every batch goes out with one slow step."""
@@ -101,7 +104,9 @@ class AlongsidePhase(HalvingPhase):
         self._meet()
         shown, met = self.found.contenders[challenger.text].shown, self.scoreboard.met(challenger.text)
         new = [problem for problem in self.plan.anchors if problem.id not in shown | met]
-        self.scoreboard.run([(challenger, new[: self.scoreboard.left])], always=True)
+        some = new[: self.scoreboard.left]
+        times = max(1, min(MOST_TIMES, self.scoreboard.left // max(1, len(some))))
+        self.scoreboard.run([(challenger, some)], times=times, always=True)
         self._see_slow_rollouts()
         before, after = self.scoreboard.rollouts(incumbent.text), self.scoreboard.rollouts(challenger.text)
         return [(before[p.id].score, after[p.id].score) for p in new if p.id in before and p.id in after]

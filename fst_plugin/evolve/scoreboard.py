@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from ..prompts import Prompt, Score
 from ..rewards import RewardBar
-from ..rollouts import Cell, Evaluate, Problem, Rollout
+from ..rollouts import Cell, Evaluate, Problem, Rollout, merged
 from ..secrets import described
 
 MAX_DEAD_BATCHES = 3
@@ -67,14 +67,18 @@ class Scoreboard:
             self._known.setdefault(text, {}).setdefault(problem.id, rollout)
         self.bar = self.bar.after(rollout.score for rollout in free.values() if rollout.error is None)
 
-    def run(self, work: Sequence[tuple[Prompt, Sequence[Problem]]] = (), *, always: bool = False) -> None:
-        """Rolls every prompt out on those of its problems that it has not met, and whatever is owed, all as one batch;
-        always: also one without cells.
+    def run(
+        self, work: Sequence[tuple[Prompt, Sequence[Problem]]] = (), *, times: int = 1, always: bool = False
+    ) -> None:
+        """Rolls every prompt out on those of its problems that it has not met, and whatever is owed, all as one batch.
+
+        times: how often each; several rollouts count as one, with their mean.
+        always: also a batch without cells.
 
         Raises RolloutsFailed if the engine fails throughout (see MAX_DEAD_BATCHES), ValueError if `evaluate`
         breaks its contract.
         """
-        cells = self._missing(work)
+        cells = [cell for cell in self._missing(work) for _ in range(times)]
         if len(cells) > self.left:
             raise RuntimeError(f"{len(cells)} rollouts asked for, {self.left} of the budget of {self.budget} are left")
         cells, self._owed = [*self._owed, *cells], []
@@ -87,8 +91,11 @@ class Scoreboard:
         rollouts = [_checked(rollout) for rollout in rollouts]
         self._count_tokens(rollouts)
         self.bar = self.bar.after(rollout.score for rollout in rollouts if rollout.error is None)
+        found: dict[tuple[str, str], list[Rollout]] = {}
         for cell, rollout in zip(cells, rollouts, strict=True):
-            self._known.setdefault(cell.prompt.text, {})[cell.problem.id] = rollout
+            found.setdefault((cell.prompt.text, cell.problem.id), []).append(rollout)
+        for (text, problem), some in found.items():
+            self._known.setdefault(text, {})[problem] = merged(some)
         self._watch(rollouts)
 
     def score(self, prompts: Sequence[Prompt], *, later: bool = False) -> None:

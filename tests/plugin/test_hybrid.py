@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from rule_world import SEED, World, make_problems, rule_of
 
 from fst_plugin import Evolution, Population, Prompt
 from fst_plugin.config import ConfigError, parse
+from fst_plugin.evolve.alongside import MOST_TIMES
 from fst_plugin.evolving import Evolving, wanted
 from fst_plugin.fast_weights import FastPhaseFailed
 from fst_plugin.policy import Policy
@@ -65,6 +67,16 @@ def test_what_goes_out_beside_a_step_is_of_its_problems_and_no_carried_prompt(tm
         ids = {p.id for p in problems[BATCH * (step - 1) : BATCH * step]}
         assert {cell.problem.id for cell in cells} <= ids
         assert not {cell.prompt.digest for cell in cells} & carried[step]
+
+
+def test_the_last_comparison_meets_a_problem_as_often_as_the_budget_lasts(tmp_path):
+    """A step has few problems; the carried prompt's side of each is several rollouts, too."""
+    weights, _ = started(tmp_path, budget=400)
+    beside = train(weights, World(reliability=0.9), problems_of(3 * T), range(1, 3 * T + 1))
+    last = max((cells for cells in beside[T - 1 :: T]), key=len)
+    (challenger,) = {cell.prompt.digest for cell in last}
+    times = Counter(cell.problem.id for cell in last)
+    assert len(times) == BATCH and set(times.values()) == {MOST_TIMES}
 
 
 def test_figures_of_a_step_and_of_a_cycle_tell_what_ran_beside(tmp_path):
