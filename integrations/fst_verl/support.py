@@ -189,7 +189,8 @@ def markdown() -> str:
     reasons: dict[str, list[str]] = {}
     for row in TABLE:
         for value, why in _refusals(row).items():
-            reasons.setdefault(why, []).append(_code(value))
+            named = f"{row.key}={value}" if value in ("true", "false") else value
+            reasons.setdefault(why, []).append(_code(named))
     return "\n".join([*lines, "", *(f"- {', '.join(values)}: {why}." for why, values in reasons.items())])
 
 

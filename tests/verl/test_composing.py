@@ -50,7 +50,7 @@ KINDS = {
     **{f"G={g}": ([f"actor_rollout_ref.rollout.n={g}"], "actor_rollout_ref.rollout.n", g) for g in (1, 2, 5, 12, 16)},
     **{
         name: ([f"algorithm.adv_estimator={name}"], "algorithm.adv_estimator", name)
-        for name in ("gae", "grpo", "rloo", "reinforce_plus_plus", "opo", "gpg", "gdpo", "grpo_passk")
+        for name in ("gae", "grpo", "rloo", "reinforce_plus_plus", "opo", "gpg", "grpo_passk")
     },
 }
 
