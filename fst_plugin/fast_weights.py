@@ -233,7 +233,7 @@ class FastWeights:
     def metrics(self) -> dict[str, float]:
         """Figures to log with a slow step, as `fst/<name>`: running totals, and what belongs to this step (its groups'
         rewards, its fast phase), which is handed out once."""
-        counters = self.state.counters
+        counters = self.state.count(**(self._hybrid.spent if self._hybrid else {})).counters
         found: dict[str, float] = {
             "cycle": self.state.cycle,
             "population": len(self.population),

@@ -42,6 +42,14 @@ class Hybrid:
         self._running: Alongside | None = None
         self._kept: tuple[Course, Path] | None = None  # of a checkpoint: where the phase stood, and its calls
 
+    @property
+    def spent(self) -> dict[str, int]:
+        """Rollouts and reflections of the running phase, which are counted for good when its cycle begins."""
+        if self._running is None:
+            return {}
+        journal = self._running.journal
+        return {"rollouts_fast": journal.rollouts, "reflection_calls": journal.reflections}
+
     # -------------------------------------------------------------------------------------------------- save, restore
 
     def save(self, folder: Path) -> list[str]:

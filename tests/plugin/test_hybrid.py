@@ -89,6 +89,9 @@ def test_figures_of_a_step_and_of_a_cycle_tell_what_ran_beside(tmp_path):
         range(1, T + 2),
         after=lambda step: figures.update({step: weights.metrics()}),
     )
+    beside = sum(figures[step]["beside_rollouts"] for step in range(1, T + 1))
+    spent = [figures[step]["rollouts_fast_total"] for step in range(1, T + 2)]
+    assert spent == sorted(spent) and spent[T - 1] - spent[0] == beside > 0, "counted when they are spent"
     assert figures[2]["beside_rollouts"] > 0 and figures[2]["beside_failed"] == 0
     assert figures[T + 1]["beside"] == 1 and figures[T + 1]["rollouts_late"] == 0
     assert "beside" not in figures[1]
