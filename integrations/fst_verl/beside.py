@@ -2,7 +2,7 @@
 
 They go through the "val" partition, so that no training batch, advantage or length of the step's own ever sees them.
 What is not done within `fst.fast.grace` is cut off, and nobody looks at it any more: in sync mode, where the servers go
-to sleep then, its requests are aborted and its later ones rejected; elsewhere the servers finish it.
+to sleep then, its requests are aborted, and later ones wait until they are awake; elsewhere the servers finish it.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Beside:
     def _cut_off(self, late: set[str]) -> None:
         self._left |= late
         if self.trainer.trainer_mode == "sync":
-            self.trainer.checkpoint_manager.abort_replicas(reject_request=True)
+            self.trainer.checkpoint_manager.abort_replicas()
             self._aborted = True
 
     def _sweep(self) -> None:

@@ -56,7 +56,7 @@ def made(monkeypatch):
     monkeypatch.setattr(transfer.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
     calls = []
     servers = SimpleNamespace(
-        abort_replicas=lambda reject_request: calls.append(("abort", reject_request)),
+        abort_replicas=lambda: calls.append(("abort",)),
         resume_generation_replicas=lambda: calls.append(("resume",)),
     )
     trainer = SimpleNamespace(
@@ -116,10 +116,10 @@ def test_what_is_late_is_cut_off_after_its_share_of_the_steps_own_time(made):
     first, second, third = beside.done()
     assert second.error is None and "fst.fast.grace" in first.error and first.error == third.error
     assert beside.cut == 2 and beside.seconds == pytest.approx(5.0)
-    assert trainer.calls == [("abort", True)], "servers that sleep now may not be asked any more"
+    assert trainer.calls == [("abort",)], "servers that sleep now may not be asked any more"
     beside.reopen()
     beside.reopen()
-    assert trainer.calls == [("abort", True), ("resume",)]
+    assert trainer.calls == [("abort",), ("resume",)]
     end(queue, "fst-1-0")
     trainer.global_steps = 2
     sent(beside, 2)

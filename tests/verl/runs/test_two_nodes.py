@@ -16,6 +16,7 @@ from test_runs import BATCH, FST, G, batch_of, prompts_of, slow_rows, template_i
 
 from fst_plugin.record.calls import read_calls  # noqa: E402
 
+pytestmark = pytest.mark.nodes
 PROGRAM = (str(Path(__file__).parent / "probes" / "two_nodes.py"),)
 ARGUMENTS = (
     "actor_rollout_ref.rollout.agent.num_workers=2",
