@@ -31,11 +31,12 @@ def by_uid(sent):
 
 
 def slow_rows(run):
-    """step -> the groups of training rollouts sent in it; a fast-phase cell is a group of one."""
+    """step -> the groups of training rollouts sent in it; a fast-phase cell is a group of one. Of a step that a kill
+    cut off and the next life did again, under the same uids, what was sent last."""
     steps = defaultdict(list)
     for group in by_uid(run.sent()).values():
-        if len(group) == G:
-            steps[group[0]["step"]].append(sorted(group, key=lambda e: e["session"]))
+        if len(group) >= G:
+            steps[group[0]["step"]].append(sorted(group[-G:], key=lambda e: e["session"]))
     return steps
 
 
