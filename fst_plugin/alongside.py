@@ -29,9 +29,14 @@ ALONGSIDE_FILE = "alongside.json"
 
 @dataclass(frozen=True)
 class Wave:
-    """A slow step that the phase had a batch with. problems: ids."""
+    """A batch of the phase.
+
+    step: the slow step that it went out with. until: the one in which it was in.
+    problems: ids of those that `step` trains on.
+    """
 
     step: int
+    until: int
     problems: tuple[str, ...]
 
 
@@ -40,7 +45,8 @@ class Course:
     """How far a phase has come, as a checkpoint has it, next to its calls.
 
     cycle: that its prompts are for.
-    last: the last slow step that it can have a batch with.
+    last: the running cycle's last slow step.
+    every: slow steps that a batch takes until it is in; one without rollouts takes one.
     problems: ids of the running cycle's problems, as they were known when it began.
     rewards: lowest and highest reward that the run had seen then.
     waves: the slow steps that it has been told of.
@@ -48,6 +54,7 @@ class Course:
 
     cycle: int
     last: int
+    every: int
     problems: tuple[str, ...]
     rewards: tuple[float, float] | None = None
     waves: tuple[Wave, ...] = ()
@@ -87,16 +94,21 @@ class Alongside:
     # ------------------------------------------------------------------------------------------ who drives the steps
 
     def ask(self, step: int, problems: Sequence[Problem]) -> list[Cell]:
-        """What to roll out beside this slow step; nothing once the phase has ended."""
+        """What to roll out beside this slow step; nothing once the phase has ended, or if it would not be in before the
+        cycle ends."""
+        if step + self.course.every - 1 > self.course.last:
+            return []
         self._known |= {problem.id: problem for problem in problems}
-        self._coming = Wave(step, tuple(problem.id for problem in problems))
-        return self._evolving.ask(wave=lambda _: self._coming, **self._services) or []
+        wave = Wave(step, step, tuple(problem.id for problem in problems))
+        cells = self._evolving.ask(wave=lambda _: wave, **self._services)
+        self._coming = replace(wave, until=step + self.course.every - 1) if cells else wave
+        return cells or []
 
     def tell(self, rollouts: Sequence[Rollout]) -> None:
-        """Once the step's slow rollouts are known: how those beside it went."""
-        assert self._coming is not None
-        if not self._evolving.ended:
-            self._waves.append(self._coming)
+        """Once the step's slow rollouts are known: how those that were asked for went; nothing if none were."""
+        wave, self._coming = self._coming, None
+        if wave is not None and not self._evolving.ended:
+            self._waves.append(wave)
             self._evolving.tell(rollouts)
 
     def finish(self, evaluate: Evaluate) -> Evolution:
@@ -107,7 +119,9 @@ class Alongside:
             self.late += len(cells)
             return evaluate(cells)
 
-        return self._evolving.finish(counted, wave=lambda _: Wave(self.course.last + 1, ()), **self._services)
+        return self._evolving.finish(
+            counted, wave=lambda _: Wave(self.course.last + 1, self.course.last + 1, ()), **self._services
+        )
 
     def is_out_of_date(self, coming: Sequence[Problem]) -> bool:
         """Are most of the coming problems of another task?"""
@@ -135,14 +149,16 @@ class Alongside:
         return [self._known[one] for one in self._wave().problems]
 
     def left(self) -> int:
-        calls = self.journal.batches
+        calls, end = self.journal.batches, self.course.last + 1
         if calls < len(self._waves) or (self._met and self._met[0] == calls):
-            return self.course.last + 1 - self._wave().step
-        return self.course.last - (self._waves[-1].step if self._waves else self.course.last)
+            coming = self._wave().step
+        else:
+            coming = self._waves[-1].until + 1 if self._waves else end
+        return max(0, end - coming) // self.course.every
 
     def traces(self) -> list[Trace]:
         seen = self._waves[: self.journal.batches]
-        after = seen[-1].step + 1 if seen else 0
+        after = seen[-1].until + 1 if seen else 0
         entries = [entry for entry in list(self._slow.entries) if entry.step < after]
         return SlowScores(entries).traces(self._population, list(self._known.values()), step=after, max_age=None)
 

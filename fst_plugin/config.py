@@ -21,8 +21,10 @@ APPENDED_SEED = "Follow the instructions carefully."
 """Seed prompt if prompts are appended to the rows' own system messages (ours)."""
 
 
-LEAST_STEPS = 3
-"""Slow steps of a cycle beside which prompts can evolve: scores, one generation, the comparison (ours)."""
+def least_steps(every: int = 1) -> int:
+    """Slow steps of a cycle beside which prompts can evolve: one for scores, then one generation and the comparison
+    (ours). every: steps that rollouts beside a step take until they are in."""
+    return 1 + 2 * every
 
 
 @dataclass(frozen=True)
@@ -299,8 +301,8 @@ def _hybrid_problems(config: FSTConfig) -> list[ConfigProblem]:
     if config.schedule.kind == "adaptive":
         message = "adaptive does not know when a cycle ends, and what evolves beside it must: set it to fixed, or"
         found.append(ConfigProblem("fst.schedule.kind", f"{message} fst.fast.when=before"))
-    elif config.slow_steps < LEAST_STEPS:
-        message = f"is {config.slow_steps}, and fst.fast.when=hybrid needs {LEAST_STEPS} steps or more: one shows how"
+    elif config.slow_steps < least_steps():
+        message = f"is {config.slow_steps}, and fst.fast.when=hybrid needs {least_steps()} steps or more: one shows how"
         message += " the carried prompts do, one tests new ones, one compares the best: raise it, or set when=before"
         found.append(ConfigProblem("fst.slow_steps", message))
     if fast.parents == "frontier" and not fast.path:

@@ -316,9 +316,10 @@ class FastWeights:
         metrics |= journal.mishaps
         metrics["seconds"] = time.monotonic() - began
         best = metrics.get("anchor_best", math.nan)
+        how = "beside the steps before" if beside else f"{len(inputs.traces)} problems with slow scores"
         self.log(
-            f"fst: cycle {cycle}: {int(metrics.get('rollouts', 0))} rollouts, {len(inputs.traces)} problems with slow"
-            f" scores, best {best:.3f}, {len(population)} prompts"
+            f"fst: cycle {cycle}: {int(metrics.get('rollouts', 0))} rollouts, {how}, best {best:.3f},"
+            f" {len(population)} prompts"
         )
         self._of_step = metrics
         return dict(metrics)
@@ -346,6 +347,7 @@ class FastWeights:
         problems: Sequence[Problem],
         cycle: Callable[[], Sequence[Problem]],
         last_step: int | None = None,
+        every: int = 1,
     ) -> list[Cell]:
         """What to roll out beside slow step `step`, for the prompts of the next cycle; it goes out behind the step's
         own rollouts, at the training's temperature, and is never trained on. Nothing unless `fst.fast.when=hybrid`.
@@ -353,17 +355,18 @@ class FastWeights:
         problems: those that the step trains on.
         cycle: the running cycle's, done and to come; they can all be rolled out.
         last_step: of the run, if known: no prompts evolve for a cycle that will not be.
+        every: slow steps until they are in, as long as which nothing else is asked for; 1: they are in with the step's.
         """
         if not self._hybrid:
             return []
         began = time.monotonic()
-        cells = self._hybrid.ask(self.state, self.slow, step, problems, cycle, last_step) if problems else []
+        cells = self._hybrid.ask(self.state, self.slow, step, problems, cycle, last_step, every) if problems else []
         self._of_step |= {"beside_rollouts": len(cells), "beside_wait_seconds": time.monotonic() - began}
         return cells
 
     def tell(self, rollouts: Sequence[Rollout]) -> None:
-        """How the cells of `ask` went, one Rollout each, in order; after `observe`. One that was cut off has an
-        `error`."""
+        """How the cells of `ask` went, one Rollout each, in order; after the `observe` of the step that they are in
+        with. One that was cut off has an `error`."""
         if self._hybrid:
             self._of_step["beside_failed"] = sum(rollout.error is not None for rollout in rollouts)
             self._hybrid.tell(rollouts)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .alongside import ALONGSIDE_FILE, Alongside, Course
-from .config import LEAST_STEPS, FSTConfig
+from .config import FSTConfig, least_steps
 from .optimizer import Evolution
 from .phase import FastPhases, PhaseInputs, cycle_folder, seed_of, with_privacy
 from .policy import Policy
@@ -71,10 +71,11 @@ class Hybrid:
         problems: Sequence[Problem],
         cycle: Callable[[], Sequence[Problem]],
         last_step: int | None,
+        every: int,
     ) -> list[Cell]:
         """See `FastWeights.ask`."""
-        if self._running is None and self._worthwhile(state, step, last_step):
-            self._running = self._begin(state, slow, cycle(), step)
+        if self._running is None and self._worthwhile(state, step, last_step, every):
+            self._running = self._begin(state, slow, cycle(), step, every)
         if self._running is None:
             return []
         before = self._running.failure
@@ -92,7 +93,7 @@ class Hybrid:
     def taken(self, state: State, slow: SlowScores, cycle: Sequence[Problem]) -> Alongside | None:
         """At the end of a cycle: the phase that ran beside it, if one did. cycle: its problems."""
         if self._kept:  # of a checkpoint between two cycles
-            self._running = self._begin(state, slow, cycle, self._end(state) + 1)
+            self._running = self._begin(state, slow, cycle, self._end(state) + 1, 1)
         running, self._running = self._running, None
         return running
 
@@ -103,30 +104,32 @@ class Hybrid:
         why = f"fst: cycle {phase.course.cycle} has another task: what evolved beside the last one is void"
         self.log(f"{why} ({paid} rollouts; its record: {gone})")
 
-    def _worthwhile(self, state: State, step: int, last_step: int | None) -> bool:
+    def _worthwhile(self, state: State, step: int, last_step: int | None, every: int) -> bool:
         """Will there be another cycle, and is enough of this one left?"""
         if state.cycle_start is None:
             return False
         end = self._end(state)
         another = Schedule(self.config.slow_steps).due(end + 1, state.cycle_start, (), last_step)
-        return another and (self._kept is not None or end - step + 1 >= LEAST_STEPS)
+        return another and (self._kept is not None or end - step + 1 >= least_steps(every))
 
     def _end(self, state: State) -> int:
         """The running cycle's last slow step."""
         assert state.cycle_start is not None
         return state.cycle_start + self.config.slow_steps - 1
 
-    def _begin(self, state: State, slow: SlowScores, problems: Sequence[Problem], step: int) -> Alongside | None:
+    def _begin(
+        self, state: State, slow: SlowScores, problems: Sequence[Problem], step: int, every: int
+    ) -> Alongside | None:
         """The phase for the next cycle, from its beginning or from where the checkpoint has it. step: that comes."""
         cycle = state.cycle + 1
         distinct = {p.id: with_privacy(p, self.config.fast.answers) for p in problems}
-        course = Course(cycle, self._end(state), tuple(distinct), state.reward_range)
+        course = Course(cycle, self._end(state), every, tuple(distinct), state.reward_range)
         kept, self._kept = self._kept, None
         if kept:
             course = kept[0]
             lost = sum(one not in distinct for one in course.problems)
             why = f"{lost} of its problems are gone" if lost else ""
-            if course.waves and course.waves[-1].step >= step:  # the stack does a part of a step again
+            if course.waves and course.waves[-1].until >= step:  # the stack does a part of a step again
                 why = f"its checkpoint lies within step {step}"
             if why:
                 self.log(f"fst: what evolved for cycle {cycle} is let go of: {why}")

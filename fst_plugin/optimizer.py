@@ -73,14 +73,15 @@ class Evolution:
 
 class Beside(Protocol):
     """What a phase that runs beside slow steps knows of them (`fst.fast.when=hybrid`): each of its calls of `evaluate`
-    goes out with one slow step, also a call without cells."""
+    goes out with one slow step, also a call without cells, and is answered at its end, or where the stack rolls out
+    ahead, at the end of the next."""
 
     def problems(self) -> list[Problem]:
         """Those of the slow step that the next call of `evaluate` goes out with; waits until they are known."""
         ...
 
     def left(self) -> int:
-        """How many slow steps of this cycle are still to come, that of `problems` included."""
+        """How many calls of `evaluate` this cycle still has room for, that of `problems` included."""
         ...
 
     def traces(self) -> list[Trace]:

@@ -77,7 +77,11 @@ class AlongsidePhase(HalvingPhase):
         """One slow step, with these rollouts beside it, and what it says of the old prompts."""
         self.scoreboard.run(work, always=True)
         self._see_slow_rollouts()
-        self._learn([*self.population.prompts, *(prompt for prompt, _ in work)])
+        for contender in list(self.found.contenders.values()):  # slow rollouts may come later than those beside them
+            gains = self._gains(contender.prompt)
+            if gains != contender.gains:
+                self.scoreboard.keep(contender.prompt)
+                self.found.tell(contender.prompt, gains)
 
     def _see_slow_rollouts(self) -> None:
         texts = {prompt.digest: prompt.text for prompt in self.population.prompts}

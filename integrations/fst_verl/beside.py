@@ -7,6 +7,7 @@ to sleep then, its requests are aborted, and later ones wait until they are awak
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from . import transfer
 from .assignment import CONTEXT_LOOP
 from .fast_rollouts import FastRollouts
 from .lookahead import LookAhead
+
+LATE = "cut off: it was not done soon enough after the rollouts of its step (fst.fast.grace)"
 
 
 class Beside:
@@ -36,11 +39,18 @@ class Beside:
         self.trainer, self.rollouts, self.look_ahead, self.grace = trainer, rollouts, look_ahead, grace
         self.cut, self.seconds = 0, 0.0
         self._sent: deque[tuple[str, int]] = deque()  # problems sent and not yet trained on, and in which cycle
+        self._ahead: int | None = None  # how many problems verl rolls out ahead of the training
         self._cells: list[Cell] = []
         self._uids: list[str] = []
-        self._done: list[Rollout] = []
+        self._found: list[Rollout] | None = None  # of these cells
         self._left: set[str] = set()  # rows that were cut off and may still be under way
-        self._began, self._aborted = 0.0, False
+        self._step, self._began, self._aborted = 0, 0.0, False
+
+    @property
+    def every(self) -> int:
+        """Steps that rollouts take until they are in. Where verl rolls out ahead, a step is over before those that were
+        sent last; they have the next one, too."""
+        return 1 if self.trainer.trainer_mode == "sync" else 2
 
     def note(self, problems: Sequence[str], cycle: int) -> None:
         """These problems (ids) are sent to be trained on, under the prompts of this cycle."""
@@ -51,11 +61,14 @@ class Beside:
         if self._part() != 0:
             return
         self._sweep()
+        problems = self._trained_now(fst.state.cycle)
+        self.cut, self.seconds = 0, 0.0
+        if self._cells:  # those of the step before are under way
+            return
         step, last, ahead = self.trainer.global_steps, self.trainer.total_training_steps, self.look_ahead
-        self._cells = fst.ask(
-            step, self._trained_now(fst.state.cycle), lambda: [*ahead.recent(), *ahead.pending()], last
-        )
-        self._uids, self._began, self.cut, self.seconds = [], time.monotonic(), 0, 0.0
+        self._step, self._began, self._found = step, time.monotonic(), None
+        cycle = lambda: [*ahead.recent(), *ahead.pending()]  # noqa: E731
+        self._cells = fst.ask(step, problems, cycle, last, self.every)
         if any(cell.problem.id not in self.rollouts.row_of for cell in self._cells):
             self.rollouts.open(ahead.chunks())
         if self._cells:
@@ -63,23 +76,33 @@ class Beside:
             self._uids = transfer.send(self.trainer, batch, CONTEXT_LOOP, columns, group=1)
 
     def gather(self) -> None:
-        """Once the step's own rollouts are done, before its servers may go to sleep."""
-        if not self._cells or not self.is_last_part():
+        """Once a step's own rollouts are done, before its servers may go to sleep."""
+        if self.every == 1:
+            self._sent.clear()  # sent since in place of groups that were filtered out: they are of this step
+        if self._cells and self.is_last_part() and self._is_due():
+            began = time.monotonic()
+            self._collect(within=self.grace * (began - self._began))
+            self.seconds = time.monotonic() - began
+
+    def _is_due(self) -> bool:
+        return self.trainer.global_steps >= self._step + self.every - 1
+
+    def _collect(self, within: float) -> None:
+        if self._found is not None:
             return
-        began = time.monotonic()
-        late = transfer.wait_for(self._uids, within=self.grace * (began - self._began))
+        late = transfer.wait_for(self._uids, transfer.workers(self.trainer), within)
         done = transfer.take([uid for uid in self._uids if uid not in late])
-        unless = "cut off: it was not done soon enough after the rollouts of its step (fst.fast.grace)"
-        self._done = self.rollouts.results(self._cells, self._uids, done, unless=unless)
+        self._found = self.rollouts.results(self._cells, self._uids, done, unless=LATE)
         self.cut = len(late)
         if late:
             self._cut_off(late)
-        self._cells, self.seconds = [], time.monotonic() - began
 
-    def done(self) -> list[Rollout]:
-        """How the step's cells went, one Rollout each, in order; handed out once."""
-        done, self._done = self._done, []
-        return done
+    def done(self) -> list[Rollout] | None:
+        """How the cells went, one Rollout each, in order; handed out once. None while they are under way."""
+        if self._cells and not self._is_due():
+            return None
+        found, self._found, self._cells = self._found or [], None, []
+        return found
 
     def is_last_part(self) -> bool:
         """verl may train on a step's batch in parts."""
@@ -90,8 +113,10 @@ class Beside:
 
     def _trained_now(self, cycle: int) -> list[Problem]:
         """The problems that this step trains on, as far as can be told: those sent for it, or where verl rolls out
-        ahead, those sent first. None if most were rolled out under the prompts of another cycle."""
-        some = [self._sent.popleft() for _ in range(min(len(self._sent), self.trainer.config.data.train_batch_size))]
+        ahead, those sent before. None if most were rolled out under the prompts of another cycle."""
+        if self._ahead is None:
+            self._ahead = max(0, len(self._sent) - self.trainer.config.data.train_batch_size)
+        some = [self._sent.popleft() for _ in range(len(self._sent) - self._ahead)]
         now = [problem for problem, sent in some if sent == cycle]
         if 2 * len(now) < len(some):
             return []
@@ -106,6 +131,8 @@ class Beside:
 
     def clear(self) -> None:
         """Before a validation, which would take whatever is in its partition for its own."""
+        if self._cells:
+            self._collect(math.inf)
         transfer.wait_for(self._left, transfer.workers(self.trainer))
         self._sweep()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -173,11 +174,19 @@ def _drift(fst: FSTConfig, config: DictConfig) -> list[ConfigProblem]:
 
 
 def _hybrid(fst: FSTConfig, config: DictConfig) -> list[ConfigProblem]:
-    model = config.reward.reward_model
-    if fst.fast.when != "hybrid" or not model.enable or model.enable_resource_pool:
+    if fst.fast.when != "hybrid":
         return []
-    message = "a reward model that takes the servers' place cannot score what runs beside a step: set it to true, or"
-    return [ConfigProblem("reward.reward_model.enable_resource_pool", f"{message} fst.fast.when=before")]
+    found, model = [], config.reward.reward_model
+    if model.enable and not model.enable_resource_pool:
+        message = "a reward model that takes the servers' place cannot score what runs beside a step: set it to true,"
+        found.append(ConfigProblem("reward.reward_model.enable_resource_pool", f"{message} or fst.fast.when=before"))
+    mode = modes.mode_of(config)
+    ahead = OmegaConf.select(config, f"trainer.v1.{mode}.num_warmup_batches") or 0
+    least = core.least_steps(every=2) + math.ceil(ahead)
+    if mode not in (None, "sync") and fst.slow_steps < least:
+        message = f"is {fst.slow_steps}, and where verl rolls out ahead ({mode}) fst.fast.when=hybrid needs {least}"
+        found.append(ConfigProblem("fst.slow_steps", f"{message} steps or more: raise it, or set when=before"))
+    return found
 
 
 def needs_reference_policy(config: DictConfig) -> bool:

@@ -283,8 +283,9 @@ class FastSlow:
         self._handed = step
         self.weights.observe(step, self.weights.weights_after(step - 1), self._done)
         self._done = []
-        if self.beside:
-            self.weights.tell(self.beside.done())
+        done = self.beside.done() if self.beside else None
+        if done is not None:
+            self.weights.tell(done)
 
     def _refuse_several_outputs(self, batch: Any) -> None:
         keys = transfer.keys_of(batch)

@@ -55,20 +55,14 @@ class Trajectory:
 
 
 def roll_out(
-    trainer: Any,
-    batch: Any,
-    loop: str,
-    columns: Sequence[Mapping[str, Any]],
-    *,
-    uids: Sequence[str] | None = None,
-    group: int | None = None,
+    trainer: Any, batch: Any, loop: str, columns: Sequence[Mapping[str, Any]], **more: Any
 ) -> tuple[list[str], Any]:
     """Rolls `batch` out, as `send` does, and waits for all of it.
 
     Returns the rows' uids, and verl's batch of what finished (keys, tags, partition_id), which stays in the queue until
     `clear`.
     """
-    sent = send(trainer, batch, loop, columns, uids=uids, group=group)
+    sent = send(trainer, batch, loop, columns, **more)
     try:
         wait_for(sent, workers(trainer))
     except BaseException:

@@ -121,6 +121,38 @@ def test_a_run_killed_after_any_step_goes_on_to_the_same_prompts(tmp_path):
         assert weights.state.counters.rollouts_fast == whole.state.counters.rollouts_fast
 
 
+def test_rollouts_that_take_two_steps_go_out_with_every_other_one(tmp_path):
+    """As where verl rolls out ahead: one step for scores, two for a generation, two for the comparison."""
+    weights, _ = hybrid_weights(tmp_path, slow_steps=6, fast=FAST)
+    asked, turned = [], {}
+
+    def after(step):
+        figures = weights.metrics()
+        turned.update({step: figures} if "beside" in figures else {})
+
+    for first in range(1, 19, 6):
+        asked += train(weights, World(reliability=0.9), problems_of(18), range(first, first + 6), every=2, after=after)
+    sent = [step for step, cells in enumerate(asked, 1) if cells]
+    assert {(step - 1) % 6 for step in sent} == {1, 3}, "the second and the fourth step of a cycle"
+    assert sorted(turned) == [7, 13] and all(figures["rollouts_late"] == 0 for figures in turned.values())
+    assert weights.state.counters.rollouts_fast == sum(map(len, asked[:12])) + 120
+
+
+@pytest.mark.parametrize("killed", range(1, 12))
+def test_a_run_killed_while_rollouts_are_under_way_sends_them_again(tmp_path, killed):
+    problems, whole = problems_of(12), hybrid_weights(tmp_path / "whole", slow_steps=6, fast=FAST)[0]
+
+    def save(step):
+        if step == killed:
+            whole.save(tmp_path / "checkpoint", step, [])
+
+    train(whole, World(reliability=0.9), problems, range(1, 12), every=2, after=save)
+    weights, _ = hybrid_weights(tmp_path / "live", slow_steps=6, fast=FAST)
+    weights.restore(tmp_path / "checkpoint", killed, **SAID)
+    train(weights, World(reliability=0.9), problems, range(killed + 1, 13), every=2)
+    assert weights.state.cycle == 1 and len(weights.population) == len(whole.population)
+
+
 def test_a_checkpoint_waits_until_what_was_told_is_on_record(tmp_path, monkeypatch):
     append = CallsFile.append
     monkeypatch.setattr(CallsFile, "append", lambda self, call: (time.sleep(0.1), append(self, call)))

@@ -37,12 +37,13 @@ def hybrid_weights(folder, policy=None, *, slow_steps=6, **config):
     return fast_weights(folder, policy, slow_steps=slow_steps, **config)
 
 
-def train(weights, world, problems, steps, *, batch=16, copies=2, after=lambda step: None, last_step=None):
+def train(weights, world, problems, steps, *, batch=16, copies=2, after=lambda step: None, last_step=None, every=1):
     """Whole slow steps as an adapter makes them, evolution before or beside them. Returns the batches beside.
 
     problems: of all steps, in order.
+    every: steps until rollouts beside a step are in; what is under way as this ends is lost.
     """
-    beside, size = [], weights.config.slow_steps
+    beside, size, under_way, due = [], weights.config.slow_steps, None, 0
     for step in steps:
         now = problems[batch * (step - 1) : batch * step]
         if weights.due(step, last_step):
@@ -50,8 +51,10 @@ def train(weights, world, problems, steps, *, batch=16, copies=2, after=lambda s
             recent = problems[batch * ((weights.state.cycle_start or 1) - 1) : start]
             coming = problems[start : start + batch * size]
             weights.evolve(step, weights.weights_after(step - 1), coming, world, recent)
-        start = batch * ((weights.state.cycle_start or 1) - 1)
-        cells = weights.ask(step, now, lambda start=start: problems[start : start + batch * size], last_step)
+        start, cells = batch * ((weights.state.cycle_start or 1) - 1), []
+        if under_way is None:
+            cells = weights.ask(step, now, lambda s=start: problems[s : s + batch * size], last_step, every)
+            under_way, due = [world.roll(cell) for cell in cells], step + every - 1 if cells else step
         rollouts = [
             (p.id, prompt.digest, world.roll(Cell(prompt, p)))
             for p in now
@@ -59,7 +62,9 @@ def train(weights, world, problems, steps, *, batch=16, copies=2, after=lambda s
             for _ in range(copies)
         ]
         weights.observe(step, weights.weights_after(step - 1), rollouts)
-        weights.tell([world.roll(cell) for cell in cells])
+        if step >= due:
+            weights.tell(under_way)
+            under_way = None
         beside.append(cells)
         after(step)
     return beside

@@ -42,8 +42,9 @@ class FastWeights:
     def __init__(self):
         self.state, self.asked = SimpleNamespace(cycle=0), []
 
-    def ask(self, step, problems, cycle, last_step):
+    def ask(self, step, problems, cycle, last_step, every):
         self.asked.append((step, [problem.id for problem in problems]))
+        self.every = every
         self.known = cycle()
         return [Cell(Prompt("better"), problem) for problem in problems[:3]]
 
@@ -127,14 +128,38 @@ def test_what_is_late_is_cut_off_after_its_share_of_the_steps_own_time(made):
     assert set(queue.tags["val"]) == {"fst-1-2", *(f"fst-2-{i}" for i in range(3))}
 
 
-def test_servers_that_go_on_finish_what_was_cut_off_before_a_validation_begins(made):
-    beside, trainer, fst, queue = made
+def ahead(trainer):
     trainer.trainer_mode = "colocate_async"
+
+
+def test_where_verl_rolls_out_ahead_rollouts_have_the_next_step_too(made):
+    """Its own are done when the step begins, and theirs were just sent."""
+    beside, trainer, fst, queue = made
+    ahead(trainer)
     sent(beside, 1)
     beside.send(fst)
-    trainer.now[0] += 10
     beside.gather()
-    assert beside.cut == 3 and trainer.calls == []
+    assert beside.done() is None and beside.cut == 0 and fst.every == 2
+    trainer.global_steps, trainer.now[0] = 2, 10.0
+    sent(beside, 2)
+    beside.send(fst)
+    end(queue, "fst-1-0", "fst-1-1")
+    beside.gather()
+    assert [bool(rollout.error) for rollout in beside.done()] == [False, False, True]
+    assert beside.seconds == pytest.approx(5.0) and trainer.calls == [] and len(fst.asked) == 1
+    trainer.global_steps = 3
+    sent(beside, 3)
+    beside.send(fst)
+    assert [step for step, _ in fst.asked] == [1, 3]
+
+
+def test_before_a_validation_what_is_under_way_is_waited_for_and_kept(made):
+    """Else verl would take it for its own."""
+    beside, trainer, fst, queue = made
+    ahead(trainer)
+    sent(beside, 1)
+    beside.send(fst)
+    beside.gather()
 
     def sleep(seconds):
         trainer.now[0] += seconds
@@ -143,11 +168,49 @@ def test_servers_that_go_on_finish_what_was_cut_off_before_a_validation_begins(m
 
     transfer.time.sleep = sleep
     beside.clear()
-    assert trainer.now[0] > 30 and not queue.tags["val"], "else verl would take them for its own"
+    assert trainer.now[0] > 30 and not queue.tags["val"]
+    trainer.global_steps = 2
+    beside.send(fst)
+    beside.gather()
+    assert [rollout.error for rollout in beside.done()] == [None] * 3 and beside.cut == 0
 
 
-def test_where_verl_rolls_out_ahead_a_step_is_asked_about_what_was_sent_first(made):
+def test_what_was_cut_off_is_out_of_the_way_before_a_validation(made):
+    beside, trainer, fst, queue = made
+    sent(beside, 1)
+    beside.send(fst)
+    trainer.now[0] += 10
+    beside.gather()
+    assert beside.cut == 3 and len(beside.done()) == 3
+
+    def sleep(seconds):
+        trainer.now[0] += seconds
+        if trainer.now[0] > 30:
+            end(queue, *(f"fst-1-{i}" for i in range(3)))
+
+    transfer.time.sleep = sleep
+    beside.clear()
+    assert trainer.now[0] > 30 and not queue.tags["val"]
+
+
+def test_the_time_that_reflection_takes_is_a_part_of_the_steps_own(made):
+    beside, trainer, fst, queue = made
+    ask = fst.ask
+
+    def slow(*given):
+        trainer.now[0] += 20
+        return ask(*given)
+
+    fst.ask = slow
+    sent(beside, 1)
+    beside.send(fst)
+    beside.gather()
+    assert beside.seconds == pytest.approx(10.0), "its own rollouts have run for 20 s by then"
+
+
+def test_where_verl_rolls_out_ahead_a_step_is_asked_about_what_was_sent_before(made):
     beside, trainer, fst, _ = made
+    ahead(trainer)
     sent(beside, 1, cycle=-1)  # ahead of the first step, under the prompts of before
     for step in (1, 2):
         trainer.global_steps = step
@@ -157,6 +220,19 @@ def test_where_verl_rolls_out_ahead_a_step_is_asked_about_what_was_sent_first(ma
     assert fst.asked == [(1, []), (2, ["p4", "p5", "p6", "p7"])], "others' rollouts tell nothing of the new prompts"
 
 
+def test_problems_that_verl_sends_in_place_of_others_are_of_the_step_that_wanted_them(made):
+    beside, trainer, fst, _ = made
+    sent(beside, 1)
+    beside.send(fst)
+    beside.note(["p6", "p7"], 0)  # in the midst of a step, for groups that were filtered out
+    beside.gather()
+    beside.done()
+    trainer.global_steps = 2
+    beside.note(["p4", "p5"], 0)
+    beside.send(fst)
+    assert fst.asked[1] == (2, ["p4", "p5"])
+
+
 def test_a_step_in_parts_sends_with_the_first_and_gathers_with_the_last(made):
     beside, trainer, fst, queue = made
     trainer.parameter_sync_step = 2
@@ -164,8 +240,8 @@ def test_a_step_in_parts_sends_with_the_first_and_gathers_with_the_last(made):
     beside.send(fst)
     end(queue, *(f"fst-1-{i}" for i in range(3)))
     beside.gather()
-    assert beside.done() == []
+    assert set(queue.tags["val"]), "not yet"
     trainer.local_trigger_step = 1
     beside.send(fst)
     beside.gather()
-    assert len(fst.asked) == 1 and len(beside.done()) == 3
+    assert len(fst.asked) == 1 and len(beside.done()) == 3 and not queue.tags["val"]

@@ -64,14 +64,26 @@ def test_they_are_never_trained_on_and_a_killed_run_goes_on_with_them(world, lau
 
 @pytest.mark.parametrize("mode", ["colocate_async", "separate_async"])
 def test_they_ride_along_where_verl_rolls_out_ahead(world, launch, mode):
+    """Cycles of six steps: the first trains on rollouts of before, the second brings scores, the third and the fifth
+    carry rollouts that are in with the fourth and the sixth."""
     separate = ["+fst_cpu=separate_async", "trainer.v1.separate_async.parameter_sync_step=1"]
     run = launch(
-        mode, *HYBRID, f"trainer.v1.trainer_mode={mode}", *(separate if mode == "separate_async" else [])
+        mode,
+        *(argument for argument in HYBRID if not argument.startswith(("fst.slow", "fst.fast.grace", "trainer.total"))),
+        "fst.slow_steps=6",
+        "trainer.total_training_steps=15",
+        "trainer.test_freq=3",
+        f"trainer.v1.trainer_mode={mode}",
+        *(separate if mode == "separate_async" else []),
     ).finish()
     metrics = run.metrics()
-    assert sorted(metrics) == list(range(1, 11)) and metrics[10]["fst/cycle"] == 2
-    assert sum(beside(run, step) for step in range(1, 9)) > 0
-    assert sum(metrics[step]["fst/beside_cut"] for step in range(1, 11)) == 0
-    assert metrics[9]["fst/beside"] == 1
+    assert sorted(metrics) == list(range(1, 16)) and metrics[15]["fst/cycle"] == 2
+    sent = {step: metrics[step].get("fst/beside_rollouts", 0) for step in metrics}
+    assert sent[3] > 0 and not any(n for step, n in sent.items() if step not in (3, 5, 9, 11))
+    assert metrics[7]["fst/beside"] == metrics[13]["fst/beside"] == 1
+    assert sum(found["fst/beside_cut"] for found in metrics.values()) == 0
+    assert all(metrics[step]["fst/rollouts_late"] == 0 for step in (7, 13))
+    validated = [entry for entry in run.sent() if entry["index"] >= 100]
+    assert len(validated) == 5 * 2 * 4, "rollouts under way are no part of a validation"
     for groups in slow_rows(run).values():
         assert all(len(group) == G for group in groups)
