@@ -10,6 +10,12 @@ from __future__ import annotations
 import heapq
 import random
 from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from fst_plugin.reflection import OfflineReflection
+
+REFLECTION_S = 20.0
+"""One round of parallel reflection calls (ours, an assumption)."""
 
 
 @dataclass
@@ -67,3 +73,21 @@ class Engine:
             while running and running[0] == step:
                 heapq.heappop(running)
         return seconds
+
+
+class Clock(Protocol):
+    """What can be waited on."""
+
+    def wait(self, seconds: float) -> None: ...
+
+
+class Waiting(OfflineReflection):
+    """The offline reflection, which takes as long as an LM would; nothing else goes on meanwhile."""
+
+    def __init__(self, clock: Clock):
+        super().__init__()
+        self.clock = clock
+
+    def propose(self, requests: Any) -> Any:
+        self.clock.wait(REFLECTION_S)
+        return super().propose(requests)

@@ -18,7 +18,7 @@ from typing import Any
 import fast_phase_hybrid as hybrid
 import fast_phase_search as search
 import fast_phase_strength as strength
-from engine import Engine
+from engine import Engine, Waiting
 from rich.console import Console
 from rich.table import Table
 from rule_world import World, gepa
@@ -29,7 +29,6 @@ from fst_plugin.rollouts import Cell, Rollout
 SEEDS = range(24)
 BUDGETS = (240, 480, 960)
 ENGINES = {"64 slots": (1, 64), "128 slots": (1, 128), "256 slots": (1, 256), "8 x 256 slots": (8, 256)}
-REFLECTION_S = 20.0  # one round of parallel reflection calls (ours, an assumption)
 
 console = Console()
 
@@ -45,18 +44,6 @@ class Timed:
         self.batches.append(len(cells))
         self.engine.run(len(cells))
         return self.world.evaluate(cells)
-
-
-class Waiting(OfflineReflection):
-    """The offline reflection, which takes as long as an LM would."""
-
-    def __init__(self, engine: Engine):
-        super().__init__()
-        self.engine = engine
-
-    def propose(self, requests: Any) -> Any:
-        self.engine.wait(REFLECTION_S)
-        return super().propose(requests)
 
 
 def warm_phase(seed: int, engine: Engine, width: int, **settings: Any) -> tuple[Timed, Any]:

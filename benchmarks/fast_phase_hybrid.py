@@ -16,7 +16,7 @@ from typing import Any
 
 import fast_phase_search as search
 import fast_phase_strength as strength
-from engine import Engine
+from engine import REFLECTION_S, Engine, Waiting
 from rich.console import Console
 from rich.table import Table
 from rule_world import World, gepa, seed_prompt
@@ -32,7 +32,6 @@ CYCLES, BUDGET = 5, 960
 SIZES = {"32 x 8": (32, 24), "256 x 8": (256, 8)}
 """Problems of a step and how many seeds it gets at most: a step of 256 problems takes a second."""
 DRIFTS = {"frozen": 0.0, "slow": 0.005, "fast": 0.03}
-REFLECTION_S = 20.0
 MAX_TOKENS = strength.MAX_CHARS // 4
 
 
@@ -86,7 +85,7 @@ class Clock:
         self.first = (0.0, 0.0)
 
     def blocking(self, rollouts: int) -> None:
-        self._wait(self.engine.run(rollouts))
+        self.wait(self.engine.run(rollouts))
 
     def step(self, slow: int, beside: int, reflected: bool) -> None:
         """A slow step. reflected: a reflection ran during the update before it."""
@@ -95,23 +94,11 @@ class Clock:
         if reflected:
             waited += max(0.0, REFLECTION_S - own)
         self.total += 2 * own
-        self._wait(waited)
+        self.wait(waited)
 
-    def _wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
         self.total += seconds
         self.fast += seconds
-
-
-class Waiting(OfflineReflection):
-    """Takes as long as an LM would, while nothing else goes on."""
-
-    def __init__(self, clock: Clock):
-        super().__init__()
-        self.clock = clock
-
-    def propose(self, requests: Any) -> Any:
-        self.clock._wait(REFLECTION_S)
-        return super().propose(requests)
 
 
 class Steps:
