@@ -15,6 +15,7 @@ from fst_plugin.config import ConfigError, parse
 from fst_plugin.evolve.alongside import MOST_TIMES
 from fst_plugin.evolving import Evolving, wanted
 from fst_plugin.fast_weights import FastPhaseFailed
+from fst_plugin.phase import FastPhases
 from fst_plugin.policy import Policy
 from fst_plugin.record.calls import CallsFile, read_calls
 from fst_plugin.rollouts import Cell, Rollout
@@ -225,6 +226,58 @@ def test_an_optimizer_that_knows_nothing_of_steps_is_finished_when_the_cycle_end
     figures = weights.metrics()
     assert figures["beside"] == 1 and figures["rollouts_late"] == 32, "two of its six batches were left"
     assert world.value(weights.population.best) > world.value(Prompt(SEED))
+
+
+def test_nothing_is_under_way_when_a_cycle_ends(tmp_path, monkeypatch):
+    """Rollouts that take two steps do not go out with the last one."""
+    monkeypatch.setattr("fst_plugin.phase.build_optimizer", lambda *_: Simple())
+    weights, _ = hybrid_weights(tmp_path, slow_steps=5, fast=FAST)
+    asked = train(weights, World(), problems_of(10), range(1, 11), every=2)
+    assert [len(cells) for cells in asked] == [16, 0, 16, 0, 0] * 2
+    assert weights.state.cycle == 1 and weights.state.counters.rollouts_fast > 0
+
+
+def test_a_step_whose_problems_nobody_knows_takes_no_batch(tmp_path):
+    """As where a stack trains on rollouts that were made under the prompts of before."""
+    weights, _ = started(tmp_path)
+    problems = problems_of(2 * T)
+    train(weights, World(reliability=0.9), problems, [1])
+    assert weights.ask(2, [], lambda: problems) == []
+    weights.tell([])
+    asked = train(weights, World(reliability=0.9), problems, [3, 4])
+    assert asked[0], "it goes on as if that step had not been"
+
+
+def test_a_checkpoint_within_a_step_lets_go_of_what_evolved_beside_it(tmp_path):
+    """A stack that does a part of a step again would ask for its batch twice."""
+    weights, _ = started(tmp_path / "one")
+    problems = problems_of(2 * T)
+    train(weights, World(reliability=0.9), problems, range(1, 4))
+    weights.save(tmp_path / "checkpoint", 3, [])
+    again, lines = started(tmp_path / "two")
+    again.restore(tmp_path / "checkpoint", 3, **SAID)
+    assert again.ask(3, problems[2 * BATCH : 3 * BATCH], lambda: problems[: T * BATCH]) == []
+    assert any("let go of: its checkpoint lies within step 3" in line for line in lines)
+
+
+def test_a_resumed_phase_knows_of_rewards_what_it_knew_when_it_began(tmp_path, monkeypatch):
+    """From which reward on an answer is solved decides what a reflection is shown."""
+    bars, phase = [], FastPhases.phase
+
+    def recorded(self, population, inputs, journal, bar, beside=None):
+        bars.append(bar)
+        return phase(self, population, inputs, journal, bar, beside)
+
+    monkeypatch.setattr(FastPhases, "phase", recorded)
+    weights, _ = started(tmp_path / "one")
+    problems = problems_of(2 * T)
+    train(weights, World(reliability=0.9), problems, range(1, 3))
+    weights._see([5.0])  # a reward that nobody had seen before
+    weights.save(tmp_path / "checkpoint", 2, [])
+    again, _ = started(tmp_path / "two")
+    again.restore(tmp_path / "checkpoint", 2, **SAID)
+    train(again, World(reliability=0.9), problems, [3])
+    assert len(bars) == 3 and bars[1] == bars[2] != again.bar
 
 
 def test_the_policy_reflects_only_while_it_is_asked(tmp_path):
