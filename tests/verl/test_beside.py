@@ -220,6 +220,19 @@ def test_where_verl_rolls_out_ahead_a_step_is_asked_about_what_was_sent_before(m
     assert fst.asked == [(1, []), (2, ["p4", "p5", "p6", "p7"])], "others' rollouts tell nothing of the new prompts"
 
 
+def test_a_step_of_which_most_rollouts_are_of_other_prompts_tells_nothing(made):
+    beside, trainer, fst, _ = made
+    beside.note(["p0", "p1", "p2"], -1)
+    beside.note(["p3"], 0)
+    beside.send(fst)
+    trainer.global_steps = 2
+    beside._cells = []
+    beside.note(["p4"], -1)
+    beside.note(["p5", "p6", "p7"], 0)
+    beside.send(fst)
+    assert fst.asked == [(1, []), (2, ["p5", "p6", "p7"])]
+
+
 def test_problems_that_verl_sends_in_place_of_others_are_of_the_step_that_wanted_them(made):
     beside, trainer, fst, _ = made
     sent(beside, 1)
