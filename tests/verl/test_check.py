@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("verl")
 
 from fst_verl import check, hydra_door  # noqa: E402
+from fst_verl.support import POOL_KEY  # noqa: E402
 from stub_lm import Reply, stub_lm  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 from verl_commands import usable  # noqa: E402
@@ -52,6 +53,26 @@ def test_a_sound_config_has_no_problems():
 )
 def test_each_problem_is_told_by_its_key(argument, key):
     assert keys(*([argument] if "'" in argument else argument.split())) == {key}
+
+
+HYBRID = ("fst.fast.when=hybrid", "fst.slow_steps=5")
+ASYNC = "trainer.v1.trainer_mode=colocate_async"
+MODEL = "reward.reward_model.enable=true"
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (HYBRID, set()),
+        ((*HYBRID, ASYNC), {"fst.slow_steps"}),  # one batch ahead, one step for scores, two for each of two batches
+        ((*HYBRID, ASYNC, "trainer.v1.colocate_async.num_warmup_batches=0"), set()),
+        ((*HYBRID, ASYNC, "trainer.v1.colocate_async.num_warmup_batches=1.5", "fst.slow_steps=6"), {"fst.slow_steps"}),
+        ((*HYBRID, MODEL, "reward.reward_model.enable_resource_pool=false"), {POOL_KEY}),
+        (("fst.slow_steps=5", MODEL, "reward.reward_model.enable_resource_pool=false"), set()),
+    ],
+)
+def test_what_cannot_evolve_beside_the_steps_is_told_by_its_key(arguments, told):
+    assert keys(*arguments) == told
 
 
 def test_all_problems_at_once():

@@ -66,6 +66,26 @@ def test_a_step_that_verl_trains_on_in_parts_is_observed_once_as_a_whole(made, m
     assert len(seen) == 1  # handed over once
 
 
+def test_with_rollouts_beside_a_step_is_handed_over_before_the_weights_are_updated(made, monkeypatch):
+    """So that a reflection goes on meanwhile; and what is under way is told of when it is in."""
+    fst, trainer, _ = made
+    fst.begin()
+    told, beside = [], SimpleNamespace(is_last_part=lambda: trainer.local_trigger_step == 1, done=lambda: found.pop())
+    fst.beside, found = beside, [["rollouts"], None]
+    monkeypatch.setattr(fst.weights, "observe", lambda *given: told.append("observed"))
+    monkeypatch.setattr(fst.weights, "tell", told.append)
+    monkeypatch.setattr(transfer, "keys_of", lambda batch: [])
+    monkeypatch.setattr(transfer, "scored", lambda batch: [])
+    for step in (1, 2):
+        trainer.global_steps = step
+        for part in (0, 1):
+            trainer.local_trigger_step = part
+            assert len(told) == step - 1
+            fst.collect(SimpleNamespace(partition_id="train"))
+        fst.observe()
+    assert told == ["observed", "observed", ["rollouts"]]
+
+
 def test_dumps_know_the_prompts_of_all_parts_of_a_step(made, monkeypatch):
     fst, trainer, _ = made
     fst.begin()
