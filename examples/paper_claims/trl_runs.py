@@ -22,8 +22,9 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -129,6 +130,20 @@ def processes(workers: int) -> Executor:
     return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"))
 
 
+@contextmanager
+def environment_of_workers() -> Iterator[None]:
+    """Processes started meanwhile have `OF_A_WORKER`, which they read as they import."""
+    before = {name: os.environ.get(name) for name in OF_A_WORKER}
+    os.environ.update(OF_A_WORKER)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
 def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=PARTS, action="append", help="this part alone")
@@ -151,9 +166,8 @@ def main(given: Sequence[str] | None = None) -> int:
     if find_spec("sklearn") is None:
         print(f"the controls' router needs scikit-learn: {EXTRA}", file=sys.stderr)
         return 2
-    os.environ.update(OF_A_WORKER)
     try:
-        with processes(args.workers) as pool:
+        with environment_of_workers(), processes(args.workers) as pool:
             failed = run_all(results, jobs, pool, args.workers, until)
     except RuntimeError as error:
         print(f"\n{error}", file=sys.stderr)
