@@ -11,11 +11,12 @@ os.environ["PYTHONPATH"] = os.pathsep.join([*SHARED, *filter(None, [os.environ.g
 os.environ.setdefault("VERL_PLATFORM", "cpu")  # of what is imported here; launched runs ask for it by +fst_cpu
 
 
+SEEN_BY_A_RUN = ("CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "PYTHONPATH", "VERL_PLATFORM", "VERL_USE_EXTERNAL_MODULES")
+
+
 @pytest.fixture(autouse=True)
 def no_variable_is_left_behind():
-    """What a test sets would reach every process that a later one starts."""
-    before = dict(os.environ)
+    """What a test sets of these would reach every run that a later one starts."""
+    before = {name: os.environ.get(name) for name in SEEN_BY_A_RUN}
     yield
-    names = (before.keys() | os.environ.keys()) - {"PYTEST_CURRENT_TEST"}
-    left = {name: os.environ.get(name) for name in names if before.get(name) != os.environ.get(name)}
-    assert not left, f"left in the environment: {left}"
+    assert {name: os.environ.get(name) for name in SEEN_BY_A_RUN} == before, "left in the environment"

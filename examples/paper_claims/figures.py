@@ -6,15 +6,17 @@ A figure is {"median", "low", "high", "n"} over seeds (fst_plugin.analysis); "ne
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fst_envs.task_schedule import task_names
-from plan import ABLATIONS, EQUAL, MEANING, PROBED, ZERO, Plan, stage_tasks
+from fst_verl.experiments.demo import Setup
+from plan import ABLATIONS, EQUAL, MEANING, PROBED, SEARCHES, ZERO, Plan, stage_tasks
 
 from fst_plugin.analysis import attribution, compare, curves, read
+from fst_plugin.analysis.costs import costs
 from fst_plugin.analysis.run import Run, RunError
 from fst_plugin.record.atomic import write_json
 
@@ -59,6 +61,7 @@ def results(plan: Plan, rate: float, out: Path, failed: Mapping[str, str]) -> di
     found["attribution"] = {plan.first: _attribution(plan, out)}
     found["arms"] = {task: figures.get("arms", {}) for task, figures in compared.items()}
     found["ablations"] = _ablations(plan, rate, out)
+    found["search"] = {task: _searches(plan, task, rate, out) for task in plan.tasks if "search" in plan.claims}
     found["learning_rates"] = {plan.first: _rates(plan, rate, out)}
     found["failed"] = dict(failed)
     found["settings"] = {
@@ -278,18 +281,63 @@ def _ablations(plan: Plan, rate: float, out: Path) -> dict[str, Any]:
     known = {name: [run for run in main if run.arm == name] for name in ("fst", "prompts")}
     for name in ABLATIONS:
         known[name] = [r for seed in plan.seeds if (r := load(out / f"ablations/{name}_{seed}", name, seed))]
+    return {name: {"what": MEANING[name], **_beside_rl(plan, name, runs, rl)} for name, runs in known.items()}
+
+
+KEPT = ("final", "peak", "steps_ratio", "rollouts_ratio", "kl_ratio_at_matched_reward", "fast_rollouts")
+
+
+def _beside_rl(plan: Plan, name: str, runs: Sequence[Run], rl: Sequence[Run]) -> dict[str, Any]:
+    """An arm's figures of `KEPT` over the seeds with which RL is finished, too."""
+    both = {run.seed for run in runs} & {run.seed for run in rl}
+    if len(both) < min(ENOUGH, len(plan.seeds)):
+        return {"reason": "not finished"}
+    arm = compare.compare([run for run in (*rl, *runs) if run.seed in both], "rl", ceiling=1.0)["arms"][name]
+    missing = {"missing": [f"{name}, seed {seed}" for seed in plan.seeds if seed not in both]}
+    return {key: arm.get(key) and {**_renamed(arm[key]), **missing} for key in KEPT}
+
+
+# ------------------------------------------------------------------------------------------------- search and clock
+
+
+GEPA = "frontier"
+"""FST's runs of the claims, among the searches."""
+PARTS = ("fast phase", "rollouts", "log-probabilities", "update", "weight sync", "other")
+"""Of a step; validation and checkpoints are none of its parts."""
+
+
+def _searches(plan: Plan, task: str, rate: float, out: Path) -> dict[str, Any]:
+    """Search -> its figures beside RL's, and the seconds of a step after the first cycle, by part; and those of hybrid
+    over those of before."""
+    rl = [r for seed in plan.seeds if (r := load(out / plan.main_job(task, "rl", seed, rate).name, "rl", seed))]
     found: dict[str, Any] = {}
-    for name, runs in known.items():
-        both = {run.seed for run in runs} & {run.seed for run in rl}
-        if len(both) < min(ENOUGH, len(plan.seeds)):
-            found[name] = {"what": MEANING[name], "reason": "not finished"}
-            continue
-        arm = compare.compare([run for run in (*rl, *runs) if run.seed in both], "rl")["arms"][name]
-        kept = ("final", "peak", "steps_ratio", "rollouts_ratio", "fast_rollouts")
-        missing = {"missing": [f"{name}, seed {seed}" for seed in plan.seeds if seed not in both]}
-        figures = {key: arm.get(key) and {**_renamed(arm[key]), **missing} for key in kept}
-        found[name] = {"what": MEANING[name], **figures}
-    return found
+    seconds: dict[str, dict[int, dict[str, float]]] = {}
+    for name in (GEPA, *SEARCHES):
+        jobs = {
+            s: plan.main_job(task, "fst", s) if name == GEPA else plan.search_job(task, name, s) for s in plan.seeds
+        }
+        runs = [run for seed, job in jobs.items() if (run := load(out / job.name, name, seed))]
+        found[name] = _beside_rl(plan, name, runs, rl)
+        seconds[name] = {run.seed: _seconds_a_step(run) for run in runs}
+        if name != GEPA and "reason" not in found[name]:  # those of GEPA's may be another machine's
+            found[name]["seconds"] = _over(seconds[name].values())
+    pairs = [(seconds["hybrid"][seed], own) for seed, own in seconds["before"].items() if seed in seconds["hybrid"]]
+    ratios = [{part: h[part] / b[part] for part in b if b[part]} for h, b in pairs]
+    return {**found, "hybrid over before": _over(ratios) if len(ratios) >= min(ENOUGH, len(plan.seeds)) else {}}
+
+
+def _seconds_a_step(run: Run) -> dict[str, float]:
+    """Part -> mean seconds of a step after the first cycle; "slow": without its fast phase, "all": with it."""
+    rows = [row.seconds for row in costs(run).rows if row.step > Setup.slow_steps]
+    parts = {part: sum(row.get(part, 0.0) for row in rows) / len(rows) for part in PARTS}
+    whole = sum(parts.values())
+    return {**parts, "slow": whole - parts["fast phase"], "all": whole}
+
+
+def _over(seeds: Iterable[Mapping[str, float]]) -> dict[str, Figure]:
+    found = list(seeds)
+    known = [key for key in found[0] if all(key in one for one in found)]
+    return {key: _figure(curves.bootstrap([one[key] for one in found])) for key in known}
 
 
 def _renamed(figure: Mapping[str, Any]) -> Figure:

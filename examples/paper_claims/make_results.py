@@ -16,6 +16,14 @@ from figures import NOT_ASKED
 
 from fst_plugin.record.atomic import write_text
 
+FOUND = {
+    "final": "last validation",
+    "steps_ratio": "steps to RL's peak over RL's",
+    "rollouts_ratio": "rollouts over RL's",
+    "kl_ratio_at_matched_reward": "KL over RL's at matched reward",
+    "fast_rollouts": "fast rollouts",
+}
+"""Figure of a search -> its column."""
 NEVER = "never"
 """Infinity in results.json: of steps, never reached; of scores, those of RL are 0."""
 
@@ -166,6 +174,8 @@ def make(found: Mapping[str, Any]) -> str:
             for name, own in found["ablations"].items()
         ]  # fmt: skip
         lines += _table(head, rows)
+    if found["search"]:
+        lines += ["## Search and clock", "", *_searches(found["search"])]
     if found["failed"]:
         lines += [
             "## Runs that failed",
@@ -173,6 +183,32 @@ def make(found: Mapping[str, Any]) -> str:
             *_table(["run", "why"], [[k, _cell(v)] for k, v in found["failed"].items()]),
         ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _searches(found: Mapping[str, Any]) -> list[str]:
+    """What each search found, beside RL; and what a step after the first cycle took."""
+    head = ["task", "search", *FOUND.values()]
+    rows, timed = [], []
+    for task, searches in found.items():
+        for name, own in searches.items():
+            if "reason" in own:
+                rows.append([task, name, own["reason"], *[""] * (len(FOUND) - 1)])
+            elif "final" in own:
+                rows.append([task, name, *(text(own[key], 0 if key == "fast_rollouts" else 2) for key in FOUND)])
+            if seconds := own.get("seconds", own if "all" in own else None):
+                timed.append((task, name, seconds))
+    parts = list(timed[0][2]) if timed else []
+    return [
+        "frontier: FST's runs of the claims, with GEPA's search. before: the default one (`fst.fast.parents=thompson`),"
+        " before a cycle's steps, too. hybrid: the same beside the steps (`fst.fast.when=hybrid`).",
+        "",
+        *_table(head, rows),
+        "Seconds of a step after the first cycle, without validation and checkpoints: means of a run, medians over"
+        " seeds. slow: without the fast phase; all: with it. hybrid over before: medians of the seeds' own ratios. Two"
+        " runs shared two cores.",
+        "",
+        *_table(["task", "search", *parts], [[t, n, *(text(own.get(part)) for part in parts)] for t, n, own in timed]),
+    ]
 
 
 def main(given: Sequence[str] | None = None) -> int:

@@ -12,13 +12,14 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from typing import Any
 
 from fst_verl.experiments.demo import Setup
 
 RULES, TRY, STAR = (f"fst_envs:fst/{name}-v0" for name in ("HouseRules", "SecondTry", "StarGraph"))
 
-CLAIMS = ("efficiency", "continual", "plasticity", "equal_rate", "attribution", "zero_start", "ablations")
+CLAIMS = ("efficiency", "continual", "plasticity", "equal_rate", "attribution", "zero_start", "ablations", "search")
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 """Learning rates that RL is tried at (ours), on the first task. FST and prompts alone run at Setup's own."""
 QUICK_RATE = 1e-3
@@ -68,6 +69,15 @@ MEANING = {
     "adaptive": "a cycle ends when its reward no longer rises",
     "higher_rate": "learning rate 1e-3; FST's own, 3e-4, was not swept",
 }
+
+
+SEARCHES: dict[str, tuple[str, ...]] = {
+    "before": ("fst.fast.parents=thompson",),
+    "hybrid": ("fst.fast.parents=thompson", "fst.fast.when=hybrid"),
+}
+"""The default search, before a cycle's steps and beside them. FST elsewhere searches as GEPA does (`+fst=paper`)."""
+SAVED_EVERY = 3
+"""Steps from one of their checkpoints to the next, of which benchmarks/staleness.py takes the weights (ours)."""
 
 
 @dataclass(frozen=True)
@@ -218,6 +228,10 @@ class Plan:
         if "ablations" in self.claims:
             jobs += [self.main_job(self.first, "prompts", seed) for seed in self.seeds]
             jobs += [self.ablation_job(name, seed) for name in ABLATIONS for seed in self.seeds]
+        if "search" in self.claims:
+            for seed, task in product(self.seeds, self.tasks):
+                jobs += [self.main_job(task, "rl", seed, rate), self.main_job(task, "fst", seed)]
+                jobs += [self.search_job(task, name, seed) for name in SEARCHES]
         return jobs
 
     def zero_job(self, task: str, arm: str, seed: int, rate: float) -> Job:
@@ -235,6 +249,13 @@ class Plan:
     def ablation_job(self, name: str, seed: int) -> Job:
         task = task_arguments(self.first, seed)
         return self.job(f"ablations/{name}_{seed}", "fst", seed, task, self.lengths.main, *ABLATIONS[name])
+
+    def search_job(self, task: str, name: str, seed: int) -> Job:
+        """name: one of `SEARCHES`."""
+        own = ("fst.drift=true", *SAVED, f"trainer.save_freq={SAVED_EVERY}", *SEARCHES[name])
+        return self.job(
+            f"search/{task}_{name}_{seed}", "fst", seed, task_arguments(task, seed), self.lengths.main, *own
+        )
 
     def after(self, rate: float) -> list[Job]:
         jobs = []

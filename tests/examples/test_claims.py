@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import shutil
 import sys
 import tarfile
 from pathlib import Path
@@ -70,6 +71,12 @@ class Fake:
                     if arm == "fst":
                         under_seed = 0.02 if step == 0 else 0.4
                         data[f"val-core/{source}/seed_prompt/acc/mean@{setup.val_samples}"] = under_seed
+                if name.startswith(
+                    "search"
+                ):  # hybrid: rollouts take half as long again, and after step 6 nothing waits
+                    data["timing_s/gen"] = 3.0 if "hybrid" in name else 2.0
+                    data["fst/seconds"] = 0.0 if "hybrid" in name and step > 6 else 4.0
+                    data["timing_s/step"] = data["timing_s/gen"] + data["fst/seconds"] + 1.0
                 if step:
                     data |= {"fst/rollouts_slow_total": 128.0 * step, "fst/rollouts_fast_total": 500.0}
                     data |= {} if arm == "fst" else {"fst/rollouts_fast_total": 0.0}
@@ -124,12 +131,22 @@ def perform(claims, monkeypatch):
     return run
 
 
+@pytest.fixture(scope="module")
+def whole(claims, tmp_path_factory):
+    """Everything run once: (fake, out)."""
+    fake, out = Fake(), tmp_path_factory.mktemp("whole") / "claims"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "launch", fake)
+        assert claims["run"].run(make_plan(claims), bases(claims), out, 1) == {}
+    return fake, out
+
+
 @pytest.fixture
-def done(claims, perform, tmp_path):
-    """Everything run once: (fake, out, results)."""
-    fake, out = Fake(), tmp_path / "claims"
-    assert perform(fake, make_plan(claims), out) == {}
-    return fake, out, json.loads((out / "results.json").read_text())
+def done(whole, tmp_path):
+    """The same, in a folder of the test's own: (fake, out, results)."""
+    fake, out = whole
+    copied = shutil.copytree(out, tmp_path / "claims")
+    return fake, copied, json.loads((copied / "results.json").read_text())
 
 
 def test_every_figure_is_the_one_that_the_runs_were_made_with(done):
@@ -169,6 +186,26 @@ def test_every_figure_is_the_one_that_the_runs_were_made_with(done):
     assert json.loads(table)["trained/seed"] == {"passed": 20, "of": 50}
     for name in ("fst", "one_prompt"):
         assert found["ablations"][name]["steps_ratio"]["median"] == pytest.approx(12 / 48)
+
+
+def test_the_three_searches_stand_beside_rl_and_their_steps_are_timed(done, claims):
+    fake, _, found = done
+    given = {name: setup.given for name, _, setup in fake.ran if name.startswith("search/")}
+    assert len(given) == 2 * 3 * 2 and {own["fst.fast.parents"] for own in given.values()} == {"thompson"}
+    assert given["search/second_try_hybrid_0"]["fst.fast.when"] == "hybrid"
+    assert "fst.fast.when" not in given["search/second_try_before_0"]
+    codes = found["search"]["house_rules_codes"]
+    assert codes["before"]["final"]["median"] == 0.9 and codes["before"]["steps_ratio"]["median"] == 0.25
+    assert codes["frontier"]["final"]["median"] == 0.9 and "seconds" not in codes["frontier"]
+    before, hybrid = (codes[name]["seconds"] for name in ("before", "hybrid"))
+    assert (before["slow"]["median"], before["all"]["median"]) == (3.0, 7.0)
+    assert (hybrid["slow"]["median"], hybrid["all"]["median"]) == (4.0, 4.0)
+    ratios = {part: figure["median"] for part, figure in codes["hybrid over before"].items()}
+    parts = {"fast phase": 0.0, "rollouts": 1.5, "update": 1.0, "slow": 4 / 3, "all": 4 / 7}
+    assert ratios == {part: pytest.approx(ratio) for part, ratio in parts.items()}
+    text = claims["make_results"].make(found)
+    row = "| house_rules_codes | hybrid | 0.90 [0.90, 0.90] | 0.25 [0.25, 0.25] |"
+    assert row in text and "| second_try | hybrid over before | 0.00 [0.00, 0.00] | 1.50 [1.50, 1.50] |" in text
 
 
 def test_rl_gets_the_rate_that_serves_it_best(done):
@@ -212,10 +249,10 @@ def test_a_run_with_other_settings_is_not_taken_for_this_one(done, claims, perfo
 
 
 def test_later_runs_start_from_the_weights_and_prompt_of_earlier_ones(done, claims):
-    fake, out, _ = done
+    fake, _, _ = done
     runs = {name: (model, setup) for name, model, setup in fake.ran}
-    trained = out / "house_rules_codes" / "fst_1" / "checkpoints" / "global_step_48" / "actor" / "huggingface"
-    assert runs["plasticity/fst_1"][0] == str(trained)
+    trained = "claims/house_rules_codes/fst_1/checkpoints/global_step_48/actor/huggingface"
+    assert runs["plasticity/fst_1"][0].endswith(trained)
     assert "rl_lr0.001_1" in runs["plasticity/rl_1"][0] and "rl_lr0.0003_1" in runs["plasticity/rl_equal_1"][0]
     prompt = "data.env.system_prompt='Best of \\'house_rules_codes/fst_1\\'.'"
     model, setup = runs["attribution/base_evolved_1"]
@@ -243,6 +280,7 @@ def test_a_run_that_fails_is_told_and_stops_no_other(claims, tmp_path, perform):
 
 def test_a_seed_that_is_not_finished_is_left_out_and_named(claims, tmp_path, perform):
     lost = ["second_try/fst_2", "continual/rl_2", "attribution/base_evolved_2", "ablations/one_prompt_2"]
+    lost += ["search/second_try_hybrid_2", "search/house_rules_codes_before_1", "search/house_rules_codes_before_2"]
     fake, out = Fake(fails=lost), tmp_path / "claims"
     perform(fake, make_plan(claims, (0, 1, 2)), out)
     found = json.loads((out / "results.json").read_text())
@@ -253,7 +291,13 @@ def test_a_seed_that_is_not_finished_is_left_out_and_named(claims, tmp_path, per
     both = found["attribution"]["house_rules_codes"]
     assert both["missing"] == ["seed 2"] and both["cells"]["base/seed"]["n"] == 100
     assert found["ablations"]["one_prompt"]["final"]["n"] == 2 and found["ablations"]["fst"]["final"]["n"] == 3
+    searches = found["search"]
+    assert searches["second_try"]["hybrid"]["final"]["missing"] == ["hybrid, seed 2"]
+    assert searches["second_try"]["hybrid over before"]["all"]["n"] == 2
+    assert searches["house_rules_codes"]["before"] == {"reason": "not finished"}
+    assert searches["house_rules_codes"]["hybrid over before"] == {}
     text = claims["make_results"].make(found)
+    assert "| house_rules_codes | before | not finished |" in text
     assert "| second_try | 0.25 [0.25, 0.25] (without second_try, seed 2) |" in text
     assert "| 0.90 [0.90, 0.90] (without one_prompt, seed 2) |" in text and "| house_rules_codes | 0.25 [0.25" in text
 
@@ -290,6 +334,7 @@ def test_the_command_runs_all_of_it(claims, tmp_path, monkeypatch):
     out = tmp_path / "claims"
     arguments = ["--quick", "--model", str(tmp_path), "--out", str(out)]
     monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     fake = Fake()
     fake.scores = lambda name, arm, setup, step: {"x": 0.5}
     monkeypatch.setattr(runner, "launch", fake)
@@ -344,6 +389,7 @@ def test_every_kind_of_run_passes_the_check(claims, tmp_path, monkeypatch):
     chosen = (
         "continual/rl_0",
         "second_try/fst_0",
+        "search/second_try_hybrid_0",
         "star_graph/fst_0",
         "ablations/best_only_0",
         "house_rules_places/fst_0",
