@@ -3,12 +3,12 @@
     python examples/paper_claims/run.py --only search
     python benchmarks/staleness.py runs/paper_claims/search/*_before_? [--json FILE]
 
-The weights are those of the checkpoints, the prompts the leads of the cycles. A prompt's age is how many slow steps the
-weights have made since it evolved. At the same weights, `behind`: the newest prompt's score less that of one of this
-age, which holds what the later search has found, too; `by the weights`: what of it is the weights' doing, that is
-`behind` less what the same two prompts were apart under the weights with which the older one evolved. Scores are mean
-rewards of sampled answers to the run's validation problems. In brackets a 95 % bootstrap interval over runs, each the
-mean of its pairs. Runs of several turns are left out, by name.
+The weights are those of the checkpoints, the prompts the populations of the cycles, the mean over each. A population's
+age is how many slow steps the weights have made since it evolved. At the same weights, `behind`: the newest
+population's score less that of one of this age, which holds what the later search has found, too; `by the weights`:
+what of it is the weights' doing, that is `behind` less what the same two were apart under the weights with which the older
+one evolved. Scores are mean rewards of sampled answers to the run's validation problems. In brackets a 95 % bootstrap
+interval over runs, each the mean of its pairs. Runs of several turns are left out, by name.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -32,12 +33,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from fst_plugin.analysis.curves import Interval, bootstrap
 from fst_plugin.context import place
 from fst_plugin.record.atomic import write_json
-from fst_plugin.record.state import BEST_PROMPT_FILE
+from fst_plugin.record.cycles import read_record
 
 SAMPLES = 4
 """Answers to each problem under each prompt (ours)."""
 Scores = Mapping[int, Mapping[int, float]]
-"""Step that the weights have made -> step that the prompt evolved after -> score."""
+"""Steps that the weights have made -> steps after which the population evolved -> its mean score."""
 
 
 class Task:
@@ -69,24 +70,21 @@ class Task:
         return mean(compute_score("", text, None, row["extra_info"], self.named)["score"] for text, row in pairs)
 
 
-def scores(run: Path, task: Task, base: Path, cycle: int) -> Scores:
-    """A run's prompts under its weights, at the borders of its cycles of this many steps."""
-    checkpoints = {int(p.name.rpartition("_")[2]): p for p in (run / "checkpoints").glob("global_step_*")}
-    prompts = {
-        (step - 1) // cycle * cycle: (folder / "fst" / BEST_PROMPT_FILE).read_text(encoding="utf-8")
-        for step, folder in sorted(checkpoints.items())
-    }
+def scores(run: Path, task: Task, base: Path, steps: int) -> Scores:
+    """A run's populations under its weights, at the borders of its cycles of this many steps."""
+    cycles = {cycle.number * steps: [p.text for p in cycle.population] for cycle in read_record(run).cycles}
     found: dict[int, dict[int, float]] = {}
-    for step in sorted(prompts):
-        weights = checkpoints[step] / "actor" / "huggingface" if step else base
+    for step in cycles:
+        weights = run / "checkpoints" / f"global_step_{step}" / "actor" / "huggingface" if step else base
         model = AutoModelForCausalLM.from_pretrained(weights).eval()
         tokenizer = AutoTokenizer.from_pretrained(base, padding_side="left")
-        found[step] = {evolved: task.score(model, tokenizer, text) for evolved, text in prompts.items()}
+        known = {text: task.score(model, tokenizer, text) for text in {*chain.from_iterable(cycles.values())}}
+        found[step] = {evolved: mean(known[text] for text in texts) for evolved, texts in cycles.items()}
     return found
 
 
 def by_age(runs: Sequence[Scores]) -> dict[int, dict[str, Any]]:
-    """Age of a prompt, in steps -> how many pairs, how far it is behind, and what of it is by the weights."""
+    """Age of a population, in steps -> how many pairs, how far it is behind, and what of it is by the weights."""
     behind: dict[int, list[list[float]]] = defaultdict(list)
     moved: dict[int, list[list[float]]] = defaultdict(list)
     for found in runs:
