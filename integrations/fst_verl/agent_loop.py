@@ -19,6 +19,7 @@ from .batches import COLUMN
 from .compat import LOOP_METHODS, names
 
 _Base: Any = names.AgentLoopBase
+_Output: Any = names.AgentLoopOutput
 
 
 @names.register_agent_loop(CONTEXT_LOOP)
@@ -68,7 +69,7 @@ class ContextLoop(_Base):
         return output
 
 
-class Marked(names.AgentLoopOutput):
+class Marked(_Output):
     """An output whose mark also has its reward, once verl has scored it: the trainer need not read one value a token
     for it."""
 
@@ -83,7 +84,7 @@ class Marked(names.AgentLoopOutput):
 def marked(output: Any, mark: dict[str, Any]) -> Any:
     """The output with its mark. One of a class of its own stays as it is but for that, and its mark has no reward."""
     output.extra_fields["fst"] = dict(mark)
-    if type(output) is not names.AgentLoopOutput:
+    if type(output) is not _Output:
         return output
     return Marked.model_construct(output.model_fields_set | {"extra_fields"}, **dict(output))
 

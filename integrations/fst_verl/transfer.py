@@ -228,7 +228,7 @@ def _scores(keys: Sequence[str], partition: str, extras: Sequence[Mapping[str, A
     """What the marks say, and the queue's own rewards bear out: those that no mark tells are read, and a sample of the
     others. If one has changed since its rollout (by a reward model on the trainer's devices, say),
     all are read."""
-    told = [(extra.get("fst") or {}).get("score") for extra in extras]
+    told: list[Any] = [(extra.get("fst") or {}).get("score") for extra in extras]
     places = sorted({*sampled_places(len(keys)), *(place for place, score in enumerate(told) if score is None)})
     found = dict(zip(places, _sums(read([keys[place] for place in places], partition, ["rm_scores"])), strict=True))
     if len(found) < len(keys) and any(told[place] not in (None, score) for place, score in found.items()):
