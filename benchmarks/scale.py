@@ -7,6 +7,7 @@ The transfer queue is real, and so is the driver's part of a step: verl's own su
 probabilities, advantages and metrics, and our assign and observe. No model runs: rollouts and log probabilities are
 made up, and the training ranks' pulls (two a step, each trajectory once in each) read all fields, as verl's do.
 All arms have the same tokens; what an evolved prompt's own tokens cost is not counted. A word stands for a token.
+The step that begins a cycle, in which the rollout workers fetch the prompts, is told apart from the later ones.
 """
 
 from __future__ import annotations
@@ -206,7 +207,8 @@ class Step:
         if self.fst:
             prompts = self.fst.weights.population.prompts  # type: ignore[union-attr]
             rank = (session + row["fst"].get("offset", 0)) % len(prompts)
-            extra["fst"] = {"digest": prompts[rank].digest, "rank": rank, "problem": row["fst"]["problem"]}
+            mark = {"digest": prompts[rank].digest, "rank": rank, "problem": row["fst"]["problem"], "score": score}
+            extra["fst"] = mark
         rewards = torch.zeros(RESPONSE)
         rewards[-1] = score
         ones = torch.ones(RESPONSE, dtype=torch.int64)
@@ -248,21 +250,21 @@ class _Words:
 
 
 def measure(sizes: list[int], repeat: int) -> list[dict[str, Any]]:
-    """One record an arm and size: medians over `repeat` steps."""
+    """One record an arm and size: medians over `repeat` steps, and the bytes of the step before them (`first_bytes`),
+    which begins a cycle."""
     meter, found = Meter(), []
     with tempfile.TemporaryDirectory() as folder:
         Step(meter, 512, *ARMS[-1], Path(folder)).run()  # what is imported and allocated once
     gc.collect()
     gc.freeze()  # else a collection of all that was imported, 0.4 s, falls on one arm's step and not on another's
     for trajectories in sizes:
-        runs: dict[tuple[int, int], list[dict[str, float]]] = {arm: [] for arm in ARMS}
-        for _ in range(repeat):
-            for arm in ARMS:
-                with tempfile.TemporaryDirectory() as folder:
-                    runs[arm].append(Step(meter, trajectories, *arm, Path(folder)).run())
-        for (k, length), steps in runs.items():
-            record = {"trajectories": trajectories, "k": k, "words": length}
-            found.append(record | {name: statistics.median(step[name] for step in steps) for name in steps[0]})
+        with tempfile.TemporaryDirectory() as folder:
+            arms = {arm: Step(meter, trajectories, *arm, Path(folder, str(i))) for i, arm in enumerate(ARMS)}
+            runs = [{arm: step.run() for arm, step in arms.items()} for _ in range(1 + repeat)]
+        for k, length in ARMS:
+            first, *later = (run[k, length] for run in runs)
+            record = {"trajectories": trajectories, "k": k, "words": length, "first_bytes": first["bytes"]}
+            found.append(record | {name: statistics.median(step[name] for step in later) for name in first})
             console.print(found[-1])
     return found
 
@@ -271,15 +273,17 @@ def table(records: list[dict[str, Any]], title: str | None = None) -> Table:
     """What docs/measuring.md shows of the records."""
     plain = {one["trajectories"]: one for one in records if not one["k"]}
     shown = Table(title=title)
-    for name in ("trajectories", "K", "words", "MB a step", "÷ plain", "in hooks", "driver, s", "÷ plain", "in hooks"):
+    bytes_, seconds = ("MB a step", "÷ plain", "in hooks", "cycle's first"), ("driver, s", "÷ plain", "in hooks")
+    for name in ("trajectories", "K", "words", *bytes_, *seconds):
         shown.add_column(name, justify="right")
     for one in records:
         base = plain[one["trajectories"]]
         arm = [str(one["k"]), str(one["words"])] if one["k"] else ["plain", "-"]
         moved = [f"{one['bytes'] / 1e6:.1f}", f"{one['bytes'] / base['bytes']:.3f}"]
         took = [f"{one['driver_s']:.2f}", f"{one['driver_s'] / base['driver_s']:.2f}"]
-        of_bytes, of_seconds = one["hook_bytes"] / base["bytes"], one["hook_s"] / base["driver_s"]
-        shown.add_row(str(one["trajectories"]), *arm, *moved, f"{of_bytes:.3f}", *took, f"{of_seconds:.2f}")
+        hooks = [f"{one['hook_bytes'] / base['bytes']:.3f}", f"{one['first_bytes'] / base['bytes']:.3f}"]
+        share = f"{one['hook_s'] / base['driver_s']:.2f}"
+        shown.add_row(str(one["trajectories"]), *arm, *moved, *hooks, *took, share)
     return shown
 
 

@@ -12,7 +12,7 @@ from .context import SHIPPED, ContextProvider, Off, Placement, choose_placement
 from .imports import load
 from .policy import takes_system_messages
 from .prompts import Prompt, text_digest
-from .record.slow_scores import shown_places
+from .record.slow_scores import REFLECTIONS, shown_places
 from .rollouts import Message, content_text
 
 SAMPLED_ROWS = 64
@@ -107,6 +107,7 @@ def source_of(function: Any) -> str:
 
 
 __all__ = [
+    "REFLECTIONS",
     "SAMPLED_ROWS",
     "begin_with",
     "choose_seed",

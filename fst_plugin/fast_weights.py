@@ -33,7 +33,7 @@ from .record.archive import known_scores
 from .record.atomic import set_aside
 from .record.journal import Journal, open_journal
 from .record.lock import hold
-from .record.slow_scores import SlowScores
+from .record.slow_scores import Entry, SlowScores
 from .record.state import State
 from .record.steps import append_step
 from .reflection.base import Reflection
@@ -75,6 +75,7 @@ class FastWeights:
         self._loaded = (0, self.state.weights)
         self._of_step: dict[str, float] = {}
         self._steps_kept = True
+        self._told_unread = False
         self._phases = FastPhases(self.config, self.policy, self.reflection, self.log)
         self._rewards = StepRewards()
         self._hybrid: Hybrid | None = None
@@ -217,7 +218,17 @@ class FastWeights:
             self.state = replace(self.state, rewards=(*self.state.rewards, mean))
         self._see(score for _, _, score in valid)
         if self.config.fast.free_scores:
-            self.slow.add(step, weights, rollouts)
+            self._count_unread(self.slow.add(step, weights, rollouts))
+
+    def _count_unread(self, entries: Sequence[Entry]) -> None:
+        unread = sum(entry.rollout.unread for entry in entries)
+        self._of_step["answers_unread"] = unread
+        if unread and not self._told_unread:
+            self._told_unread = True
+            self.log(
+                f"fst: step {entries[0].step}: of {len(entries)} answers that a reflection could be shown, {unread}"
+                " stay unread, since the others are enough; their rewards count all the same (see fst/answers_unread)"
+            )
 
     @property
     def bar(self) -> RewardBar:

@@ -103,6 +103,7 @@ class Rollout:
     error: set when the rollout itself failed (engine, environment): its score then means nothing.
     of: how many rollouts the score is the mean of (>= 1); the texts are then the worst one's.
     tokens: how many tokens the model generated; None if the adapter does not know.
+    unread: the adapter left the response where it was, since others are enough: no reflection is shown this one.
     """
 
     score: float
@@ -112,11 +113,13 @@ class Rollout:
     of: int = 1
     tokens: int | None = None
     feedback_made: bool = False
+    unread: bool = False
 
 
 def merged(rollouts: Sequence[Rollout]) -> Rollout:
     """Several rollouts of one prompt on one problem as one: their mean score, the worst one's texts (of several, one
-    with feedback of its own). Failed ones count for nothing; if all failed, the first of them."""
+    with feedback of its own; of those whose response was read, if there is any). Failed ones count for nothing; if all
+    failed, the first of them."""
     valid = [r for r in rollouts if r.error is None]
     if not valid:
         return rollouts[0]
@@ -127,7 +130,7 @@ def merged(rollouts: Sequence[Rollout]) -> Rollout:
 
 def worst(rollouts: Sequence[Rollout]) -> int:
     """Place of the rollout whose texts stand for all of these, none of which has failed; see `merged`."""
-    return min(range(len(rollouts)), key=lambda i: (rollouts[i].score, rollouts[i].feedback_made))
+    return min(range(len(rollouts)), key=lambda i: (rollouts[i].unread, rollouts[i].score, rollouts[i].feedback_made))
 
 
 @dataclass(frozen=True)

@@ -158,8 +158,8 @@ class Phase(ABC):
 
     def records(self, parent: str, first: Sequence[Problem], slot: int, round_number: int) -> Records:
         """How a parent did on the problems of `first`, then other failures of it, all paid for already; successes
-        last."""
-        known = self.scoreboard.rollouts(parent)
+        last. What was answered unread is left out."""
+        known = {problem: one for problem, one in self.scoreboard.rollouts(parent).items() if not one.unread}
         tested = [(problem, known[problem.id]) for problem in first if problem.id in known]
         have = {problem.id for problem, _ in tested}
         others = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,10 +17,14 @@ from pathlib import Path
 from ..prompts import Population, text_digest
 from ..reflection.base import RECORD_CHARS
 from ..reflection.text import shorten
+from ..rewards import RewardBar
 from ..rollouts import Problem, Rollout, Trace, merged, worst
 from . import sealed
 
 TRACES_FILE = "traces.jsonl"
+REFLECTIONS = 2
+"""How many reflections' records a slow step leaves of each prompt, each with others, if an adapter asks for no more
+responses than are enough (ours). A cycle has several steps, and a prompt bears few children."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +44,16 @@ class SlowScores:
 
     entries: list[Entry] = field(default_factory=list)
 
-    def add(self, step: int, weights: str, rollouts: Sequence[tuple[str, str, Rollout]]) -> None:
-        """rollouts: (problem id, prompt digest, rollout) of one slow step. Failed ones are left out."""
+    def add(self, step: int, weights: str, rollouts: Sequence[tuple[str, str, Rollout]]) -> list[Entry]:
+        """rollouts: (problem id, prompt digest, rollout) of one slow step. Failed ones are left out. Returns the new
+        entries."""
+        before = len(self.entries)
         for (problem, prompt), places in _cells(rollouts).items():
             one = merged([rollouts[place][2] for place in places])
             response, feedback = shorten(one.response, RECORD_CHARS), shorten(one.feedback, RECORD_CHARS)
             short = replace(one, response=response, feedback=feedback, tokens=None)
             self.entries.append(Entry(problem, prompt, step, weights, short))
+        return self.entries[before:]
 
     def traces(
         self, population: Population, problems: Sequence[Problem], *, step: int, max_age: int | None
@@ -82,10 +90,25 @@ def _cells(rollouts: Sequence[tuple[str, str, Rollout]]) -> dict[tuple[str, str]
     return cells
 
 
-def shown_places(rollouts: Sequence[tuple[str, str, Rollout]]) -> list[int]:
+def shown_places(
+    rollouts: Sequence[tuple[str, str, Rollout]],
+    most: int | None = None,
+    bar: RewardBar = RewardBar(),  # noqa: B008  frozen
+) -> list[int]:
     """Places of the rollouts whose response a reflection may be shown: one for each problem and prompt. An adapter that
-    has to decode responses needs no others."""
-    return [places[worst([rollouts[i][2] for i in places])] for places in _cells(rollouts).values()]
+    has to decode responses needs no others.
+
+    most: of each prompt, problems that it solves last, as a reflection has them; which of the others is drawn by their
+        ids. None: all.
+    bar: from which reward on a problem is solved, as known before these.
+    """
+    cells, by_prompt = _cells(rollouts), dict[str, list[tuple[bool, str, int]]]()
+    bar = bar.after(rollouts[place][2].score for places in cells.values() for place in places)
+    for (problem, prompt), places in cells.items():
+        some = [rollouts[place][2] for place in places]
+        solved = bar.solved(statistics.fmean(one.score for one in some))
+        by_prompt.setdefault(prompt, []).append((solved, problem, places[worst(some)]))
+    return sorted(place for found in by_prompt.values() for *_, place in sorted(found)[:most])
 
 
 def traces_digest(traces: Sequence[Trace]) -> str:
@@ -94,4 +117,4 @@ def traces_digest(traces: Sequence[Trace]) -> str:
     return text_digest(json.dumps(data, ensure_ascii=True))
 
 
-__all__ = ["TRACES_FILE", "Entry", "SlowScores", "shown_places", "traces_digest"]
+__all__ = ["REFLECTIONS", "TRACES_FILE", "Entry", "SlowScores", "shown_places", "traces_digest"]

@@ -19,6 +19,7 @@ from .batches import COLUMN
 from .compat import LOOP_METHODS, names
 
 _Base: Any = names.AgentLoopBase
+_Output: Any = names.AgentLoopOutput
 
 
 @names.register_agent_loop(CONTEXT_LOOP)
@@ -46,13 +47,10 @@ class ContextLoop(_Base):
         if column.sampling == "training":
             sampling_params = training_sampling(sampling_params, inner.rollout_config)
         output = await inner.run(sampling_params, **{**row, "raw_prompt": assignment.messages})
-        for part in output if isinstance(output, list) else [output]:
-            part.extra_fields["fst"] = {
-                "digest": assignment.digest,
-                "rank": assignment.rank,
-                "problem": column.problem,
-            }
-        return output
+        mark = {"digest": assignment.digest, "rank": assignment.rank, "problem": column.problem}
+        if isinstance(output, list):
+            return [marked(part, mark) for part in output]
+        return marked(output, mark)
 
     def _failed(self, error: str) -> Any:
         """An output that says what failed, in place of an answer; it has the fields that its batch's others have."""
@@ -69,6 +67,26 @@ class ContextLoop(_Base):
         )
         output.extra_fields = {"fst": {"error": error}, "reward_extra_info": {}}
         return output
+
+
+class Marked(_Output):
+    """An output whose mark also has its reward, once verl has scored it: the trainer need not read one value a token
+    for it."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As verl puts it into the queue."""
+        found = super().as_dict()
+        if "rm_scores" in found:
+            found["extra_fields"]["fst"]["score"] = float(found["rm_scores"].sum())
+        return found
+
+
+def marked(output: Any, mark: dict[str, Any]) -> Any:
+    """The output with its mark. One of a class of its own stays as it is but for that, and its mark has no reward."""
+    output.extra_fields["fst"] = dict(mark)
+    if type(output) is not _Output:
+        return output
+    return Marked.model_construct(output.model_fields_set | {"extra_fields"}, **dict(output))
 
 
 def make_loop(name: str, arguments: dict[str, Any]) -> Any:

@@ -94,10 +94,11 @@ def _answer(reward_model: Any) -> Any:
 
 
 def rollout(
-    score: float, text: str, extra: Mapping[str, Any], reference: str | None = None, tokens: int | None = None
+    score: float, text: str | None, extra: Mapping[str, Any], reference: str | None = None, tokens: int | None = None
 ) -> Rollout:
     """One finished trajectory as a Rollout.
 
+    text: the response; None if it was not read.
     extra: its `extra_fields`.
     reference: answer that made feedback may quote, if neither reward function nor environment gave any.
     tokens: how many the model generated.
@@ -109,11 +110,12 @@ def rollout(
     told = extra.get("reward_extra_info") or {}
     feedback = feedback_text(told.get("feedback"))
     if feedback:
-        return Rollout(score, text, feedback, tokens=tokens, feedback_made=bool(told.get("feedback_made")))
+        made = bool(told.get("feedback_made"))
+        return Rollout(score, text or "", feedback, tokens=tokens, feedback_made=made, unread=text is None)
     feedback = made_feedback("", score, done=True)
     if reference:
         feedback += f" The reference answer is: {reference}"
-    return Rollout(score, text, feedback, tokens=tokens, feedback_made=True)
+    return Rollout(score, text or "", feedback, tokens=tokens, feedback_made=True, unread=text is None)
 
 
 def feedback_text(said: Any) -> str:

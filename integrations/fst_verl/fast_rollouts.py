@@ -83,7 +83,7 @@ class FastRollouts:
         batch = self.pool[[0] * len(chats)]
         names.tensordict_utils.assign_non_tensor_stack(batch, "raw_prompt", [[dict(m) for m in chat] for chat in chats])
         done = self._run(batch, REFLECT_LOOP, [{} for _ in chats])
-        return [result.text if result else "" for result in done]
+        return [(result and result.text) or "" for result in done]
 
     def fits(self, chat: Sequence[Message]) -> bool:
         """Does this plain chat fit the rollouts' prompt length?"""

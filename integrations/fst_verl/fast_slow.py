@@ -254,13 +254,15 @@ class FastSlow:
             self.rollouts.prompts.refuse_lost()
             seen = self._slow_rollouts(batch)
             rollouts = [one for _, one in seen]
-            places = adapter.shown_places(rollouts) if self.weights.config.fast.free_scores else []
+            fast = self.weights.config.fast
+            most = adapter.REFLECTIONS * fast.records
+            places = adapter.shown_places(rollouts, most, self.weights.bar) if fast.free_scores else []
             if places:  # no reflection reads the others
                 keys = [seen[place][0] for place in places]
                 texts = transfer.texts(keys, batch.partition_id, self.trainer.tokenizer)
                 for place, text in zip(places, texts, strict=True):
                     problem, prompt, rollout = rollouts[place]
-                    rollouts[place] = (problem, prompt, replace(rollout, response=text))
+                    rollouts[place] = (problem, prompt, replace(rollout, response=text, unread=False))
             self._done += rollouts
             if self.beside and self.beside.is_last_part():  # reflection goes on while the weights are updated
                 self._hand_over()

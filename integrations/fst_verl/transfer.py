@@ -10,8 +10,10 @@ import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
+from fst_plugin.adapter import sampled_places
 from fst_plugin.reflection.base import RECORD_CHARS
 from fst_plugin.reflection.text import shorten, shorten_ends
 
@@ -38,7 +40,7 @@ class Trajectory:
 
     uid: of its row.
     score: reward, summed over the tokens.
-    text: the response, decoded and shortened (see `texts`); "" from `scored`.
+    text: the response, decoded and shortened (see `texts`); None from `scored`.
     tokens: how many of its tokens the model generated; None from `scored`.
     extra: its `extra_fields`.
     session: its number in the row's group, as text.
@@ -47,7 +49,7 @@ class Trajectory:
 
     uid: str
     score: float
-    text: str
+    text: str | None
     tokens: int | None
     extra: Mapping[str, Any]
     session: str = "0"
@@ -191,26 +193,57 @@ def read(keys: Sequence[str], partition: str, fields: Sequence[str]) -> Any:
 
 def trajectories(batch: Any, tokenizer: Any) -> list[Trajectory]:
     """The finished sessions of a batch with what they said, one a session; empty if it has none."""
-    done = scored(batch)
-    keys = [one.key for one in done]
-    if not keys:
-        return []
-    masks = read(keys, batch.partition_id, ["response_mask"])["response_mask"].unbind()
-    said = texts(keys, batch.partition_id, tokenizer)
-    return [replace(one, text=text, tokens=int(mask.sum())) for one, text, mask in zip(done, said, masks, strict=True)]
-
-
-def scored(batch: Any) -> list[Trajectory]:
-    """As `trajectories`, without what they said: nothing that has one value a token but the rewards is read."""
     last = last_outputs(keys_of(batch))
     if not last:
         return []
-    data = read(list(last.values()), batch.partition_id, ("rm_scores", "extra_fields"))
-    scores, extras = data["rm_scores"].sum(dim=1).tolist(), column(data, "extra_fields") or []
+    keys = list(last.values())
+    data = read(keys, batch.partition_id, ("rm_scores", "extra_fields", "response_mask"))
+    scores, extras, masks = _sums(data), column(data, "extra_fields") or [], data["response_mask"].unbind()
+    said = texts(keys, batch.partition_id, tokenizer)
     return [
-        Trajectory(uid, score, "", None, extra, session, key)
+        replace(one, text=text, tokens=int(mask.sum()))
+        for one, text, mask in zip(_finished(last, scores, extras), said, masks, strict=True)
+    ]
+
+
+def scored(batch: Any) -> list[Trajectory]:
+    """As `trajectories`, without what they said: scores are those of the marks (see `agent_loop.Marked`), and of what
+    has one value a token no more than a sample is read."""
+    last = last_outputs(keys_of(batch))
+    if not last:
+        return []
+    keys = list(last.values())
+    extras = column(read(keys, batch.partition_id, ["extra_fields"]), "extra_fields") or []
+    return _finished(last, _scores(keys, batch.partition_id, extras), extras)
+
+
+def _finished(last: Mapping[tuple[str, str], str], scores: Sequence[float], extras: Sequence[Any]) -> list[Trajectory]:
+    return [
+        Trajectory(uid, score, None, None, extra, session, key)
         for ((uid, session), key), score, extra in zip(last.items(), scores, extras, strict=True)
     ]
+
+
+def _scores(keys: Sequence[str], partition: str, extras: Sequence[Mapping[str, Any]]) -> list[float]:
+    """What the marks say, and the queue's own rewards bear out: those that no mark tells are read, and a sample of the
+    others. If one has changed since its rollout (by a reward model on the trainer's devices, say),
+    all are read."""
+    told: list[Any] = [(extra.get("fst") or {}).get("score") for extra in extras]
+    places = sorted({*sampled_places(len(keys)), *(place for place, score in enumerate(told) if score is None)})
+    found = dict(zip(places, _sums(read([keys[place] for place in places], partition, ["rm_scores"])), strict=True))
+    if len(found) < len(keys) and any(told[place] not in (None, score) for place, score in found.items()):
+        _tell_changed()
+        return _sums(read(keys, partition, ["rm_scores"]))
+    return [found.get(place, score) for place, score in enumerate(told)]
+
+
+def _sums(data: Any) -> list[float]:
+    return data["rm_scores"].sum(dim=1).tolist()
+
+
+@cache
+def _tell_changed() -> None:
+    print("fst: rewards change after their rollouts: all are read, a value a token, not only a sample", flush=True)
 
 
 def texts(keys: Sequence[str], partition: str, tokenizer: Any) -> list[str]:

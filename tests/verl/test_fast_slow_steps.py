@@ -165,6 +165,29 @@ def test_only_the_answers_that_a_reflection_may_be_shown_are_decoded(made, monke
     assert len(asked) == BATCH * K  # nothing more is decoded if slow scores are not used
 
 
+def test_of_a_large_step_no_more_answers_are_read_than_reflections_need_and_it_is_told(made, monkeypatch):
+    fst, trainer, _ = made
+    fst.begin()
+    asked, lines = [], []
+    play(fst, trainer, monkeypatch, [1])
+    fst.metrics()
+    fst.weights.log, before = lines.append, len(fst.weights.slow.entries)
+    fst.weights.config = FSTConfig(fast={"records": 1})
+    monkeypatch.setattr(transfer, "texts", lambda keys, *_: asked.extend(keys) or [f"answer of {key}" for key in keys])
+    done = [dataclasses.replace(one, text=None) for one in transfer.scored(None)]
+    monkeypatch.setattr(transfer, "scored", lambda batch: done)
+    for step in (2, 3):
+        trainer.global_steps = step
+        fst.collect(SimpleNamespace(partition_id="train"))
+        fst.observe()
+        assert fst.metrics()["fst/answers_unread"] == BATCH * K - 2 * K
+    entries = fst.weights.slow.entries[before:]
+    assert len(entries) == 2 * BATCH * K and len(asked) == 2 * 2 * K
+    assert {one.rollout.response for one in entries if not one.rollout.unread} == {f"answer of {key}" for key in asked}
+    assert sum(one.rollout.of for one in entries) == 2 * BATCH * G  # all rewards count
+    assert len([line for line in lines if "of 8 answers that a reflection could be shown, 4 stay unread" in line]) == 1
+
+
 def test_prompts_of_earlier_cycles_are_forgotten_but_those_of_rollouts_under_way(made, monkeypatch):
     fst, trainer, _ = made
     fst.begin()

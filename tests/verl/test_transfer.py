@@ -11,6 +11,7 @@ from fake_queue import FakeQueue  # noqa: E402
 from fst_verl import transfer  # noqa: E402
 from fst_verl.compat import names  # noqa: E402
 
+from fst_plugin.adapter import SAMPLED_ROWS  # noqa: E402
 from fst_plugin.reflection.base import RECORD_CHARS  # noqa: E402
 from fst_plugin.reflection.text import shorten  # noqa: E402
 
@@ -56,6 +57,45 @@ def test_a_slow_step_reads_no_tokens_to_know_its_scores(queue, monkeypatch):
         ("v_0_0", "v", "0", 0.5),
     ]
     assert found[0].extra == {"fst": {"digest": "u_0_1"}} and set(fields) == {"rm_scores", "extra_fields"}
+
+
+def marked(queue, count, score=0.5):
+    """`count` trajectories whose marks have their rewards; "w_0_0" has no mark."""
+    batch = said(queue, **{f"u{i}_0_0": [1, 1] for i in range(count)}, w_0_0=[1, 1])
+    for i in range(count):
+        queue.rows["train"][f"u{i}_0_0"]["extra_fields"]["fst"]["score"] = score
+    return batch
+
+
+@pytest.fixture
+def rewards_read(monkeypatch):
+    """Keys whose rewards were read, one value a token."""
+    found, before = [], transfer.read
+    monkeypatch.setattr(transfer, "read", lambda keys, part, names: (
+        found.extend(keys if "rm_scores" in names else ()) or before(keys, part, names)
+    ))  # fmt: skip
+    transfer._tell_changed.cache_clear()
+    return found
+
+
+def test_where_marks_have_the_rewards_only_a_sample_of_them_is_read_by_tokens(queue, rewards_read):
+    found = transfer.scored(marked(queue, 500))
+    assert len(found) == 501 and {one.score for one in found} == {0.5}
+    assert SAMPLED_ROWS <= len(rewards_read) <= SAMPLED_ROWS + 1 and "w_0_0" in rewards_read  # it has no mark
+
+
+@pytest.mark.parametrize("changed", [range(500), range(0, 500, 3)])
+def test_rewards_that_change_after_their_rollouts_are_all_read_and_it_is_said_once(
+    queue, rewards_read, capsys, changed
+):
+    batch = marked(queue, 500)
+    for i in changed:
+        queue.rows["train"][f"u{i}_0_0"]["rm_scores"] = torch.tensor([0.25, -2.0])
+    for _ in range(2):
+        found = {one.uid: one.score for one in transfer.scored(batch)}
+        assert found == {f"u{i}": -1.75 if i in changed else 0.5 for i in range(500)} | {"w": 0.5}
+    assert set(rewards_read) == set(batch.keys)
+    assert capsys.readouterr().out.count("rewards change after their rollouts: all are read") == 1
 
 
 def test_a_fast_phase_knows_what_was_said_and_how_many_tokens_were_generated(queue):

@@ -349,6 +349,23 @@ def test_records_show_failures_first_and_no_more_than_asked_for():
     assert {r.slot for r in reflection.requests} >= {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize("parents", ["thompson", "frontier"])
+def test_a_reflection_is_shown_no_answer_that_was_left_unread(parents):
+    world, population, problems = World(luck=0.5), seed_population(), make_problems(96)
+    unread = {problem.id for problem in problems[::2]}
+    traces = [
+        replace(trace, rollouts={d: replace(r, unread=trace.problem.id in unread) for d, r in trace.rollouts.items()})
+        for trace in slow_traces(world, population, problems)
+    ]
+    offline = OfflineReflection()
+    reflection = Scripted(lambda r: offline.propose([r])[0])
+    optimizer = gepa(reflection, budget=200, parents=parents)
+    found = optimizer.evolve(population, problems, world, cycle=1, seed=0, traces=traces)
+    of_seed = [record for r in reflection.requests if r.parent.text == SEED for record in r.records]
+    assert of_seed and not unread & {problem.id for problem, _ in of_seed}
+    assert found.metrics["anchors_free"] > 0
+
+
 def test_nothing_is_printed_and_the_reflection_is_named(capfd):
     lines = []
     phase(World(), log=lines.append)

@@ -60,6 +60,32 @@ def test_only_the_responses_at_the_shown_places_are_read():
     assert shown_places(silent[-1:]) == []
 
 
+def test_where_fewer_answers_are_enough_unsolved_problems_come_first_whoever_they_are():
+    problems = make_problems(40)
+    solved = {problem.id for problem in problems[:20]}
+    rollouts = [(p.id, A.digest, roll(score)) for p in problems for score in (1.0, float(p.id in solved))]
+    rollouts += [(problems[0].id, B.digest, roll(0.0))]
+    few = shown_places(rollouts, 10)
+    shown = [rollouts[place] for place in few]
+    assert len(few) == 11 and few == sorted(few) and shown[-1][1] == B.digest  # of each prompt
+    assert not solved & {problem for problem, *_ in shown[:-1]}
+    assert all(rollout.score == 0.0 for *_, rollout in shown)
+    assert {p for p, *_ in shown[:-1]} != {p.id for p in problems[20:30]}  # not just the first
+    more = shown_places(rollouts, 30)
+    assert len(more) == 31 and set(few) < set(more)
+    assert shown_places(rollouts, 40) == shown_places(rollouts)
+
+
+def test_of_several_answers_one_that_was_read_stands_for_all():
+    (one,) = make_problems(1)
+    slow = SlowScores()
+    slow.add(1, "w", [(one.id, A.digest, replace(roll(0.0, "worst"), response="", unread=True))])
+    slow.add(2, "w", [(one.id, A.digest, roll(0.5, "read"))])
+    (trace,) = slow.traces(BOTH, [one], step=3, max_age=None)
+    found = trace.rollouts[A.digest]
+    assert (found.score, found.of, found.feedback, found.unread) == (0.25, 2, "read", False)
+
+
 def test_other_prompts_unknown_problems_and_stale_scores_are_left_out():
     one, two = make_problems(2)
     slow = SlowScores()
