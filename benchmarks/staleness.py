@@ -3,12 +3,12 @@
     python examples/paper_claims/run.py --only search
     python benchmarks/staleness.py runs/paper_claims/search/*_before_? [--json FILE]
 
-The weights are those of the checkpoints, the prompts the populations of the cycles, the mean over each. A population's
-age is how many slow steps the weights have made since it evolved. At the same weights, `behind`: the newest
-population's score less that of one of this age, which holds what the later search has found, too; `by the weights`:
-what of it is the weights' doing, that is `behind` less what the same two were apart under the weights with which the
-older one evolved. Scores are mean rewards of sampled answers to the run's validation problems. In brackets a 95 % bootstrap
-interval over runs, each the mean of its pairs. Runs of several turns are left out, by name.
+The weights are those of the checkpoints, the prompts the populations of the cycles, the mean over each. A
+population's age is how many slow steps the weights have made since it evolved. At the same weights, `behind`: the
+newest population's score less that of one of this age, which holds what the later search has found, too; `by the
+weights`: what of it is the weights' doing, that is `behind` less what the same two were apart under the weights with
+which the older one evolved. Scores are mean rewards of sampled answers to the run's validation problems. In brackets
+a 95 % bootstrap interval over runs, each the mean of its pairs. Runs of several turns are left out, by name.
 """
 
 from __future__ import annotations
