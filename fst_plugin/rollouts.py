@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -112,6 +113,32 @@ class Rollout:
     of: int = 1
     tokens: int | None = None
     feedback_made: bool = False
+
+
+def scored(
+    score: float,
+    response: str,
+    feedback: str = "",
+    *,
+    made: bool = False,
+    reference: Any = None,
+    tokens: int | None = None,
+) -> Rollout:
+    """A finished answer as a Rollout. Where nothing was said of it, feedback is made from its score.
+
+    score: its reward; one that is not a finite number makes it a failed rollout.
+    made: was `feedback` made from the reward, by the environment?
+    reference: the answer that feedback made here may quote; None or "": none.
+    response, feedback, tokens: as `Rollout` has them.
+    """
+    if not math.isfinite(score):
+        return Rollout(0.0, error=f"the reward is {score}, not a finite number")
+    if feedback:
+        return Rollout(score, response, feedback, tokens=tokens, feedback_made=made)
+    said = f"The answer got a reward of {score:g}."
+    if reference not in (None, ""):
+        said += f" The reference answer is: {reference}"
+    return Rollout(score, response, said, tokens=tokens, feedback_made=True)
 
 
 def merged(rollouts: Sequence[Rollout]) -> Rollout:

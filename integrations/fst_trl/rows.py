@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fst_envs.make import made_feedback
-
-from fst_plugin.rollouts import Problem, Rollout, content_text, problem_id
+from fst_plugin.rollouts import Problem, Rollout, content_text, problem_id, scored
 
 ANSWERS = ("ground_truth", "solution", "answer")
 """Columns that hold the reference answer, the first of them that a dataset has (ours)."""
@@ -54,13 +51,9 @@ def rollouts(
     if len(said) % size:
         raise ValueError(f"log_extra('feedback', ...): {len(said)} texts for {size} completions; give one for each")
     feedback = [" ".join(one for one in said[i::size] if one) for i in range(size)]
-    return [_rollout(*one) for one in zip(scores, map(text, completions), feedback, tokens, references, strict=True)]
-
-
-def _rollout(score: float, response: str, feedback: str, tokens: int | None, reference: Any) -> Rollout:
-    if not math.isfinite(score):
-        return Rollout(0.0, error=f"the reward is {score}, not a finite number")
-    if feedback:
-        return Rollout(score, response, feedback, tokens=tokens)
-    quoted = "" if reference in (None, "") else f" The reference answer is: {reference}"
-    return Rollout(score, response, made_feedback("", score, done=True) + quoted, tokens=tokens, feedback_made=True)
+    return [
+        scored(score, text(completion), heard, reference=reference, tokens=count)
+        for score, completion, heard, reference, count in zip(
+            scores, completions, feedback, references, tokens, strict=True
+        )
+    ]

@@ -10,10 +10,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fst_envs.make import made_feedback
-
 from fst_plugin.adapter import system_text
-from fst_plugin.rollouts import Problem, Rollout, problem_id
+from fst_plugin.rollouts import Problem, Rollout, problem_id, scored
 
 from .compat import names
 
@@ -104,16 +102,9 @@ def rollout(
     """
     if error := (extra.get("fst") or {}).get("error"):
         return Rollout(0.0, error=error)
-    if not math.isfinite(score):
-        return Rollout(0.0, error=f"the reward is {score}, not a finite number")
     told = extra.get("reward_extra_info") or {}
-    feedback = feedback_text(told.get("feedback"))
-    if feedback:
-        return Rollout(score, text, feedback, tokens=tokens, feedback_made=bool(told.get("feedback_made")))
-    feedback = made_feedback("", score, done=True)
-    if reference:
-        feedback += f" The reference answer is: {reference}"
-    return Rollout(score, text, feedback, tokens=tokens, feedback_made=True)
+    feedback, made = feedback_text(told.get("feedback")), bool(told.get("feedback_made"))
+    return scored(score, text, feedback, made=made, reference=reference, tokens=tokens)
 
 
 def feedback_text(said: Any) -> str:
