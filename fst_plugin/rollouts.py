@@ -115,6 +115,22 @@ class Rollout:
     feedback_made: bool = False
 
 
+def feedback_text(said: Any) -> str:
+    """Feedback as text, whatever a reward function gave: nothing (None, NaN, blank) as "", bytes decoded, the items of
+    a list one a line, a mapping as "key: value" lines, anything else as `str` has it."""
+    if said is None or (isinstance(said, float) and math.isnan(said)):
+        return ""
+    if isinstance(said, (bytes, bytearray)):
+        said = said.decode("utf-8", "replace")
+    if isinstance(said, Mapping):
+        said = [f"{key}: {feedback_text(value)}" for key, value in said.items()]
+    if hasattr(said, "tolist"):
+        return feedback_text(said.tolist())
+    if isinstance(said, (list, tuple, set, frozenset)):
+        said = "\n".join(text for item in said if (text := feedback_text(item)))
+    return str(said).strip()
+
+
 def scored(
     score: float,
     response: str,

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from fst_plugin.reflection import render_record
-from fst_plugin.rollouts import Problem, Rollout, content_text, merged, problem_id, scored
+from fst_plugin.rollouts import Problem, Rollout, content_text, feedback_text, merged, problem_id, scored
 
 
 class Picture:
@@ -79,6 +79,22 @@ def test_an_answer_that_nothing_was_said_of_gets_feedback_from_its_score_marked_
     quoting = scored(0.0, "B4", reference=7)
     assert quoting.feedback == "The answer got a reward of 0. The reference answer is: 7" and quoting.feedback_made
     assert scored(0.0, "B4", reference="") == scored(0.0, "B4", reference=None) == scored(0.0, "B4")
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (None, ""),
+        (float("nan"), ""),
+        (" Be brief. ", "Be brief."),
+        (b"Be brief.", "Be brief."),
+        (["Be", "", "brief."], "Be\nbrief."),
+        ({"length": "too long"}, "length: too long"),
+        (7, "7"),
+    ],
+)
+def test_whatever_is_said_of_an_answer_is_read_as_text(given, text):
+    assert feedback_text(given) == text
 
 
 def test_feedback_that_was_given_stays_and_quotes_no_answer():
