@@ -17,6 +17,10 @@ from .rollouts import Message, content_text
 
 SAMPLED_ROWS = 64
 """Rows, evenly spread, that stand for a dataset where not all of them are read (ours)."""
+EXAMPLES = 3
+"""Rows that the log names of each system message (ours)."""
+MOST_SHOWN = 2000
+"""Characters of the data's system messages in the log (ours)."""
 
 
 def sampled_places(size: int) -> list[int]:
@@ -27,6 +31,23 @@ def sampled_places(size: int) -> list[int]:
 def system_text(chat: Sequence[Message]) -> str:
     """Text of a chat's system message; "" if it has none."""
     return next((content_text(m.get("content")) for m in chat if m.get("role") == "system"), "")
+
+
+def system_messages(chats: Iterable[Sequence[Message]], log: Callable[[str], None]) -> dict[str, list[int]]:
+    """Every different system message of a dataset, as text ("" where there is none), and the first rows that have it.
+
+    chats: of all rows, in order.
+    log: takes a line if they differ.
+    """
+    found: dict[str, list[int]] = {}
+    for number, chat in enumerate(chats):
+        rows = found.setdefault(system_text(chat), [])
+        if len(rows) < EXAMPLES:
+            rows.append(number)
+    if len(found) > 1:
+        shown = "; ".join(f"{text[:60]!r} in rows {', '.join(map(str, rows))}, ..." for text, rows in found.items())
+        log(f"fst: the data has {len(found)} different system messages: {shown[:MOST_SHOWN]}")
+    return found
 
 
 def provider(spec: ContextConfig, prompts: Sequence[str]) -> ContextProvider:
@@ -117,5 +138,6 @@ __all__ = [
     "sampled_places",
     "shown_places",
     "source_of",
+    "system_messages",
     "system_text",
 ]

@@ -98,7 +98,7 @@ class Alongside:
         cycle ends."""
         if step + self.course.every - 1 > self.course.last:
             return []
-        self._known |= {problem.id: problem for problem in problems}
+        self._known = {problem.id: problem for problem in problems} | self._known
         wave = Wave(step, step, tuple(problem.id for problem in problems))
         cells = self._evolving.ask(wave=lambda _: wave, **self._services)
         self._coming = replace(wave, until=step + self.course.every - 1) if cells else wave

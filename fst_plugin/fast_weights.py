@@ -151,6 +151,12 @@ class FastWeights:
         self.state = replace(found, parts={}, placement=self.config.context.placement)
         self._loaded = (step, self.state.weights)
 
+    def undo(self, step: int) -> None:
+        """Forgets what was observed of slow steps after `step`, which the stack does again."""
+        kept = step + 1 - (self.state.cycle_start or 1)
+        self.state = replace(self.state, rewards=self.state.rewards[: max(0, kept)])
+        self.slow = SlowScores([entry for entry in self.slow.entries if entry.step <= step])
+
     def save(self, folder: Path, step: int, pending: Sequence[str], parts: Sequence[str] = ()) -> None:
         """Writes everything that a resumed run needs into a checkpoint's folder, the state last.
 

@@ -81,6 +81,13 @@ def opened_thinking(tokenizer: Any, template: Mapping[str, Any]) -> str:
     return found[1] if found else ""
 
 
+def chat_tokens(tokenizer: Any, chat: Sequence[Message], template: Mapping[str, Any]) -> int:
+    """Length of a plain chat as it is sent, in tokens. template: further arguments of the chat template."""
+    messages = [dict(message) for message in chat]
+    sent = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **template)
+    return len(tokenizer(sent, add_special_tokens=False)["input_ids"])
+
+
 def estimate_tokens(text: str) -> int:
     """Length in tokens if no tokenizer is at hand: a token per four bytes of UTF-8."""
     return math.ceil(len(text.encode("utf-8", "surrogatepass")) / 4)
@@ -111,16 +118,24 @@ class Policy:
 
     @classmethod
     def of_tokenizer(
-        cls, tokenizer: Any, max_tokens: int, *, template: Mapping[str, Any] | None = None, **more: Any
+        cls, tokenizer: Any, max_tokens: int, window: int, *, template: Mapping[str, Any] | None = None, **more: Any
     ) -> Policy:
-        """From a Hugging Face tokenizer. template: further arguments of its chat template. more: generate, fits,
-        width."""
+        """From a Hugging Face tokenizer.
+
+        window: longest chat of a rollout, in tokens.
+        template: further arguments of its chat template.
+        more: generate, width.
+        """
+        arguments = template or {}
 
         def count(text: str) -> int:
             return len(tokenizer(text, add_special_tokens=False)["input_ids"])
 
-        marks, opened = thinking_marks(tokenizer), opened_thinking(tokenizer, template or {})
-        return cls(max_tokens, count, control_tokens(tokenizer), thinking=marks, opened=opened, **more)
+        def fits(chat: Sequence[Message]) -> bool:
+            return chat_tokens(tokenizer, chat, arguments) <= window
+
+        marks, opened = thinking_marks(tokenizer), opened_thinking(tokenizer, arguments)
+        return cls(max_tokens, count, control_tokens(tokenizer), fits=fits, thinking=marks, opened=opened, **more)
 
     def refuse(self, text: str) -> str | None:
         """Why this text must never be sent as an evolved prompt; None if it may be."""

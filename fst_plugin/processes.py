@@ -87,5 +87,20 @@ class Processes:
             raise ProcessFailed("; ".join(why)) from failed
         return [one for some, _ in every for one in some]
 
+    def shared(self, items: list[Any], at_a_time: int, run: Callable[[list[Any]], list[Any]]) -> list[Any]:
+        """The results of all items, in order, on every process, which each do their share.
+
+        at_a_time: items of all processes together.
+        run: takes the share of one process, and returns the results of all, such as by `together`. Shares are of one
+            size, as collective operations want them: the last one may repeat the first items.
+        """
+        done: list[Any] = []
+        for first in range(0, len(items), at_a_time):
+            batch = items[first : first + at_a_time]
+            share = -(-len(batch) // self.count)
+            mine = range(self.number * share, (self.number + 1) * share)
+            done += run([batch[i % len(batch)] for i in mine])[: len(batch)]
+        return done
+
 
 __all__ = ["ProcessFailed", "Processes"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -114,6 +115,48 @@ class Rollout:
     tokens: int | None = None
     feedback_made: bool = False
     unread: bool = False
+
+
+def feedback_text(said: Any) -> str:
+    """Feedback as text, whatever a reward function gave: nothing (None, NaN, blank) as "", bytes decoded, the items of
+    a list one a line, a mapping as "key: value" lines, anything else as `str` has it."""
+    if said is None or (isinstance(said, float) and math.isnan(said)):
+        return ""
+    if isinstance(said, (bytes, bytearray)):
+        said = said.decode("utf-8", "replace")
+    if isinstance(said, Mapping):
+        said = [f"{key}: {feedback_text(value)}" for key, value in said.items()]
+    if hasattr(said, "tolist"):
+        return feedback_text(said.tolist())
+    if isinstance(said, (list, tuple, set, frozenset)):
+        said = "\n".join(text for item in said if (text := feedback_text(item)))
+    return str(said).strip()
+
+
+def scored(
+    score: float,
+    response: str | None,
+    feedback: str = "",
+    *,
+    made: bool = False,
+    reference: Any = None,
+    tokens: int | None = None,
+) -> Rollout:
+    """A finished answer as a Rollout. Where nothing was said of it, feedback is made from its score.
+
+    score: its reward; one that is not a finite number makes it a failed rollout.
+    response: None: it was not read.
+    made: was `feedback` made from the reward, by the environment?
+    reference: the answer that feedback made here may quote; None or "": none.
+    feedback, tokens: as `Rollout` has them.
+    """
+    if not math.isfinite(score):
+        return Rollout(0.0, error=f"the reward is {score}, not a finite number")
+    if not feedback:
+        feedback, made = f"The answer got a reward of {score:g}.", True
+        if reference not in (None, ""):
+            feedback += f" The reference answer is: {reference}"
+    return Rollout(score, response or "", feedback, tokens=tokens, feedback_made=made, unread=response is None)
 
 
 def merged(rollouts: Sequence[Rollout]) -> Rollout:

@@ -61,9 +61,8 @@ def _tries(trainer: Any, samples: int) -> list[list[list[float]]]:
     from fst_plugin.rollouts import Cell
 
     fst, data = trainer.fst, trainer.eval_dataset
-    problems = [rows.problem(row) for row in data]
+    problems = [rows.problem(row, place) for place, row in enumerate(data)]
     cells = [Cell(p, problem) for p in fst.weights.population.prompts for problem in problems for _ in range(samples)]
-    fst.rollouts.index_of = {problem.id: place for place, problem in enumerate(problems)}
     trainer.model.train()  # as in a fast phase
     with changed(trainer, {"train_dataset": data}):
         scores = iter([rollout.score for rollout in fst.rollouts.evaluate(cells)])

@@ -235,8 +235,8 @@ def live_folder(run: Path) -> Path | None:
     if not run.is_dir():
         return None
     others = [path for path in run.iterdir() if not path.name.startswith(("global_step_", "checkpoint-"))]
-    inside = sorted(path / "fst" for path in others)
-    for folder in (run, run / "fst", *inside):
+    inside = sorted(path / durable.STATE_FOLDER for path in others)
+    for folder in (run, run / durable.STATE_FOLDER, *inside):
         if (folder / durable.STATE_FILE).exists() or any(folder.glob(f"cycle_*/{IDENTITY_FILE}")):
             return folder
     return None

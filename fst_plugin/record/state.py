@@ -19,6 +19,8 @@ from . import sealed
 from .archive import Archive
 from .atomic import write_text
 
+STATE_FOLDER = "fst"
+"""The live folder within a run's folder, and the fast weights' folder within a checkpoint's."""
 STATE_FILE = "state.json"
 BEST_PROMPT_FILE = "best_prompt.txt"
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy
 import torch
@@ -52,7 +52,6 @@ class FastRollouts:
     def __init__(self, trainer: Any, place: Callable[[Any, str], list[Message]]):
         self.trainer, self.place = trainer, place
         self.asking = False  # does the trainer generate for a fast phase?
-        self.index_of: dict[str, int] = {}  # problem id -> place in train_dataset, on the first process
 
     @cached_property
     def processes(self) -> Processes:
@@ -63,8 +62,8 @@ class FastRollouts:
 
     def evaluate(self, cells: Sequence[Cell]) -> list[Rollout]:
         """One Rollout a cell, in order (on the first process, as `generate`)."""
-        found = [(cell.prompt.text, self.index_of[cell.problem.id]) for cell in cells]
-        return self.processes.everywhere("evaluate", found)
+        places = [(cell.prompt.text, cast(rows.RowProblem, cell.problem).place) for cell in cells]
+        return self.processes.everywhere("evaluate", places)
 
     def generate(self, chats: list[list[Message]]) -> list[str]:
         """The policy's own answers to plain chats."""
@@ -93,18 +92,10 @@ class FastRollouts:
             return self._shared(chats, answers, repr(chats))
 
     def _shared(self, items: list[Any], run: Callable[[list[Any]], list[Any]], what: str) -> list[Any]:
-        """The results of all items, on every process; `run` takes the share of one process and returns those of all.
-
-        Shares are of one size, since TRL gathers over the processes: the last one may repeat the first items.
-        """
-        number, count = self.processes.number, self.processes.count
-        at_a_time, step = self.trainer.args.generation_batch_size, self.trainer.state.global_step
-        done: list[Any] = []
-        with self._apart((int(text_digest(f"{step} {what}")[:8], 16) + number) % 2**32):
-            for batch in (items[first : first + at_a_time] for first in range(0, len(items), at_a_time)):
-                share = -(-len(batch) // count)
-                done += run([batch[i % len(batch)] for i in range(number * share, (number + 1) * share)])[: len(batch)]
-        return done
+        """The results of all items, see `Processes.shared`. what: decides the random numbers."""
+        trainer, seed = self.trainer, int(text_digest(f"{self.trainer.state.global_step} {what}")[:8], 16)
+        with self._apart((seed + self.processes.number) % 2**32):
+            return self.processes.shared(items, trainer.args.generation_batch_size, run)
 
     @contextmanager
     def _apart(self, seed: int) -> Iterator[None]:

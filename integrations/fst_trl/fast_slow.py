@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,15 @@ from fst_plugin import adapter
 from fst_plugin.config import ConfigError, ConfigProblem, FSTConfig
 from fst_plugin.context import Assignment, Request
 from fst_plugin.fast_weights import FastWeights
-from fst_plugin.policy import MAX_TOKENS, Policy
+from fst_plugin.policy import MAX_TOKENS, Policy, chat_tokens
 from fst_plugin.prompts import Prompt, text_digest
-from fst_plugin.record.slow_scores import SlowScores
-from fst_plugin.rollouts import Message, Problem, Rollout
+from fst_plugin.record.state import STATE_FOLDER
+from fst_plugin.rollouts import Problem, Rollout
 
 from . import compat, rows
-from .fast_rollouts import PLAIN, FastRollouts, RewardsKnown, changed
+from .fast_rollouts import FastRollouts, RewardsKnown
 from .order import Ahead
 
-STATE_FOLDER = "fst"
 UNLIMITED = 2**31
 """Tokens that a model without a longest position may read."""
 SAMPLING = "temperature top_p top_k min_p repetition_penalty max_completion_length chat_template_kwargs".split()
@@ -44,9 +42,8 @@ class FastSlow:
     def __init__(self, trainer: Any, settings: FSTConfig):
         self.trainer, self.settings = trainer, settings
         self.rollouts = FastRollouts(trainer, lambda row, text: self._place(rows.problem(row), [text]).messages)
-        self.texts: list[str] = []  # of the prompts, best first; none before `begin`
+        self.texts: list[str] = []  # of the prompts, best first; none before `begin`. An evaluation is under the first
         self.seed = ""  # the first prompt
-        self.seed_arm = False  # is an evaluation under the seed prompt?
         self.resumed: str | None = None  # the checkpoint that the run that begins goes on from
         self.batch = 0  # generation batches done
         self.ahead: Any = None  # an Ahead, once TRL has asked for its sampler
@@ -101,12 +98,8 @@ class FastSlow:
         if resumed is None:
             return
         self._restore(resumed)
-        fst, state = self.weights, self.weights.state
-        done = self.batch + 1 - (state.cycle_start or 1)
-        # a checkpoint between two updates of one generation batch: TRL generates that batch again
-        fst.state = replace(state, rewards=state.rewards[: max(0, done)])
-        fst.slow = SlowScores([entry for entry in fst.slow.entries if entry.step <= self.batch])
-        if self._pending() != list(state.pending):
+        self.weights.undo(self.batch)  # between two updates of one generation batch: TRL generates it again
+        if self._pending() != list(self.weights.state.pending):
             raise ValueError(
                 f"{resumed}: the coming problems are not those that it was saved with; resume with"
                 " the same seed, batch sizes and train_dataset, or start over in a new output_dir"
@@ -118,10 +111,10 @@ class FastSlow:
 
     def _start(self, fresh: bool) -> None:
         trainer, data = self.trainer, self.trainer.train_dataset
-        found = list(dict.fromkeys(map(adapter.system_text, rows.chats(data))))
+        found = adapter.system_messages(rows.chats(data), print)
         self.settings, seed = adapter.begin_with(self.settings, trainer._tokenizer, found, print)
         sampled = [rows.problem(data[i]) for i in adapter.sampled_places(len(data))]
-        sources = {"rewards": [adapter.source_of(function) for function in trainer.reward_funcs]}
+        sources = [adapter.source_of(function) for function in trainer.reward_funcs]
         self.weights = FastWeights.start(
             self.settings,
             self._policy(seed, sampled),
@@ -129,21 +122,24 @@ class FastSlow:
             seed=seed,
             dataset=adapter.dataset_digest(len(data), (one.id for one in sampled)),
             weights=f"start:{text_digest(str(trainer.model.config._name_or_path))}",
-            setup={name: getattr(trainer.args, name) for name in SAMPLING} | sources,
+            setup={name: getattr(trainer.args, name) for name in SAMPLING} | {"rewards": sources},
             fresh=fresh,
         )
 
     def _policy(self, seed: Prompt, sampled: Sequence[Problem]) -> Policy:
         """Raises ConfigError if the longest prompt does not fit with the longest of these problems."""
-        window = self._window()
+        trainer, window = self.trainer, self._window()
+        template = {"chat_template": trainer.chat_template, **trainer.chat_template_kwargs}
         policy = Policy.of_tokenizer(
-            self.trainer._tokenizer,
+            trainer._tokenizer,
             self.settings.max_prompt_tokens or min(MAX_TOKENS, window // 2),
+            window,
+            template=template,
             generate=self.rollouts.generate,
-            fits=lambda chat: self._tokens(chat) <= window,
-            width=self.trainer.args.generation_batch_size,
+            width=trainer.args.generation_batch_size,
         )
-        longest = max(self._tokens(self._place(one, [seed.text]).messages) for one in sampled)
+        chats = [self._place(one, [seed.text]).messages for one in sampled]
+        longest = max(chat_tokens(trainer._tokenizer, chat, template) for chat in chats)
         rest = longest - policy.count_tokens(seed.text)
         if rest + policy.max_tokens > window:
             what = f"a prompt of {policy.max_tokens} tokens and a problem of {rest} do not fit the {window} that"
@@ -158,56 +154,37 @@ class FastSlow:
         window = window or getattr(model, "max_position_embeddings", None) or UNLIMITED
         return window - self.trainer.max_completion_length
 
-    def _tokens(self, chat: Sequence[Message]) -> int:
-        with changed(self.trainer, PLAIN):
-            return len(self.trainer._tokenize_prompts([[dict(message) for message in chat]])[0][0])
-
     # ---------------------------------------------------------------------------------------------- evolve, assign
 
     def _reached(self, updates: int) -> tuple[int, int]:
         """(epoch, generation batch) after this many updates."""
         return self.ahead.reached(updates, self.trainer.args.gradient_accumulation_steps)
 
-    def _coming(self, first: int, batches: int) -> list[tuple[int, Problem]]:
-        """(place in train_dataset, problem) of these generation batches."""
+    def _problems(self, first: int, batches: int) -> list[Problem]:
+        """Those of these generation batches."""
         places = [i for number in range(first, first + batches) for i in self.ahead.batch(number)]
-        return [(i, rows.problem(self.trainer.train_dataset[i])) for i in places]
+        return [rows.problem(self.trainer.train_dataset[i], i) for i in places]
 
     def _pending(self) -> list[str]:
         """Ids of the problems that come next, as a checkpoint holds them; none before `train`."""
         if self.ahead is None:
             return []
         done = self._reached(self.trainer.state.global_step)[1]
-        return [problem.id for _, problem in self._coming(done, self.weights.schedule.guaranteed_steps)]
-
-    def _weights_name(self) -> str:
-        return self.weights.weights_after(self.trainer.state.global_step)
+        return [problem.id for problem in self._problems(done, self.weights.schedule.guaranteed_steps)]
 
     def _evolve_and_deal(self, group_sizes: Sequence[int]) -> list[int]:
-        """Before a generation batch: the fast phase, if one is due, and the offset of each group."""
-        fst, step = self.weights, self.batch + 1
-        last_step = self._reached(self.trainer.state.max_steps)[1]
+        """Before a generation batch: the fast phase, if one is due, and the offset of each group. With
+        `fst.fast.when=hybrid` also rollouts beside the batch, whose reflection goes on during its updates."""
+        fst, step, evaluate = self.weights, self.batch + 1, self.rollouts.evaluate
+        length, last_step = fst.schedule.guaranteed_steps, self._reached(self.trainer.state.max_steps)[1]
         if fst.due(step, last_step):
             begin = (fst.state.cycle_start or step) - 1
-            coming = self._coming(self.batch, fst.schedule.guaranteed_steps)
-            recent = self._coming(begin, self.batch - begin)
-            self.rollouts.index_of = {problem.id: i for i, problem in (*recent, *coming)}
-            problems, last = ([problem for _, problem in some] for some in (coming, recent))
-            fst.evolve(step, self._weights_name(), problems, self.rollouts.evaluate, last)
-        self._evolve_beside(last_step)
+            coming, recent = self._problems(self.batch, length), self._problems(begin, self.batch - begin)
+            fst.evolve(step, fst.weights_after(self.trainer.state.global_step), coming, evaluate, recent)
+        cycle = partial(self._problems, (fst.state.cycle_start or 1) - 1, length)
+        cells = fst.ask(step, self._problems(self.batch, 1), cycle, last_step)
+        self._beside = evaluate(cells) if cells else []
         return fst.deal(group_sizes)
-
-    def _evolve_beside(self, last_step: int) -> None:
-        """With `fst.fast.when=hybrid`: rollouts for the next cycle's prompts, just before those of a generation batch;
-        their reflection goes on during its updates."""
-        fst = self.weights
-        begin = (fst.state.cycle_start or 1) - 1
-        now = [problem for _, problem in self._coming(self.batch, 1)]
-        cycle = partial(self._coming, begin, fst.schedule.guaranteed_steps)
-        cells = fst.ask(self.batch + 1, now, lambda: [problem for _, problem in cycle()], last_step)
-        if cells:
-            self.rollouts.index_of = {problem.id: i for i, problem in cycle()}
-        self._beside = self.rollouts.evaluate(cells) if cells else []
 
     def assign(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Rows about to be generated, each with its prompt in place; those of a fast phase have theirs."""
@@ -216,11 +193,9 @@ class FastSlow:
         trainer, train = self.trainer, self.trainer.model.training
         size = trainer.num_generations if train else trainer.num_generations_eval
         sizes = [size] * -(-len(inputs) * self.rollouts.processes.count // size)
-        if train:
-            offsets, texts = self._lead(lambda: self._evolve_and_deal(sizes)), self.texts
-        else:
-            offsets, texts = [0] * len(sizes), [self.seed if self.seed_arm else self.texts[0]]
-        wanted = [problem for _, problem in self._coming(self.batch, 1)] if train else []
+        offsets = self._lead(lambda: self._evolve_and_deal(sizes)) if train else [0] * len(sizes)
+        texts = self.texts if train else self.texts[:1]
+        wanted = self._problems(self.batch, 1) if train else []
         first, assigned, self._marks = self.rollouts.processes.number * len(inputs), [], []
         for place, row in enumerate(inputs, first):  # a group may lie across processes
             group, session = divmod(place, size)
@@ -258,11 +233,11 @@ class FastSlow:
         def mine() -> list[Any]:
             if failed:
                 raise failed
-            if self.rollouts.asking:
-                return self._rollouts(rewards, inputs, completions, ids)
             if not trainer.model.training:
                 return []
             found = self._rollouts(rewards, inputs, completions, ids)
+            if self.rollouts.asking:
+                return found
             return [(*mark, one) for mark, one in zip(self._marks, found, strict=True)]
 
         found = self.rollouts.processes.together(mine)
@@ -270,7 +245,7 @@ class FastSlow:
             raise RewardsKnown(found)
         if trainer.model.training:
             if self._leads():
-                self.weights.observe(self.batch + 1, self._weights_name(), found)
+                self.weights.observe(self.batch + 1, self.weights.weights_after(trainer.state.global_step), found)
                 self.weights.tell(self._beside)
             self.batch += 1
         return rewards

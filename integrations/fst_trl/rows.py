@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from fst_envs.make import made_feedback
-
-from fst_plugin.rollouts import Problem, Rollout, content_text, problem_id
+from fst_plugin.rollouts import Problem, Rollout, content_text, feedback_text, problem_id, scored
 
 ANSWERS = ("ground_truth", "solution", "answer")
 """Columns that hold the reference answer, the first of them that a dataset has (ours)."""
 
 
-def problem(row: Mapping[str, Any]) -> Problem:
-    """A row as a Problem. Its answer is private if the row, or its `extra_info`, says `private_answer`; its task
+@dataclass(frozen=True)
+class RowProblem(Problem):
+    """A problem that knows its row: `place` in train_dataset, None for one that is not rolled out by a fast phase."""
+
+    place: int | None = field(default=None, compare=False)
+
+
+def problem(row: Mapping[str, Any], place: int | None = None) -> RowProblem:
+    """A row as a problem. Its answer is private if the row, or its `extra_info`, says `private_answer`; its task
     is the row's `data_source`, if there is one."""
     answer = next((row[name] for name in ANSWERS if name in row), None)
     messages = tuple(dict(message) for message in row["prompt"])
     private = row.get("private_answer") or (row.get("extra_info") or {}).get("private_answer")
-    return Problem(problem_id(messages, answer), messages, answer, bool(private), str(row.get("data_source") or ""))
+    task = str(row.get("data_source") or "")
+    return RowProblem(problem_id(messages, answer), messages, answer, bool(private), task, place)
 
 
 def chats(data: Any) -> Iterable[Any]:
@@ -38,7 +44,7 @@ def text(completion: Any) -> str:
 def rollouts(
     scores: Sequence[float],
     completions: Sequence[Any],
-    said: Sequence[str | None],
+    said: Sequence[Any],
     tokens: Sequence[int | None],
     references: Sequence[Any],
 ) -> list[Rollout]:
@@ -53,14 +59,6 @@ def rollouts(
     size = len(completions)
     if len(said) % size:
         raise ValueError(f"log_extra('feedback', ...): {len(said)} texts for {size} completions; give one for each")
-    feedback = [" ".join(one for one in said[i::size] if one) for i in range(size)]
-    return [_rollout(*one) for one in zip(scores, map(text, completions), feedback, tokens, references, strict=True)]
-
-
-def _rollout(score: float, response: str, feedback: str, tokens: int | None, reference: Any) -> Rollout:
-    if not math.isfinite(score):
-        return Rollout(0.0, error=f"the reward is {score}, not a finite number")
-    if feedback:
-        return Rollout(score, response, feedback, tokens=tokens)
-    quoted = "" if reference in (None, "") else f" The reference answer is: {reference}"
-    return Rollout(score, response, made_feedback("", score, done=True) + quoted, tokens=tokens, feedback_made=True)
+    feedback = [" ".join(filter(None, map(feedback_text, said[i::size]))) for i in range(size)]
+    each = zip(scores, map(text, completions), feedback, references, tokens, strict=True)
+    return [scored(score, one, heard, reference=answer, tokens=count) for score, one, heard, answer, count in each]

@@ -94,7 +94,7 @@ class FastSlowHooks(_Trainer):
         several = isinstance(self.eval_dataset if eval_dataset is None else eval_dataset, dict)
         if not self.fst or several or not self.fst.settings.validate_seed:  # each of several comes here by itself
             return found
-        with changed(self.fst, {"seed_arm": True}):  # the loop alone: no callback takes this for an evaluation
+        with changed(self.fst, {"texts": [self.fst.seed]}):  # the loop alone: no callback takes this for an evaluation
             loader = self.get_eval_dataloader(eval_dataset)
             self.evaluation_loop(loader, "Evaluation", True, metric_key_prefix=metric_key_prefix)
         figures = {name: [one for one in values if one == one] for name, values in self._metrics["eval"].items()}

@@ -6,14 +6,10 @@ A row's problem id is made once, when the row is fetched, and carried in the col
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fst_envs.make import made_feedback
-
-from fst_plugin.adapter import system_text
-from fst_plugin.rollouts import Problem, Rollout, problem_id
+from fst_plugin.rollouts import Problem, Rollout, feedback_text, problem_id, scored
 
 from .compat import names
 
@@ -94,7 +90,7 @@ def _answer(reward_model: Any) -> Any:
 
 
 def rollout(
-    score: float, text: str | None, extra: Mapping[str, Any], reference: str | None = None, tokens: int | None = None
+    score: float, text: str | None, extra: Mapping[str, Any], reference: Any = None, tokens: int | None = None
 ) -> Rollout:
     """One finished trajectory as a Rollout.
 
@@ -105,53 +101,13 @@ def rollout(
     """
     if error := (extra.get("fst") or {}).get("error"):
         return Rollout(0.0, error=error)
-    if not math.isfinite(score):
-        return Rollout(0.0, error=f"the reward is {score}, not a finite number")
     told = extra.get("reward_extra_info") or {}
-    feedback = feedback_text(told.get("feedback"))
-    if feedback:
-        made = bool(told.get("feedback_made"))
-        return Rollout(score, text or "", feedback, tokens=tokens, feedback_made=made, unread=text is None)
-    feedback = made_feedback("", score, done=True)
-    if reference:
-        feedback += f" The reference answer is: {reference}"
-    return Rollout(score, text or "", feedback, tokens=tokens, feedback_made=True, unread=text is None)
+    feedback, made = feedback_text(told.get("feedback")), bool(told.get("feedback_made"))
+    return scored(score, text, feedback, made=made, reference=reference, tokens=tokens)
 
 
-def feedback_text(said: Any) -> str:
-    """Feedback as text, whatever a reward function gave: nothing (None, NaN, blank) as "", bytes decoded, the items of
-    a list one a line, a mapping as "key: value" lines, anything else as `str` has it."""
-    if said is None or (isinstance(said, float) and math.isnan(said)):
-        return ""
-    if isinstance(said, (bytes, bytearray)):
-        said = said.decode("utf-8", "replace")
-    if isinstance(said, Mapping):
-        said = [f"{key}: {feedback_text(value)}" for key, value in said.items()]
-    if hasattr(said, "tolist"):
-        return feedback_text(said.tolist())
-    if isinstance(said, (list, tuple, set, frozenset)):
-        said = "\n".join(text for item in said if (text := feedback_text(item)))
-    return str(said).strip()
-
-
-def system_messages(dataset: Any) -> dict[str, list[int]]:
-    """Every different system message of a verl dataset, as text, and the first rows that have it; "": rows without.
-
-    All rows are read: of verl's own dataset their column of chats, of another one the rows as it serves them.
-    """
-    found: dict[str, list[int]] = {}
-    for number, chat in enumerate(_chats(dataset)):
-        rows = found.setdefault(system_text(chat), [])
-        if len(rows) < EXAMPLES:
-            rows.append(number)
-    return found
-
-
-EXAMPLES = 3
-"""Rows that a message names (ours)."""
-
-
-def _chats(dataset: Any) -> Iterator[Sequence[Any]]:
+def chats(dataset: Any) -> Iterator[Sequence[Any]]:
+    """The chat of every row of a verl dataset: of verl's own the column, of another one the rows as it serves them."""
     table, key = getattr(dataset, "dataframe", None), getattr(dataset, "prompt_key", None)
     if table is not None and key in getattr(table, "column_names", ()):
         for row in table.select_columns([key]):

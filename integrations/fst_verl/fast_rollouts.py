@@ -85,21 +85,6 @@ class FastRollouts:
         done = self._run(batch, REFLECT_LOOP, [{} for _ in chats])
         return [(result and result.text) or "" for result in done]
 
-    def fits(self, chat: Sequence[Message]) -> bool:
-        """Does this plain chat fit the rollouts' prompt length?"""
-        config = self.trainer.config
-        rendered = self.trainer.tokenizer.apply_chat_template(
-            [dict(m) for m in chat],
-            add_generation_prompt=True,
-            tokenize=True,
-            **dict(config.data.get("apply_chat_template_kwargs") or {}),
-        )
-        return len(names.normalize_token_ids(rendered)) <= config.actor_rollout_ref.rollout.prompt_length
-
-    def reference(self, answer: Any) -> str | None:
-        """The reference answer, if feedback that is made here may quote it."""
-        return str(answer) if self.show_answer and answer not in (None, "") else None
-
     def _run(self, batch: Any, loop: str, columns: Sequence[Mapping[str, Any]]) -> list[Trajectory | None]:
         """Submits the batch, waits for all of it, and returns one trajectory a row; None for a row that failed."""
         trainer = self.trainer
@@ -127,5 +112,5 @@ class FastRollouts:
             return Rollout(0.0, error="scoring failed; verl's agent loop worker logged why")
         if not math.isfinite(result.score):
             return Rollout(0.0, error=check.not_finite([result.score], 1, self.trainer.config))
-        reference = self.reference(cell.problem.answer)
+        reference = cell.problem.answer if self.show_answer else None
         return batches.rollout(result.score, result.text, result.extra, reference, result.tokens)

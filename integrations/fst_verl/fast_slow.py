@@ -22,6 +22,7 @@ from fst_plugin.config import ConfigError
 from fst_plugin.fast_weights import FastWeights
 from fst_plugin.policy import Policy
 from fst_plugin.prompts import Prompt, text_digest
+from fst_plugin.record.state import STATE_FOLDER
 from fst_plugin.rollouts import Rollout
 
 from . import batches, check, modes, room, transfer, wandb_tables
@@ -34,10 +35,7 @@ from .fast_rollouts import FastRollouts
 from .lookahead import LookAhead
 from .validation import BEST, SEED, PairedLoader, relabel
 
-STATE_FOLDER = "fst"
 LOOKAHEAD_FILE = "lookahead.pt"
-MOST_SHOWN = 2000
-"""Characters of the data's system messages in the log (ours)."""
 
 
 def log(line: str) -> None:
@@ -99,12 +97,9 @@ class FastSlow:
         """Once data and tokenizer are there, before any engine starts: where prompts go, the first prompt, and room for
         later ones. Raises ConfigError for data or a chat template that the config does not fit."""
         trainer, context = self.trainer, self.config.fst.context
-        found = batches.system_messages(trainer.train_dataset)
+        found = adapter.system_messages(batches.chats(trainer.train_dataset), print)
         tokenizer = trainer.processor or trainer.tokenizer
         self.settings, self.seed = adapter.begin_with(self.settings, tokenizer, found, print)
-        if len(found) > 1:
-            rows = "; ".join(f"{text[:60]!r} in rows {', '.join(map(str, rows))}, ..." for text, rows in found.items())
-            log(f"the data has {len(found)} different system messages: {rows[:MOST_SHOWN]}")
         with open_dict(self.config):
             context.placement = self.settings.context.placement
         for line in room.make(self.config, self.cap, context_length(trainer.tokenizer, self.config)):
@@ -122,9 +117,9 @@ class FastSlow:
         policy = Policy.of_tokenizer(
             trainer.tokenizer,
             self.cap,
+            int(config.actor_rollout_ref.rollout.prompt_length),
             template=dict(config.data.get("apply_chat_template_kwargs") or {}),
             generate=self.rollouts.generate,
-            fits=self.rollouts.fits,
             width=check.engine_width(config),
         )
         self.weights = FastWeights.start(
@@ -307,8 +302,8 @@ class FastSlow:
             raise ValueError(check.not_finite(bad, len(done), self.config))
         for one in done:
             if mark := one.extra.get("fst"):
-                reference = self.rollouts.reference(answers.get(mark["problem"]))
-                rollout = batches.rollout(one.score, one.text, one.extra, reference, one.tokens)
+                answer = answers.get(mark["problem"])
+                rollout = batches.rollout(one.score, one.text, one.extra, answer, one.tokens)
                 found.append((one.key, (mark["problem"], mark["digest"], rollout)))
         self._marks |= {(one.uid, one.session): one.extra["fst"]["digest"] for one in done if one.extra.get("fst")}
         return found

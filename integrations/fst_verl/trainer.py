@@ -15,8 +15,9 @@ from typing import Any
 from omegaconf import DictConfig, open_dict
 
 from fst_plugin.config import ConfigError
+from fst_plugin.rollouts import feedback_text
 
-from . import batches, drift, modes
+from . import drift, modes
 from .compat import OLD_NAMES, names
 from .episodes import metrics as episodes
 from .fast_slow import FastSlow
@@ -138,7 +139,7 @@ class FastSlowHooks:
     ) -> dict[str, Any]:
         if self.fst:
             if "feedback" in infos:  # verl averages what is not text
-                infos = {**infos, "feedback": [batches.feedback_text(said) for said in infos["feedback"]]}
+                infos = {**infos, "feedback": [feedback_text(said) for said in infos["feedback"]]}
             data_sources = self.fst.relabel(data_sources, sample_uids, kwargs)
         return super()._val_metrics_update(data_sources, sample_uids, infos, *args, **kwargs)  # type: ignore[misc]
 

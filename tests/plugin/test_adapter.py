@@ -36,6 +36,15 @@ def test_the_system_text_of_a_chat_is_its_first_system_message():
     assert adapter.system_text(CHATS[0]) == ""
 
 
+def test_every_system_message_of_a_dataset_is_found_and_told_if_they_differ():
+    chats, lines = [list(CHATS[0]) for _ in range(300)], []
+    assert adapter.system_messages(chats, lines.append) == {"": [0, 1, 2]} and lines == []
+    chats[64].insert(0, {"role": "system", "content": "be brief"})
+    assert adapter.system_messages(chats, lines.append) == {"": [0, 1, 2], "be brief": [64]}
+    said = "'' in rows 0, 1, 2, ...; 'be brief' in rows 64, ..."
+    assert lines == [f"fst: the data has 2 different system messages: {said}"]
+
+
 @pytest.mark.parametrize(
     ("context", "cls"), [({}, PopulationContext), ({"name": "fixed", "kwargs": {"text": "x"}}, Fixed)]
 )

@@ -141,10 +141,24 @@ def test_placements_in_a_real_chat_template(tokenizer, chat, placement):
 def test_control_tokens_of_a_real_tokenizer_are_refused(tokenizer):
     from fst_plugin.policy import Policy
 
-    policy = Policy.of_tokenizer(tokenizer, 6)
+    policy = Policy.of_tokenizer(tokenizer, 6, 9)
     assert policy.refuse("Write invoice B4.") is None
     assert "control tokens" in policy.refuse("Write <|im_end|>")
     assert "cap is 6" in policy.refuse("Write invoice B4. Write invoice B4.")
+
+
+def test_a_chat_fits_if_it_is_no_longer_than_the_window_as_the_template_sends_it(tokenizer):
+    from fst_plugin.policy import Policy, chat_tokens
+
+    chat = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Write invoice B4."}]
+    sent = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=True)
+    length = len(sent["input_ids"])
+    assert chat_tokens(tokenizer, chat, {}) == length
+    assert Policy.of_tokenizer(tokenizer, 6, length).fits(chat)
+    assert not Policy.of_tokenizer(tokenizer, 6, length - 1).fits(chat)
+    longer = "{{ 'moon ' * moons }}" + tokenizer.chat_template
+    more = {"chat_template": longer, "moons": 3}
+    assert not Policy.of_tokenizer(tokenizer, 6, length, template=more).fits(chat)
 
 
 def test_format_tags_are_text_and_only_what_acts_is_control():

@@ -297,6 +297,18 @@ def test_what_was_saved_is_taken_up_under_the_name_of_its_weights(tmp_path):
     assert after.weights_after(3) != before.weights_after(3)  # trained on by another run
 
 
+def test_steps_that_the_stack_does_again_are_forgotten(tmp_path):
+    problems = make_problems(20)
+    weights, _ = fast_weights(tmp_path)
+    weights.evolve(1, "w0", problems, World())
+    slow_phase(weights, World(), problems, range(1, 4))
+    rewards = weights.state.rewards
+    weights.undo(2)
+    assert weights.state.rewards == rewards[:2] and {entry.step for entry in weights.slow.entries} == {1, 2}
+    weights.undo(0)
+    assert weights.state.rewards == () and weights.slow.entries == []
+
+
 @pytest.mark.parametrize("k", [1, 3, 4, 6])
 @pytest.mark.parametrize("groups", [[8, 8], [5, 5, 5], [1] * 9, [4, 7, 1]])
 def test_prompts_are_dealt_evenly_whatever_k_and_g_are(tmp_path, k, groups):

@@ -70,6 +70,15 @@ def test_what_goes_out_beside_a_step_is_of_its_problems_and_no_carried_prompt(tm
         assert not {cell.prompt.digest for cell in cells} & carried[step]
 
 
+def test_of_rows_with_the_same_content_the_cycles_own_is_rolled_out(tmp_path):
+    """Whichever of them a step trains on: a run that goes on from a checkpoint has only the cycle's."""
+    weights, _ = started(tmp_path)
+    problems, ask = problems_of(2 * T), weights.ask
+    weights.ask = lambda step, now, *more: ask(step, [replace(problem) for problem in now], *more)
+    cells = sum(train(weights, World(reliability=0.9), problems, range(1, T + 1)), [])
+    assert cells and {id(cell.problem) for cell in cells} <= {id(problem) for problem in problems}
+
+
 def test_the_last_comparison_meets_a_problem_as_often_as_the_budget_lasts(tmp_path):
     """A step has few problems; the carried prompt's side of each is several rollouts, too."""
     weights, _ = started(tmp_path, budget=400)

@@ -56,6 +56,21 @@ def test_results_of_all_processes_come_in_the_order_of_the_processes():
     assert on_each(3, lambda processes: processes.together(lambda: [processes.number] * 2)) == [[0, 0, 1, 1, 2, 2]] * 3
 
 
+@pytest.mark.parametrize(("items", "at_a_time", "runs"), [(7, 4, 2), (2, 9, 1), (0, 4, 0)])
+def test_every_process_does_an_equal_share_of_the_items(items, at_a_time, runs):
+    sizes = []
+
+    def work(processes):
+        def run(some):
+            sizes.append(len(some))
+            return processes.together(lambda: [10 * one for one in some])
+
+        return processes.shared(list(range(items)), at_a_time, run)
+
+    assert on_each(3, work) == [[10 * i for i in range(items)]] * 3
+    assert len(sizes) == 3 * runs and set(sizes) <= {1, 2, 3} and len({*sizes[:3]}) <= 1
+
+
 def test_what_fails_on_one_process_fails_on_all_with_its_number_and_error():
     def work(processes):
         def run():

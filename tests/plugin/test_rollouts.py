@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from fst_plugin.reflection import render_record
-from fst_plugin.rollouts import Problem, Rollout, content_text, merged, problem_id
+from fst_plugin.rollouts import Problem, Rollout, content_text, feedback_text, merged, problem_id, scored
 
 
 class Picture:
@@ -71,3 +71,38 @@ def test_of_equally_bad_rollouts_the_one_with_feedback_of_its_own_speaks():
     made, own = Rollout(0.0, "a", "The answer got 0.", feedback_made=True), Rollout(0.0, "b", "Be brief.")
     assert merged([made, own, Rollout(1.0)]).feedback == "Be brief."
     assert merged([made, Rollout(1.0)]).feedback_made
+
+
+def test_an_answer_that_nothing_was_said_of_gets_feedback_from_its_score_marked_as_made():
+    found = scored(0.5, "B4", tokens=3)
+    assert found == Rollout(0.5, "B4", "The answer got a reward of 0.5.", tokens=3, feedback_made=True)
+    quoting = scored(0.0, "B4", reference=7)
+    assert quoting.feedback == "The answer got a reward of 0. The reference answer is: 7" and quoting.feedback_made
+    assert scored(0.0, "B4", reference="") == scored(0.0, "B4", reference=None) == scored(0.0, "B4")
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (None, ""),
+        (float("nan"), ""),
+        (" Be brief. ", "Be brief."),
+        (b"Be brief.", "Be brief."),
+        (["Be", "", "brief."], "Be\nbrief."),
+        ({"length": "too long"}, "length: too long"),
+        (7, "7"),
+    ],
+)
+def test_whatever_is_said_of_an_answer_is_read_as_text(given, text):
+    assert feedback_text(given) == text
+
+
+def test_feedback_that_was_given_stays_and_quotes_no_answer():
+    assert scored(1.0, "B4", "Right.", reference=7) == Rollout(1.0, "B4", "Right.")
+    assert scored(1.0, "B4", "Right.", made=True).feedback_made
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_an_answer_whose_reward_is_not_finite_is_a_failed_rollout(score):
+    found = scored(score, "B4", "Right.")
+    assert found == Rollout(0.0, error=f"the reward is {score}, not a finite number")

@@ -20,6 +20,12 @@ def test_feedback_of_several_reward_functions_is_put_together(rows):
     assert [one.feedback for one in found] == ["Right. Short.", "Too long."]
 
 
+def test_feedback_that_is_no_text_is_read_as_text(rows):
+    first, second = make(rows, said=[["Right.", "Short."], float("nan")])
+    assert first.feedback == "Right.\nShort." and not first.feedback_made
+    assert second.feedback == "The answer got a reward of 0." and second.feedback_made
+
+
 def test_feedback_on_some_completions_only_is_refused(rows):
     with pytest.raises(ValueError, match="1 texts for 2 completions; give one for each"):
         make(rows, said=["Right."])

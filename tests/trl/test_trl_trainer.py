@@ -155,7 +155,7 @@ def test_a_placement_that_the_template_cannot_send_is_refused(tmp_path):
         one.train()
 
 
-def test_system_messages_that_differ_stay_and_the_prompt_follows_them(tmp_path):
+def test_system_messages_that_differ_stay_and_are_told_and_the_prompt_follows_them(tmp_path, capsys):
     from datasets import Dataset
 
     chats = [
@@ -164,7 +164,15 @@ def test_system_messages_that_differ_stay_and_the_prompt_follows_them(tmp_path):
     ]
     data, seen = Dataset.from_list([{"prompt": chat} for chat in chats]), []
     make(tmp_path, recorded(seen), data={"train_dataset": data, "eval_dataset": data}).evaluate()
+    assert "2 different system messages: 'Be calm.' in rows 0, 2, 4, ...; 'Be quick.'" in capsys.readouterr().out
     assert systems(seen) == {f"Be {how}.\n\nFollow the instructions carefully." for how in ("quick", "calm")}
+
+
+def test_the_policy_is_asked_for_prompts_as_the_settings_of_the_chat_template_have_it(tmp_path):
+    one = make(tmp_path, recorded([]), chat_template_kwargs={"thinking": True})
+    one.processing_class.chat_template = USER_ONLY + "{% if thinking %}<think>{% endif %}"
+    one.evaluate()
+    assert one.fst.weights.policy.opened == "<think>"
 
 
 def test_a_cap_that_leaves_no_room_for_the_problems_is_refused(tmp_path):

@@ -65,13 +65,13 @@ def test_a_rows_place_in_the_data_is_not_part_of_its_id():
     assert len({rows.row_id(row), *(rows.row_id({**row, **other}) for other in others)}) == 4
 
 
-def test_every_system_message_of_a_dataset_is_found():
+def test_every_chat_of_a_dataset_is_read_with_or_without_a_column():
     datasets = pytest.importorskip("datasets")
     chats = [[{"role": "user", "content": "q"}] for _ in range(300)]
     chats[64].insert(0, {"role": "system", "content": "be brief"})
     table = SimpleNamespace(dataframe=datasets.Dataset.from_dict({"chat": chats}), prompt_key="chat")
     other = [{"raw_prompt": chat} for chat in chats]
-    assert rows.system_messages(table) == rows.system_messages(other) == {"": [0, 1, 2], "be brief": [64]}
+    assert list(rows.chats(table)) == list(rows.chats(other)) == chats
 
 
 def test_the_look_ahead_hands_out_everything_once_in_order():
