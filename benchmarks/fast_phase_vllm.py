@@ -30,10 +30,12 @@ class Measured:
 
     out: file for the figures.
     budget: rollouts of the phase.
+    width: rollouts that the engine runs at a time.
+    max_tokens: of a prompt.
     """
 
-    def __init__(self, out: str, budget: int):
-        self.out, self.budget = out, budget
+    def __init__(self, out: str, budget: int, width: int = WIDTH, max_tokens: int = 128):
+        self.out, self.budget, self.width, self.max_tokens = out, budget, width, max_tokens
 
     def evolve(self, population: Any, problems: Any, evaluate: Any, *, cycle: int, seed: int, traces: Any = ()) -> Any:
         batches: list[list[Cell]] = []
@@ -47,7 +49,7 @@ class Measured:
             batches.append(list(cells))
             return rollouts
 
-        optimizer = gepa(OfflineReflection(), budget=self.budget, width=WIDTH, max_tokens=128)
+        optimizer = gepa(OfflineReflection(), budget=self.budget, width=self.width, max_tokens=self.max_tokens)
         evaluate([Cell(population.best, p) for p in problems[:16]])  # warm up
         began = time.perf_counter()
         optimizer.evolve(population, problems, timed, cycle=cycle, seed=seed, traces=traces)
@@ -59,6 +61,9 @@ class Measured:
         figures = {
             "rollouts": len(everything),
             "batches": [len(batch) for batch in batches],
+            "seconds": took,
+            "generating": inside,
+            "one_batch": bare,
             "engine_utilization": bare / inside,
             "with_all_else": bare / took,
             "rollouts_per_s": len(everything) / took,

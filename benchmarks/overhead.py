@@ -76,7 +76,7 @@ def run(arm: str, steps: int, model: Path) -> Measured:
                 spent[step] = _processor_seconds()
 
         launch([*given, *common], out, on_step, PYTHONPATH=path, HF_HUB_OFFLINE="1")
-        logged = read_logs([out / METRICS_FILE])
+        logged, _ = read_logs([out / METRICS_FILE])
     timed = [s.data for s in logged if s.step > WARM_UP and "timing_s/step" in s.data]
     hooks = [d["fst/hook_seconds"] / d["timing_s/step"] for d in timed if "fst/hook_seconds" in d]
     between = sorted(step for step in spent if WARM_UP <= step < steps)

@@ -16,13 +16,11 @@ takes about 6 minutes.
 
 from __future__ import annotations
 
-import random
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,54 +28,20 @@ import torch
 from datasets import Dataset
 from fst_trl import FSTGRPOConfig, FSTGRPOTrainer
 from fst_trl.fast_rollouts import changed
+from random_model import FULL, HEADS, Sizes, make, verdict, words
 from setting import arguments, machine, on, write
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, PrinterCallback, Qwen2Config, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOTrainer
-
-from fst_plugin import Evolution, Population
-from fst_plugin.prompts import Prompt, text_digest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from trl_overhead import Clock  # noqa: E402
 
 ARMS = ("plain", "off", "on", "bare")
-SPECIAL = ("<pad>", "<end>", "<unk>", "system", "user", "assistant")
-TEMPLATE = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}assistant"
 K, CYCLE = 4, 6  # prompts, slow steps a cycle
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """model: arguments of Qwen2Config. problems, group: of a slow step. micro: completions of a forward pass. prompt,
-    question, answer: tokens. steps: of one training, the first of which does not count."""
-
-    model: dict[str, int]
-    problems: int = 16
-    group: int = 8
-    micro: int = 32
-    prompt: int = 200
-    question: int = 40
-    answer: int = 128
-    steps: int = 4
-
-
-HEADS = {"num_attention_heads": 14, "num_key_value_heads": 2}
-LARGE = {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "vocab_size": 151936, **HEADS}
 SMALL = {"hidden_size": 28, "intermediate_size": 32, "num_hidden_layers": 2, "vocab_size": 600, **HEADS}
-FULL, QUICK = Sizes(LARGE), Sizes(SMALL, problems=2, group=4, micro=4, prompt=24, question=8, answer=4, steps=3)
-
-
-class Given:
-    """A prompt optimizer that carries these prompts, and makes no rollouts."""
-
-    def __init__(self, prompts: list[str]):
-        self.prompts = prompts
-
-    def evolve(self, population: Any, problems: Any, evaluate: Any, **_: Any) -> Evolution:
-        return Evolution(Population(tuple(map(Prompt, self.prompts))))
+QUICK = Sizes(SMALL, problems=2, group=4, micro=4, prompt=24, question=8, answer=4, steps=3)
 
 
 class World:
@@ -85,31 +49,18 @@ class World:
 
     def __init__(self, device: str, sizes: Sizes):
         self.device, self.sizes = device, sizes
-        config = Qwen2Config(**sizes.model, tie_word_embeddings=True, max_position_embeddings=2048)
-        dtype = torch.bfloat16 if device == "cuda" else torch.float32
-        with torch.device(device):
-            self.model = AutoModelForCausalLM.from_config(config, dtype=dtype)
-        words = [*SPECIAL, *(f"w{number}" for number in range(config.vocab_size - len(SPECIAL)))]
-        made = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
-        made.pre_tokenizer = WhitespaceSplit()
-        names = {"pad_token": "<pad>", "eos_token": "<end>", "unk_token": "<unk>", "padding_side": "left"}
-        self.tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, chat_template=TEMPLATE, **names)
-
-    def words(self, count: int, *seed: Any) -> str:
-        rng = random.Random(str(seed))
-        return " ".join(f"w{rng.randrange(500)}" for _ in range(count))
+        self.model, self.tokenizer = make(device, sizes)
 
     def data(self, system: int) -> Dataset:
         """Enough problems for two cycles. system: words of the system message."""
-        first = {"role": "system", "content": self.words(system, "system")}
-        asked = [self.words(self.sizes.question, number) for number in range(2 * CYCLE * self.sizes.problems)]
+        first = {"role": "system", "content": words(system, "system")}
+        asked = [words(self.sizes.question, number) for number in range(2 * CYCLE * self.sizes.problems)]
         return Dataset.from_list([{"prompt": [first, {"role": "user", "content": text}]} for text in asked])
 
     def reward(self, completions: Any, log_extra: Any, **_: Any) -> list[float]:
-        """0 or 1, and one of twelve sentences, by chance: the text's digest."""
-        found = [int(text_digest(one[0]["content"])[:8], 16) for one in completions]
-        log_extra("feedback", [f"Say {self.words(8, number % 12)}." for number in found])
-        return [float(number // 12 % 2) for number in found]
+        found = [verdict(one[0]["content"]) for one in completions]
+        log_extra("feedback", [feedback for _, feedback in found])
+        return [reward for reward, _ in found]
 
     def trainer(self, arm: str, out: str, fst: dict[str, Any] | None, **own: Any) -> Any:
         sizes = self.sizes
@@ -137,8 +88,8 @@ class World:
 
 def step(world: World, arm: str) -> list[float]:
     """Seconds of the steps of one training, without the first."""
-    given = {"prompts": [world.words(world.sizes.prompt, "prompt", number) for number in range(K)]}
-    fast = {"population": K, "fast": {"path": f"{__name__}.Given", "kwargs": given}, "reflection": {"kind": "offline"}}
+    given = {"count": K, "length": world.sizes.prompt}
+    fast = {"population": K, "fast": {"path": "random_model.Given", "kwargs": given}, "reflection": {"kind": "offline"}}
     clock = Clock()
     with tempfile.TemporaryDirectory() as out:
         fst = {"plain": None, "bare": None, "off": {"enabled": False}, "on": {**fast, "max_prompt_tokens": 256}}[arm]

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,8 +30,10 @@ def arguments(text: str) -> argparse.ArgumentParser:
     return parser
 
 
-def machine(device: str) -> dict[str, Any]:
+def machine(device: str, packages: Sequence[str] = ("torch", "transformers", "trl")) -> dict[str, Any]:
     """Where and with what it was measured; `load` is that of the moment.
+
+    packages: whose versions matter.
 
     Raises RuntimeError if the device is not there.
     """
@@ -45,7 +47,7 @@ def machine(device: str) -> dict[str, Any]:
         "fst_plugin": __version__,
         "python": platform.python_version(),
     }
-    return found | {name: version(name) for name in ("torch", "transformers", "trl")}
+    return found | {name: version(name) for name in packages}
 
 
 def on(device: str) -> dict[str, Any]:

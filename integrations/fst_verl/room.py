@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 ROLLOUT = "actor_rollout_ref.rollout"
+TEACHERS = "distillation.teacher_models"
 PACKED = (
     # tokens of a micro-batch with dynamic batch sizes: the longest sequence must fit
     "actor_rollout_ref.actor.ppo_max_token_len_per_gpu",
@@ -40,12 +41,22 @@ def lengths(config: DictConfig, cap: int, context: int | None = None) -> dict[st
     if context and needed[f"{ROLLOUT}.max_model_len"] > context:
         del needed[f"{ROLLOUT}.max_model_len"]
     needed |= dict.fromkeys(PACKED, wanted + response)
+    for teacher in _teachers(config):
+        needed |= {f"{teacher}.prompt_length": wanted, f"{teacher}.max_model_len": wanted + response + 1}
     found: dict[str, int] = {}
     for key, least in needed.items():
         value: Any = OmegaConf.select(config, key)
         if value is not None and int(value) < least:
             found[key] = least
     return found
+
+
+def _teachers(config: DictConfig) -> list[str]:
+    """Keys of the servers that score rollouts for on-policy distillation: a teacher reads a whole rollout, with the
+    prompt that it ran under, and verl has it generate one token."""
+    if not OmegaConf.select(config, "distillation.enabled"):
+        return []
+    return [f"{TEACHERS}.{name}.inference" for name in config.distillation.teacher_models]
 
 
 def make(config: DictConfig, cap: int, context: int | None = None) -> list[str]:

@@ -24,6 +24,7 @@ REPLAY = (
     " false, or fst.enabled=false to replay them"
 )
 LACKS = "which verl's V1 trainers do not hand to it (plain verl fails, too): use another, such as"
+PREFIX = "would take the first prompt of a group for that of all its rollouts, which have several: set it to false"
 BASELINE = f"needs the policy's sum_pi_squared, {LACKS} grpo"
 
 
@@ -126,6 +127,31 @@ TABLE = (
     Row("hosts (2: Ray nodes on one machine)", "trainer.nnodes", tested={1: RUN, 2: NODES}, untested=("3 or more",)),
     Row("devices of a host", "trainer.n_gpus_per_node", tested={1: RUN, 2: TWO_RANKS}, untested=("3 or more",)),
     Row("LoRA", "actor_rollout_ref.model.lora_rank", tested={0: RUN, 8: TWO_RANKS}, untested=("other ranks",)),
+    *(
+        Row("sequence parallel (Ulysses)", f"actor_rollout_ref.actor.{key}", tested={1: RUN}, untested=("2 or more",))
+        for key in ("ulysses_sequence_parallel_size", "fsdp_config.ulysses_sequence_parallel_size")
+    ),
+    *(
+        Row(
+            "routing replay",
+            f"actor_rollout_ref.actor.{engine}.router_replay.mode",
+            tested={"disabled": RUN},
+            untested=("R2", "R3"),
+        )
+        for engine in ("megatron", "veomni")
+    ),
+    Row(
+        "routing of the rollouts kept, for R3",
+        "actor_rollout_ref.rollout.enable_rollout_routing_replay",
+        tested={False: RUN},
+        untested=("true",),
+    ),
+    Row(
+        "prefix shared within a group",
+        "actor_rollout_ref.actor.use_prefix_grouper",
+        tested={False: RUN},
+        refused={True: PREFIX},
+    ),
     Row("dynamic batch size", "actor_rollout_ref.actor.use_dynamic_bsz", tested={False: RUN, True: DYNAMIC}),
     Row(
         "rollout correction",
@@ -140,8 +166,23 @@ TABLE = (
     ),
     Row("KL divergence in the reward", "algorithm.use_kl_in_reward", tested={False: RUN, True: RLOO}),
     Row("group filter of DAPO", "algorithm.filter_groups.enable", tested={False: RUN, True: FILTER}),
+    Row(
+        "failed groups replaced",
+        "trainer.v1.sampler.sync_refill_failed_groups",
+        tested={False: RUN},
+        untested=("true",),
+    ),
+    Row("teacher (on-policy distillation)", "distillation.enabled", tested={False: RUN}, untested=("true",)),
     Row("verl's own reward model", MODEL_KEY, tested={False: RUN, True: MODEL}),
     Row("that model on devices of its own", POOL_KEY, tested={True: MODEL}, untested=("false",)),
+    Row(
+        "profiler",
+        "global_profiler.tool",
+        tested={},
+        untested=("torch", "nsys", "npu", "torch_memory", "precision_debugger"),
+    ),
+    Row("validation alone", "trainer.val_only", tested={False: RUN}, untested=("true",)),
+    Row("checkpoints copied elsewhere", "trainer.default_hdfs_dir", tested={}, untested=("a folder", "hdfs://...")),
     Row("rollouts of an earlier run", "skip.rollout_tq.enable", tested={False: RUN}, refused={True: REPLAY}),
     Row(
         "agent loop",
@@ -182,8 +223,7 @@ def markdown() -> str:
     lines = ["| | tested on CPU | accepted, untested | refused |", "|---|---|---|---|"]
     for row in TABLE:
         name = f"{row.what}: `{row.key}`" if row.key else row.what
-        cells = [", ".join(f"`{_shown(value)}`" for value in row.tested)]
-        cells.append(", ".join(str(value) if " " in str(value) else f"`{value}`" for value in row.untested))
+        cells = [", ".join(_worded(_shown(value)) for value in values) for values in (row.tested, row.untested)]
         cells.append(", ".join(map(_code, _refusals(row))))
         lines.append(f"| {name} | " + " | ".join(cell or "–" for cell in cells) + " |")
     reasons: dict[str, list[str]] = {}
@@ -202,6 +242,10 @@ def _refusals(row: Row) -> dict[str, str]:
 
 def _code(text: str) -> str:
     return f"`{text}`"
+
+
+def _worded(value: str) -> str:
+    return value if " " in value else _code(value)
 
 
 def _values(config: DictConfig) -> Iterator[tuple[Row, Any]]:

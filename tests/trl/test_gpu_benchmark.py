@@ -71,8 +71,8 @@ def test_a_slow_step_and_a_fast_phase_are_measured_and_shown(tmp_path):
     shown = load("table").page([phase, step])
     assert shown.index("## A slow step") < shown.index("## A fast phase")
     assert f"{phase['rollouts']} rollouts, in {len(phase['batches'])} batches" in shown
-    assert shown.count("CPU, ") == 2
-    assert shown.count("Not measured") == 1  # SmolLM2-135M
+    assert shown.count("\n\nCPU, ") == 2
+    assert shown.count("Not measured: the time ran out") == 1  # SmolLM2-135M
 
 
 @pytest.mark.trl

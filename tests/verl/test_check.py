@@ -49,6 +49,8 @@ def test_a_sound_config_has_no_problems():
             "+fst=paper algorithm.rollout_correction.bypass_mode=true algorithm.rollout_correction.rollout_rs=token_k1",
             "algorithm.rollout_correction.rollout_rs",
         ),
+        ("trainer.val_only=true trainer.val_before_train=false", "trainer.val_before_train"),
+        ("actor_rollout_ref.actor.use_prefix_grouper=true", "actor_rollout_ref.actor.use_prefix_grouper"),
     ],
 )
 def test_each_problem_is_told_by_its_key(argument, key):
@@ -73,6 +75,35 @@ MODEL = "reward.reward_model.enable=true"
 )
 def test_what_cannot_evolve_beside_the_steps_is_told_by_its_key(arguments, told):
     assert keys(*arguments) == told
+
+
+OWN_REWARD = "reward.custom_reward_function.path=reward.py"
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        ((MODEL, OWN_REWARD), {POOL_KEY}),
+        ((MODEL,), set()),
+        ((MODEL, OWN_REWARD, f"{POOL_KEY}=true"), set()),
+        ((MODEL, OWN_REWARD, "reward.reward_manager.source=importlib"), set()),  # may ask for less
+        ((OWN_REWARD,), set()),
+    ],
+)
+def test_a_reward_function_that_would_be_handed_half_a_row_is_told(arguments, told):
+    assert keys(*arguments) == told
+
+
+def test_verls_reward_managers_ask_for_what_its_trainers_leave_out_next_to_a_reward_model():
+    import inspect
+
+    from fst_verl.compat import names
+    from verl.experimental.reward_loop.reward_manager import registry
+
+    handed_over = inspect.getsource(names.trainer_base.PPOTrainer._compute_reward_colocate)
+    assert 'fields = ["prompts", "responses", "raw_prompt"]' in handed_over
+    for manager in registry.REWARD_MANAGER.values():
+        assert 'non_tensor_batch["data_source"]' in inspect.getsource(sys.modules[manager.__module__])
 
 
 def test_all_problems_at_once():

@@ -300,6 +300,39 @@ def test_a_rollout_that_fails_in_the_fast_phase_says_so_in_its_output(log_probs,
         asyncio.run(loop.run({}, **row, fst=sent | {"on_error": "raise"}))
 
 
+def test_what_an_engine_says_of_a_rollouts_tokens_stays_with_it(monkeypatch):
+    import asyncio
+
+    from fst_verl import agent_loop
+    from fst_verl.assignment import RowColumn
+    from omegaconf import OmegaConf
+
+    said = names.AgentLoopOutput(
+        prompt_ids=[5, 6],
+        response_ids=[7],
+        response_mask=[1],
+        response_logprobs=[-0.5],
+        routed_experts=[[[1, 2]], [[3, 4]], [[5, 6]]],  # as routing replay (R3) needs them: token, layer, expert
+        num_turns=2,
+        metrics={},
+    )
+
+    class Inner:
+        rollout_config = OmegaConf.create({"prompt_length": 8})
+
+        async def run(self, sampling_params, **row):
+            return said.model_copy(deep=True)
+
+    monkeypatch.setattr(agent_loop, "make_loop", lambda *_: Inner())
+    fst = {"context": {"name": "population", "path": None, "kwargs": {}, "placement": "system"}}
+    config = SimpleNamespace(config=OmegaConf.create({"fst": fst}))
+    loop = agent_loop.ContextLoop(trainer_config=config)
+    row = {"raw_prompt": [{"role": "user", "content": "q"}], "session_id": 0}
+    made = asyncio.run(loop.run({}, **row, fst=RowColumn("inner", "", "train", 1, "id").to_row()))
+    assert made.extra_fields.pop("fst")["problem"] == "id" and made == said
+    assert made.as_dict()["routed_experts"].tolist() == said.routed_experts
+
+
 def test_a_prompt_that_verl_would_cut_is_an_error_whatever_it_was_rendered_with(world):
     from fst_verl.agent_loop import refuse_to_cut
 

@@ -70,6 +70,36 @@ def test_every_length_of_verls_packed_batches_grows():
     }
 
 
+TEACHER = "distillation.teacher_models.teacher_model.inference"
+
+
+@pytest.mark.parametrize(
+    ("given", "grown"),
+    [
+        ([], {f"{TEACHER}.prompt_length": 1536}),
+        ([f"{TEACHER}.prompt_length=1500"], {f"{TEACHER}.prompt_length": 1536}),
+        ([f"{TEACHER}.prompt_length=4000", f"{TEACHER}.max_model_len=9000"], {}),
+        ([f"{TEACHER}.max_model_len=1537"], {f"{TEACHER}.prompt_length": 1536, f"{TEACHER}.max_model_len": 2049}),
+    ],
+)
+def test_a_teacher_has_room_for_the_rollouts_that_it_scores(given, grown):
+    pytest.importorskip("verl")
+    from fst_verl import check
+    from verl.utils.config import omega_conf_to_dataclass
+
+    sizes = ["data.max_prompt_length=1024", "data.max_response_length=512", "distillation.nnodes=1"]
+    one = [f"{TEACHER}.tensor_model_parallel_size=1", f"{TEACHER}.response_length=512"]
+    made = check.compose([*sizes, *one, *given, "distillation.enabled=true", f"{TEACHER}.name=vllm"])
+    made.distillation.teacher_models.teacher_model.model_path = "some/model"
+    found = {key: value for key, value in room.lengths(made, 512).items() if key.startswith(TEACHER)}
+    assert found == grown
+    room.make(made, 512)
+    assert OmegaConf.select(made, f"{TEACHER}.prompt_length") >= 1536
+    omega_conf_to_dataclass(made.distillation)  # verl's own check of the lengths
+    plain = check.compose([*sizes, *one, *given])
+    assert not any(key.startswith(TEACHER) for key in room.lengths(plain, 512))
+
+
 def test_what_was_changed_and_what_is_missing_is_said():
     assert room.make(config(), 512, 4096) == [f"room for evolved prompts of 512 tokens: {PROMPT} 1024 -> 1536"]
     *_, last = room.make(config(), 512, 1800)
