@@ -219,19 +219,24 @@ def untested(config: DictConfig, module: str) -> list[str]:
 
 
 def markdown() -> str:
-    """The table as the README prints it, and why what is refused is."""
+    """The table, as the README and the docs print it."""
     lines = ["| | tested on CPU | accepted, untested | refused |", "|---|---|---|---|"]
     for row in TABLE:
         name = f"{row.what}: `{row.key}`" if row.key else row.what
         cells = [", ".join(_worded(_shown(value)) for value in values) for values in (row.tested, row.untested)]
         cells.append(", ".join(map(_code, _refusals(row))))
         lines.append(f"| {name} | " + " | ".join(cell or "–" for cell in cells) + " |")
-    reasons: dict[str, list[str]] = {}
+    return "\n".join(lines)
+
+
+def reasons() -> str:
+    """Why what is refused is, as the docs print it."""
+    found: dict[str, list[str]] = {}
     for row in TABLE:
         for value, why in _refusals(row).items():
             named = f"{row.key}={value}" if value in ("true", "false") else value
-            reasons.setdefault(why, []).append(_code(named))
-    return "\n".join([*lines, "", *(f"- {', '.join(values)}: {why}." for why, values in reasons.items())])
+            found.setdefault(why, []).append(_code(named))
+    return "\n".join(f"- {', '.join(values)}: {why}." for why, values in found.items())
 
 
 def _refusals(row: Row) -> dict[str, str]:

@@ -19,8 +19,9 @@ def refused(*arguments):
     return {problem.key: problem.message for problem in support.refused(check.compose(list(arguments)))}
 
 
-def test_the_readmes_table_is_this_one():
-    assert support.markdown() in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_readme_and_docs_print_this_table_and_its_reasons():
+    readme, page = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/support.md"))
+    assert support.markdown() in readme and support.markdown() in page and support.reasons() in page
 
 
 def test_every_value_that_is_called_tested_names_a_test_that_makes_the_run():
