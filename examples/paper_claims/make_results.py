@@ -187,14 +187,16 @@ def make(found: Mapping[str, Any]) -> str:
 
 def _searches(found: Mapping[str, Any]) -> list[str]:
     """What each search found, beside RL; and what a step after the first cycle took."""
-    head = ["task", "search", *FOUND.values()]
+    head = ["task", "search", *FOUND.values(), "without"]
     rows, timed = [], []
     for task, searches in found.items():
         for name, own in searches.items():
             if "reason" in own:
-                rows.append([task, name, own["reason"], *[""] * (len(FOUND) - 1)])
+                rows.append([task, name, own["reason"], *[""] * len(FOUND)])
             elif "final" in own:
-                rows.append([task, name, *(text(own[key], 0 if key == "fast_rollouts" else 2) for key in FOUND)])
+                whole = {key: {**own[key], "missing": []} if own[key] else None for key in FOUND}
+                shown = [text(figure, 0 if key == "fast_rollouts" else 2) for key, figure in whole.items()]
+                rows.append([task, name, *shown, ", ".join(own["final"]["missing"])])
             if seconds := own.get("seconds", own if "all" in own else None):
                 timed.append((task, name, seconds))
     parts = list(timed[0][2]) if timed else []
