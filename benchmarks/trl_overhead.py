@@ -16,6 +16,7 @@ import json
 import statistics
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from rich.table import Table
 from transformers import TrainerCallback
 from trl import GRPOTrainer
 
+from fst_plugin.analysis.curves import bootstrap
 from fst_plugin.optimizer import Evolution
 
 ARMS = ("plain", "off", "on")
@@ -109,7 +111,14 @@ def main() -> None:
             spread = f"{quartiles[0]:.3f} to {quartiles[2]:.3f}"
             ratios = f"{min(each):.3f} to {max(each):.3f}"
             table.add_row(arm, name, f"{middle:.3f}", spread, f"{middle / plain:.3f}", ratios)
-    Console().print(table)
+        switched = [_median(some["on"], clock) / _median(some["off"], clock) for some in rounds]
+        result[f"{name}_on_over_off"] = asdict(bootstrap(switched))
+    Console(width=100).print(table)
+    for name in ("wall", "processor"):
+        found = result[f"{name}_on_over_off"]
+        print(
+            f"on ÷ off, {name}: {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}], median of the rounds, 95 %"
+        )
     if given.json:
         given.json.write_text(json.dumps(result, indent=2) + "\n")
 
