@@ -116,9 +116,8 @@ def main() -> None:
     Console(width=100).print(table)
     for name in ("wall", "processor"):
         found = result[f"{name}_on_over_off"]
-        print(
-            f"on ÷ off, {name}: {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}], median of the rounds, 95 %"
-        )
+        ratio = f"{found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+        print(f"on ÷ off, {name}: {ratio}, median of the rounds, 95 %")
     if given.json:
         given.json.write_text(json.dumps(result, indent=2) + "\n")
 
