@@ -61,7 +61,7 @@ def results(plan: Plan, rate: float, out: Path, failed: Mapping[str, str]) -> di
     found["attribution"] = {plan.first: _attribution(plan, out)}
     found["arms"] = {task: figures.get("arms", {}) for task, figures in compared.items()}
     found["ablations"] = _ablations(plan, rate, out)
-    found["search"] = {t: _searches(plan, t, rate, out) for t in plan.searched if "search" in plan.claims}
+    found["search"] = {task: _searches(plan, task, rate, out) for task in plan.tasks if "search" in plan.claims}
     found["learning_rates"] = {plan.first: _rates(plan, rate, out)}
     found["failed"] = dict(failed)
     found["settings"] = {

@@ -31,8 +31,6 @@ EQUAL = "rl_equal"
 PROBED = "house_rules_places"
 """The plasticity probe's task."""
 FORMAT, GRAPH = "house_rules_format", "star_graph"
-BOOK = "house_rules_book"
-"""The search's hardest task: of its 24 rules a prompt holds half, so that there is something to find in every cycle."""
 ZERO = (FORMAT, GRAPH)
 """The tasks whose reward is 0 until the form of the answer is known."""
 SAVED = (
@@ -137,12 +135,6 @@ def task_arguments(name: str, seed: int) -> tuple[str, ...]:
             f"+data.env.kwargs.book={seed + 50}",
             "+data.env.kwargs.kinds=[places]",
         ),
-        BOOK: (
-            f"data.env.id={RULES}",
-            f"+data.env.kwargs.book={seed + 300}",
-            "+data.env.kwargs.words=24",
-            "fst.max_prompt_tokens=64",
-        ),
         FORMAT: (
             f"data.env.id={RULES}",
             f"+data.env.kwargs.book={seed + 150}",
@@ -188,11 +180,6 @@ class Plan:
         if "efficiency" in self.claims:
             return self.tasks
         return self.tasks[: bool({"plasticity", "equal_rate", "attribution", "ablations"} & {*self.claims})]
-
-    @property
-    def searched(self) -> Sequence[str]:
-        """Tasks on which the searches run."""
-        return (*self.tasks, BOOK)
 
     def job(self, folder: str, arm: str, seed: int, task: tuple[str, ...], steps: int, *own: str, **more: Any) -> Job:
         """A training run. rate: RL's learning rate; whatever else is trained keeps Setup's own."""
@@ -242,7 +229,7 @@ class Plan:
             jobs += [self.main_job(self.first, "prompts", seed) for seed in self.seeds]
             jobs += [self.ablation_job(name, seed) for name in ABLATIONS for seed in self.seeds]
         if "search" in self.claims:
-            for seed, task in product(self.seeds, self.searched):
+            for seed, task in product(self.seeds, self.tasks):
                 jobs += [self.main_job(task, "rl", seed, rate), self.main_job(task, "fst", seed)]
                 jobs += [self.search_job(task, name, seed) for name in SEARCHES]
         return jobs
