@@ -69,7 +69,7 @@ def test_they_ride_along_where_verl_rolls_out_ahead(world, launch, mode):
     separate = ["+fst_cpu=separate_async", "trainer.v1.separate_async.parameter_sync_step=1"]
     run = launch(
         mode,
-        *(argument for argument in HYBRID if not argument.startswith(("fst.slow", "fst.fast.grace", "trainer.total"))),
+        *(argument for argument in HYBRID if not argument.startswith(("fst.slow", "trainer.total"))),
         "fst.slow_steps=6",
         "trainer.total_training_steps=15",
         "trainer.test_freq=3",
