@@ -88,7 +88,8 @@ def test_without_servers_on_the_trainers_devices_every_group_runs_under_the_evol
     groups = {group[0]["index"]: group for groups in slow_rows(run).values() for group in groups}
     first, second = prompts_of(run, 0), prompts_of(run, 1)
     assert all(of_prompts(world, groups[index], first) for step in (1, 2) for index in batch_of(step))
-    assert all(of_prompts(world, groups[index], first + second) for step in (3, 4) for index in batch_of(step))
+    late = [groups[index] for step in (3, 4) for index in batch_of(step)]  # some were under way as prompts changed
+    assert all(of_prompts(world, group, first) or of_prompts(world, group, second) for group in late)
 
 
 def test_a_mode_of_another_package_needs_no_word_from_us(world, launch):
