@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from figures import NOT_ASKED
+from plan import SEARCH_SEEDS
 
 from fst_plugin.record.atomic import write_text
 
@@ -187,22 +188,21 @@ def make(found: Mapping[str, Any]) -> str:
 
 def _searches(found: Mapping[str, Any]) -> list[str]:
     """What each search found, beside RL; and what a step after the first cycle took."""
-    head = ["task", "search", *FOUND.values(), "without"]
+    head = ["task", "search", *FOUND.values()]
     rows, timed = [], []
     for task, searches in found.items():
         for name, own in searches.items():
             if "reason" in own:
-                rows.append([task, name, own["reason"], *[""] * len(FOUND)])
+                rows.append([task, name, own["reason"], *[""] * (len(FOUND) - 1)])
             elif "final" in own:
-                whole = {key: {**own[key], "missing": []} if own[key] else None for key in FOUND}
-                shown = [text(figure, 0 if key == "fast_rollouts" else 2) for key, figure in whole.items()]
-                rows.append([task, name, *shown, ", ".join(own["final"]["missing"])])
+                rows.append([task, name, *(text(own[key], 0 if key == "fast_rollouts" else 2) for key in FOUND)])
             if seconds := own.get("seconds", own if "all" in own else None):
                 timed.append((task, name, seconds))
     parts = list(timed[0][2]) if timed else []
     return [
-        "frontier: FST's runs of the claims, with GEPA's search. before: the default one (`fst.fast.parents=thompson`),"
-        " before a cycle's steps, too. hybrid: the same beside the steps (`fst.fast.when=hybrid`).",
+        f"With the first {SEARCH_SEEDS} seeds. frontier: FST's runs of the claims, with GEPA's search. before: the"
+        " default one (`fst.fast.parents=thompson`), before a cycle's steps, too. hybrid: the same beside the steps"
+        " (`fst.fast.when=hybrid`).",
         "",
         *_table(head, rows),
         "Seconds of a step after the first cycle, without validation and checkpoints: means of a run, medians over"
