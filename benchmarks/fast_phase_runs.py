@@ -2,8 +2,8 @@
 
     python benchmarks/fast_phase_runs.py --seeds 8 --json FILE [--out FOLDER]
 
-House rules with the tiny policy through TRL, on CPU. A book has 24 rules, of which a prompt of 64 tokens holds half, so
-that there is something to find in every cycle. frontier: GEPA's search; before: the default one, both before a cycle's
+House rules with the tiny policy through TRL, on CPU. A book has 24 rules, of which a prompt of 64 tokens holds half.
+frontier: GEPA's search; before: the default one, both before a cycle's
 steps; hybrid: the default one beside them. Validated every T steps under the best prompt.
 
 Then every population that `before` carried is tried under the weights of every border between cycles. A population's
@@ -195,7 +195,7 @@ def main() -> None:
         if args.json:
             write_json(args.json, json.loads(json.dumps(result)))
     for table in tables(result):
-        Console(width=150).print(table)
+        Console(width=170).print(table)
 
 
 if __name__ == "__main__":
