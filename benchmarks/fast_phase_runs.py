@@ -3,8 +3,8 @@
     python benchmarks/fast_phase_runs.py --seeds 8 --json FILE [--out FOLDER]
 
 House rules with the tiny policy through TRL, on CPU. A book has 24 rules, of which a prompt of 64 tokens holds half.
-frontier: GEPA's search; before: the default one, both before a cycle's
-steps; hybrid: the default one beside them. Validated every T steps under the best prompt.
+frontier: GEPA's search; before: the default one, both before a cycle's steps; hybrid: the default one beside them.
+Validated every T steps under the best prompt.
 
 Then every population that `before` carried is tried under the weights of every border between cycles. A population's
 age is how many slow steps the weights have made since it evolved. At the same weights, `behind`: the newest
