@@ -147,11 +147,9 @@ def _reward(config: DictConfig) -> list[ConfigProblem]:
     own = reward.reward_manager.source != "register"
     if own or not model.enable or model.enable_resource_pool or not reward.custom_reward_function.path:
         return []
-    message = "false: verl's V1 trainers call a reward function without data source and ground truth there, and fail"
-    message += (
-        " (plain verl, too): set it to true, or reward.custom_reward_function.path=null for the model's own score"
-    )
-    return [ConfigProblem(support.POOL_KEY, message)]
+    why = "false: verl's V1 trainers call a reward function without data source and ground truth there, and fail (plain"
+    fix = "set it to true, or reward.custom_reward_function.path=null for the model's own score"
+    return [ConfigProblem(support.POOL_KEY, f"{why} verl, too): {fix}")]
 
 
 def _group(config: DictConfig) -> list[ConfigProblem]:

@@ -1,14 +1,13 @@
 """The claims runner on made-up runs: what is run, what is not repeated, and figures whose answers are known."""
 
 import dataclasses
-import importlib
 import json
 import shutil
-import sys
 import tarfile
 from pathlib import Path
 
 import pytest
+from programs import imported
 
 pytest.importorskip("torch")
 demo = pytest.importorskip("fst_verl.experiments.demo")
@@ -20,14 +19,8 @@ FOLDER = Path(__file__).parents[2] / "examples" / "paper_claims"
 
 @pytest.fixture(scope="module")
 def claims():
-    sys.path.insert(0, str(FOLDER))
-    names = ("plan", "figures", "run", "make_results")
-    try:
-        yield {name: importlib.import_module(name) for name in names}
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in names:
-            sys.modules.pop(name, None)
+    with imported("examples/paper_claims", "plan", "figures", "run", "make_results") as found:
+        yield found
 
 
 LENGTHS = {"main": 48, "stage": 6, "probe": 6, "zero": 12, "val_size": 50}

@@ -1,13 +1,12 @@
 """Claims and controls through TRL on made-up runs: what is run and what is not repeated, several at a time and within a
 time, the controls' own optimizers, figures whose answers are known, and the committed tables."""
 
-import importlib
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from programs import imported
 
 from fst_plugin import Population
 from fst_plugin.prompts import Prompt
@@ -20,13 +19,8 @@ SEED = "You are a helpful assistant."
 
 @pytest.fixture(scope="module")
 def files():
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield {name: importlib.import_module(name) for name in NAMES}
-    finally:
-        sys.path.remove(str(FOLDER))
-        for name in NAMES:
-            sys.modules.pop(name, None)
+    with imported("examples/paper_claims", *NAMES) as found:
+        yield found
 
 
 RL = {3e-4: 0.2, 1e-3: 0.6, 3e-3: 0.5, 1e-2: 0.1}  # RL's last validation by rate
@@ -303,10 +297,14 @@ def test_no_control_spends_more_than_its_budget_and_none_ends_with_a_fast_phase(
             assert last == "step" and sizes.budget - plan.STEP - phase * sizes.fast < slow + fast <= sizes.budget, arm
 
 
-def test_the_claims_tasks_and_rates_are_those_of_verls_claims(files, monkeypatch):
-    monkeypatch.syspath_prepend(str(FOLDER))
+@pytest.fixture
+def plan():
     pytest.importorskip("omegaconf")
-    plan = importlib.import_module("plan")
+    with imported("examples/paper_claims", "plan") as found:
+        yield found["plan"]
+
+
+def test_the_claims_tasks_and_rates_are_those_of_verls_claims(files, plan):
     own = files["trl_plan"]
     assert own.RATES == plan.RATES and own.FST_RATE == plan.Setup.learning_rate
     assert (own.BATCH, own.GROUP, own.CYCLE) == (plan.Setup.batch, plan.Setup.group, plan.Setup.slow_steps)

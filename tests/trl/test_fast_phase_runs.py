@@ -1,27 +1,19 @@
 """The real runs of the searches: figures from scores whose parts are known, and a run that really trains."""
 
-import importlib
 import io
-import sys
-from pathlib import Path
 
 import pytest
+from programs import imported
 
 pytest.importorskip("trl")
 pytest.importorskip("scipy")
 from rich.console import Console  # noqa: E402
 
-FOLDER = Path(__file__).parents[2] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
 def benchmark():
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield importlib.import_module("fast_phase_runs")
-    finally:
-        sys.path.remove(str(FOLDER))
-        sys.modules.pop("fast_phase_runs", None)
+    with imported("benchmarks", "fast_phase_runs") as found:
+        yield found["fast_phase_runs"]
 
 
 def scores(drift):

@@ -89,6 +89,17 @@ def end(queue, *uids):
         queue.kv_batch_put([f"{uid}_0_0"], "val", tags=[{"status": "success"}])
 
 
+def end_late(trainer, queue):
+    """What was sent beside the first step ends at second 30; the fixture's patch of the clock is undone by itself."""
+
+    def sleep(seconds):
+        trainer.now[0] += seconds
+        if trainer.now[0] > 30:
+            end(queue, *(f"fst-1-{i}" for i in range(3)))
+
+    transfer.time.sleep = sleep
+
+
 def sent(beside, step, cycle=0):
     beside.note([problem.id for problem in PROBLEMS[B * (step - 1) : B * step]], cycle)
 
@@ -160,13 +171,7 @@ def test_before_a_validation_what_is_under_way_is_waited_for_and_kept(made):
     sent(beside, 1)
     beside.send(fst)
     beside.gather()
-
-    def sleep(seconds):
-        trainer.now[0] += seconds
-        if trainer.now[0] > 30:
-            end(queue, *(f"fst-1-{i}" for i in range(3)))
-
-    transfer.time.sleep = sleep
+    end_late(trainer, queue)
     beside.clear()
     assert trainer.now[0] > 30 and not queue.tags["val"]
     trainer.global_steps = 2
@@ -182,13 +187,7 @@ def test_what_was_cut_off_is_out_of_the_way_before_a_validation(made):
     trainer.now[0] += 10
     beside.gather()
     assert beside.cut == 3 and len(beside.done()) == 3
-
-    def sleep(seconds):
-        trainer.now[0] += seconds
-        if trainer.now[0] > 30:
-            end(queue, *(f"fst-1-{i}" for i in range(3)))
-
-    transfer.time.sleep = sleep
+    end_late(trainer, queue)
     beside.clear()
     assert trainer.now[0] > 30 and not queue.tags["val"]
 

@@ -1,26 +1,17 @@
 """The cases that reflections are judged on, and how they are judged."""
 
-import importlib
-import sys
-from pathlib import Path
-
 import pytest
+from programs import imported
 
 from fst_plugin.reflection import OfflineReflection
 from fst_plugin.reflection.base import ask
 from fst_plugin.reflection.policy import PolicyReflection
 
-FOLDER = Path(__file__).parents[3] / "benchmarks"
-
 
 @pytest.fixture(scope="module")
 def benchmark():
-    sys.path.insert(0, str(FOLDER))
-    try:
-        yield importlib.import_module("reflection")
-    finally:
-        sys.path.remove(str(FOLDER))
-        sys.modules.pop("reflection", None)
+    with imported("benchmarks", "reflection") as found:
+        yield found["reflection"]
 
 
 @pytest.fixture(scope="module")
