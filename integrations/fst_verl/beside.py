@@ -67,8 +67,7 @@ class Beside:
             return
         step, last, ahead = self.trainer.global_steps, self.trainer.total_training_steps, self.look_ahead
         self._step, self._began, self._found = step, time.monotonic(), None
-        cycle = lambda: [*ahead.recent(), *ahead.pending()]  # noqa: E731
-        self._cells = fst.ask(step, problems, cycle, last, self.every)
+        self._cells = fst.ask(step, problems, lambda: [*ahead.recent(), *ahead.pending()], last, self.every)
         if any(cell.problem.id not in self.rollouts.row_of for cell in self._cells):
             self.rollouts.open(ahead.chunks())
         if self._cells:
