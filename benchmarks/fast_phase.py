@@ -1,4 +1,4 @@
-"""python benchmarks/fast_phase.py --json FILE [--vllm] [--only hybrid]
+"""python benchmarks/fast_phase.py --json FILE [--vllm] [--only hybrid|new_task]
 
 How well a fast phase uses its engine, what it costs per call, its share of a cycle, and how good a prompt it finds with
 its rollouts, compared with stock gepa.optimize and dspy.GEPA. All in one run, on a scripted world (rule_world.py) and a
@@ -187,10 +187,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--null-cycles", type=int, default=2000, help="cycles in which no new prompt is better")
-    parser.add_argument("--only", choices=["hybrid"], help="nothing but the two clocks of fst.fast.when")
+    parser.add_argument("--only", choices=list(ONLY), help="the two clocks of fst.fast.when, or a change of task")
     parser.add_argument("--vllm", action="store_true", help="also on real vLLM on CPU, through verl")
     given = parser.parse_args()
-    result = clocks(given.null_cycles) if given.only else everything(given.null_cycles, given.vllm)
+    only = ONLY.get(given.only, lambda _: everything(given.null_cycles, given.vllm))
+    result = only(given.null_cycles)
     show(result)
     if given.json:
         given.json.write_text(json.dumps(result, indent=2) + "\n")
@@ -236,11 +237,20 @@ def shown(cell: dict[str, float]) -> str:
     return f"{cell['mean']:.3f} ±{cell['ci']:.3f}"
 
 
+ONLY: dict[str, Callable[[int], dict[str, Any]]] = {
+    "hybrid": clocks,
+    "new_task": lambda _: {"new_task": search.new_task(SEEDS)},
+}
+"""Parts that can be measured alone."""
+
+
 def show(result: dict[str, Any]) -> None:
     if "worlds" in result:
         show_search(result)
-    search.show_leads(console, result)
-    hybrid.show(console, result)
+    search.show_new_task(console, result)
+    if "leads" in result:
+        search.show_leads(console, result)
+        hybrid.show(console, result)
     if found := result.get("vllm_cpu"):
         console.print(f"real vLLM on CPU: {found}")
 

@@ -17,7 +17,7 @@ from worlds import WORLDS
 from fst_plugin.optimizer import Evolution
 from fst_plugin.prompts import Population, Prompt
 from fst_plugin.reflection import OfflineReflection, ReflectionRequest
-from fst_plugin.rollouts import Problem
+from fst_plugin.rollouts import Problem, Trace
 
 PARENTS = ("thompson", "mean", "frontier")
 BUDGET = 960
@@ -45,32 +45,50 @@ def interval(values: Sequence[float]) -> dict[str, float]:
     return {"mean": statistics.fmean(values), "ci": 1.96 * statistics.stdev(values) / len(values) ** 0.5}
 
 
-def new_task(seeds: Sequence[int]) -> dict[str, dict[str, float]]:
-    """Expected reward of the lead of the first cycle of another rule book: after a cycle of the old one, and from a
-    fresh start."""
-    cells: dict[str, list[float]] = {"fresh start": [], "task told": [], "task not told": []}
-    for seed in seeds:
-        old, new = World(seed), World(1000 + seed)
-        carried = strength.carried_population(old, seed)
-        last, coming = old.problems(strength.ANCHORS, "old"), new.problems(strength.ANCHORS, "new")
-        cells["fresh start"].append(_lead(new, Population((seed_prompt(),)), coming, seed))
-        for told in (True, False):
-            before, after = ("old", "new") if told else ("", "")
-            traces = strength.slow_traces(old, carried, [_of(p, before) for p in last])
-            lead = _lead(new, carried, [_of(p, after) for p in coming], seed, traces=traces)
-            cells["task told" if told else "task not told"].append(lead)
-    return {name: interval(values) for name, values in cells.items()}
+def new_task(seeds: Sequence[int]) -> dict[str, dict[str, dict[str, float]]]:
+    """By budget, the expected reward of the lead of the first cycle of another rule book: after a cycle of the old one,
+    and from a fresh start."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for budget in (120, 240, BUDGET):
+        cells: dict[str, list[float]] = {}
+        for seed in seeds:
+            old, new = World(seed), World(1000 + seed)
+            carried = strength.carried_population(old, seed)
+            last, coming = old.problems(strength.ANCHORS, "old"), new.problems(strength.ANCHORS, "new")
+            lead = _lead(new, Population((seed_prompt(),)), coming, seed, budget)
+            cells.setdefault("fresh start", []).append(lead)
+            for arm, (before, after, settings) in CHANGES.items():
+                traces = strength.slow_traces(old, carried, [_of(p, before) for p in last])
+                coming = [_of(p, after) for p in coming]
+                cells.setdefault(arm, []).append(_lead(new, carried, coming, seed, budget, traces, **settings))
+        found[str(budget)] = {name: interval(values) for name, values in cells.items()}
+    return found
+
+
+CHANGES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "task told": ("old", "new", {}),
+    "task told, confidence=2.6": ("old", "new", {"confidence": 2.6}),
+    "task not told": ("", "", {}),
+}
+"""Arm -> task of the last cycle's problems, of the coming ones, and settings."""
 
 
 def _of(problem: Problem, task: str) -> Problem:
     return Problem(problem.id, problem.messages, task=task)
 
 
-def _lead(world: World, carried: Population, problems: list[Problem], seed: int, **more: Any) -> float:
-    optimizer = gepa(OfflineReflection(), budget=BUDGET, max_tokens=MAX_TOKENS)
-    return world.value(
-        optimizer.evolve(carried, problems, world.evaluate, cycle=1, seed=seed, **more).population.best.text
-    )
+def _lead(
+    world: World,
+    carried: Population,
+    problems: list[Problem],
+    seed: int,
+    budget: int,
+    traces: Sequence[Trace] = (),
+    **settings: Any,
+) -> float:
+    optimizer = gepa(OfflineReflection(), budget=budget, max_tokens=MAX_TOKENS, **settings)
+    evolution = optimizer.evolve(carried, problems, world.evaluate, cycle=1, seed=seed, traces=traces)
+    return world.value(evolution.population.best.text)
 
 
 class Level(World):
@@ -167,9 +185,15 @@ def show(console: Console, result: dict[str, Any]) -> None:
             figures = (f"{cells[c]['mean']:.3f} ±{cells[c]['ci']:.3f}" for c in columns)
             table.add_row(world if parents == PARENTS[0] else "", parents, *figures)
     console.print(table)
-    table = Table("after a change of task", "expected reward of the lead")
-    for name, cell in result["new_task"].items():
-        table.add_row(name, f"{cell['mean']:.3f} ±{cell['ci']:.3f}")
+
+
+def show_new_task(console: Console, result: dict[str, Any]) -> None:
+    if "new_task" not in result:
+        return
+    table = Table("rollouts", *result["new_task"], title="expected reward of the lead, after a change of task")
+    for arm in next(iter(result["new_task"].values())):
+        figures = (cells[arm] for cells in result["new_task"].values())
+        table.add_row(arm, *(f"{cell['mean']:.3f} ±{cell['ci']:.3f}" for cell in figures))
     console.print(table)
 
 

@@ -319,6 +319,7 @@ class FastWeights:
             cycle=cycle,
             floor=min(self.state.reward_range or (0.0,)),
             most=self.config.fast.archive,
+            tasks={problem.task for problem in recent},
         )
         started = replace(self.state, population=population, cycle=cycle, cycle_start=step, weights=weights, rewards=())
         self.state = replace(started, archive=archive).count(

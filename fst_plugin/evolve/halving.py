@@ -30,6 +30,8 @@ FIRST_SHARE = 0.25
 """Most of the search's rollouts that go there (ours)."""
 ARCHIVE_SHARE = 0.05
 """Most of the budget that goes to a first test of archived prompts (ours)."""
+ARCHIVE_TEST = 3
+"""Fewest problems of such a test: where the budget is small, only the likeliest archived prompts are tried (ours)."""
 MAX_CHILDREN = 12
 """Most prompts proposed at a time (ours)."""
 
@@ -82,10 +84,10 @@ class HalvingPhase(Phase):
             rounds += 1
 
     def _revive(self) -> None:
-        """A short test for every archived prompt, within a small part of the budget. Those that are no better than the
-        old population are let go of again."""
+        """A short test for archived prompts, the likeliest first, within a small part of the budget. Those that are no
+        better than the old population are let go of again."""
         most = int(self.budget * ARCHIVE_SHARE)
-        some = self.archived[:most]
+        some = self.archived[: max(1, most // ARCHIVE_TEST)]
         for prompt in some:
             self.proposer.know(prompt.text)
             self.found.revive(prompt)

@@ -42,6 +42,10 @@ class Settings:
     status: Callable[[Status], None]
 
 
+ON_A_NEW_TASK = 1.0
+"""In place of a phase's `confidence`, after a change of task: no carried prompt has earned its lead there (ours)."""
+
+
 class Phase(ABC):
     """One run of `ReflectiveOptimizer.evolve`. A kind of search says how the budget is divided (`divide`), searches
     (`search`), and ranks what it found (`contest`).
@@ -230,7 +234,8 @@ class Phase(ABC):
             return False
         self.tell("comparing")
         both = self._pairs(challenger, incumbent)
-        confidence = self.confidence if self.fast.confidence is None else self.fast.confidence
+        confidence = ON_A_NEW_TASK if self.new_task else self.confidence
+        confidence = confidence if self.fast.confidence is None else self.fast.confidence
         found = weigh(challenger, incumbent, both, confidence, prior)
         self.evidence = found
         verdict = "leads now" if found.adopted else f"does not lead: {found.why}"

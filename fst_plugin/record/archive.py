@@ -31,10 +31,12 @@ class Archived:
 
     prompt: its `scores` are on the problems that it held, at most `MOST_PROBLEMS`.
     retired: 0-based number of the last cycle whose fast phase took the lead from it, or dropped it.
+    tasks: those of the cycle before; empty where the data names none.
     """
 
     prompt: Prompt
     retired: Annotated[int, Field(ge=0)]
+    tasks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,23 +52,36 @@ class Archive:
         return len(self.entries)
 
     def candidates(self, population: Population, problems: Sequence[Problem]) -> tuple[Prompt, ...]:
-        """The prompts that a fast phase may try again: all that `population` does not hold. First those that held most
-        of `problems`, then those that held most at all, then those retired last."""
+        """The prompts that a fast phase may try again: all that `population` does not hold. First those of a task of
+        `problems`, and of these the ones that held most of `problems`, then those that held most at all, then those
+        retired last."""
         carried, coming = {p.digest for p in population.prompts}, {p.id for p in problems}
+        tasks = {p.task for p in problems}
 
-        def rank(entry: Archived) -> tuple[int, int, int]:
+        def rank(entry: Archived) -> tuple[bool, int, int, int]:
             scores = entry.prompt.scores
-            return len(scores.keys() & coming), len(scores), entry.retired
+            return bool(tasks.intersection(entry.tasks)), len(scores.keys() & coming), len(scores), entry.retired
 
         free = [entry for entry in self.entries if entry.prompt.digest not in carried]
         return tuple(entry.prompt for entry in sorted(free, key=rank, reverse=True))
 
-    def after(self, old: Population, new: Population, known: Known, *, cycle: int, floor: float, most: int) -> Archive:
+    def after(
+        self,
+        old: Population,
+        new: Population,
+        known: Known,
+        *,
+        cycle: int,
+        floor: float,
+        most: int,
+        tasks: Iterable[str] = (),
+    ) -> Archive:
         """The archive once the fast phase of `cycle` has put `new` in the place of `old`.
 
         known: the prompts of `old` on the problems of the last cycle, see `known_scores`.
         floor: the lowest reward that the run has seen; a problem with no more than that is not held.
         most: prompts that it holds at most.
+        tasks: of the last cycle's problems.
 
         The lead of `old` goes in if it lost the lead, with the problems on which no other prompt is known to be better;
         any other dropped prompt only if it held some alone. A prompt that was in the archive keeps what it held before.
@@ -81,7 +96,9 @@ class Archive:
             if held or led:
                 before = found.pop(prompt.digest, None)
                 scores = _best({**(before.prompt.scores if before else {}), **held})
-                found[prompt.digest] = Archived(replace(prompt, scores=scores), cycle)
+                found[prompt.digest] = Archived(
+                    replace(prompt, scores=scores), cycle, tuple(sorted(filter(None, tasks)))
+                )
         return Archive(_spread(found.values(), most))
 
 

@@ -197,6 +197,25 @@ def test_after_a_change_of_task_the_old_prompts_are_scored_on_the_coming_problem
     assert new.value(evolution.population.best) > 0.6
 
 
+@pytest.mark.parametrize(
+    "coming, settings, expected",
+    [("one", {}, 2.6), ("two", {}, 1.0), ("two", {"confidence": 2.0}, 2.0), ("two", {"parents": "frontier"}, 1.0)],
+)
+def test_on_a_new_task_a_lead_must_be_ahead_by_less(monkeypatch, coming, settings, expected):
+    asked = []
+
+    def recorded(challenger, incumbent, pairs, confidence, prior=None):
+        asked.append(confidence)
+        return weigh(challenger, incumbent, pairs, confidence, prior)
+
+    monkeypatch.setattr("fst_plugin.evolve.phase.weigh", recorded)
+    old, new, carried = World(book=1), World(book=2), Population((Prompt(SEED), Prompt(f"{SEED} Be brief.")))
+    traces = slow_traces(old, carried, of_task(make_problems(96, 1), "one"))
+    optimizer = gepa(OfflineReflection(), k=4, budget=300, **settings)
+    optimizer.evolve(carried, of_task(make_problems(96, 2), coming), new, cycle=1, seed=0, traces=traces)
+    assert asked == [expected]
+
+
 def test_while_the_task_stays_slow_scores_are_free_and_those_of_a_task_that_ended_are_left_out():
     world = World()
     carried = Population((Prompt(SEED), Prompt(f"{SEED} Be brief.")))
@@ -297,6 +316,15 @@ def test_what_archived_prompts_cost_where_none_is_of_use_is_a_small_part_of_the_
     )
     spent = Counter(c.prompt.text for batch in world.batches for c in batch)
     assert all(0 < spent[p.text] <= 3 for p in archived)
+
+
+def test_where_the_budget_is_small_the_likeliest_archived_prompts_get_a_test_that_says_something():
+    world, archived = World(), [Prompt(f"Of no use, {i}.", origin="reflection") for i in range(16)]
+    gepa(OfflineReflection(), k=4, budget=130).evolve(
+        seed_population(), make_problems(96), world, cycle=5, seed=0, archived=archived
+    )
+    spent = Counter(c.prompt.text for batch in world.batches for c in batch)
+    assert [spent[p.text] for p in archived] == [3, 3] + [0] * 14
 
 
 def test_gepas_search_says_that_it_takes_no_archived_prompts():

@@ -1,6 +1,7 @@
 """Prompts that a run lets go of are kept with the problems that they held, within bounds."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from cycles import fast_weights, slow_phase
@@ -94,6 +95,24 @@ def test_those_that_held_the_coming_problems_come_first():
     now, coming = Population((prompt("now"),)), [Problem("d", ()), Problem("x", ())]
     assert [p.text for p in archive.candidates(now, coming)] == ["coming", "most", "late"]
     assert [p.text for p in archive.candidates(now, [])] == ["most", "late", "coming"]
+
+
+def test_those_of_a_coming_task_come_before_those_that_held_more():
+    now, old = Population((prompt("now"),)), [prompt("of its task", a=1.0)]
+    archive = let_go(old, [prompt("new")], Archive((Archived(prompt("held more", a=1.0, b=1.0), 0, ("other",)),)))
+    assert [p.text for p in archive.candidates(now, [])] == ["held more", "of its task"]
+    archive = Archive((archive.entries[0], replace(archive.entries[1], tasks=("one", "two"))))
+    coming = [Problem("x", (), task="two"), Problem("b", (), task="three")]
+    assert [p.text for p in archive.candidates(now, coming)] == ["of its task", "held more"]
+
+
+def test_an_archived_prompt_knows_the_tasks_of_the_cycle_before_as_far_as_the_data_names_them(tmp_path):
+    weights, _ = fast_weights(tmp_path, fast={"path": f"{__name__}.Forgets"})
+    stages = [[replace(p, task=task) for p in make_problems(6)] for task in ("one", "two", "")]
+    weights.evolve(1, "w0", stages[0], World())
+    for cycle, (coming, last) in enumerate(zip([*stages[1:], stages[0]], stages, strict=True), 1):
+        weights.evolve(1 + 3 * cycle, f"w{cycle}", coming, World(), last)
+    assert [entry.tasks for entry in weights.state.archive.entries] == [(), ("one",), ("two",), ()]
 
 
 class Alternates:
