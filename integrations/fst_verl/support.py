@@ -17,6 +17,7 @@ from fst_plugin.config import ConfigProblem
 from . import modes
 
 MODEL_KEY, POOL_KEY = "reward.reward_model.enable", "reward.reward_model.enable_resource_pool"
+COPIES_KEY, FOLDER = "trainer.default_hdfs_dir", "a folder"
 OWN_TRAINERS = "trains with trainers of its own, which would run without fast weights: use verl.trainer.main_ppo"
 NO_TRAINING = "does not train by RL: fast weights have no part in it"
 REPLAY = (
@@ -63,7 +64,11 @@ SEPARATE = (
 MODEL = "test_support_cells.py::test_verls_own_reward_model_on_devices_of_its_own"
 APART = "test_mode_runs.py::test_without_servers_on_the_trainers_devices_every_group_runs_under_the_evolved_prompts"
 DYNAMIC = "test_support_cells.py::test_rollout_correction_dynamic_batches_and_a_reward_model_on_a_server"
-RLOO = "test_support_cells.py::test_rloo_with_sequences_weighed_and_rejected_and_the_kl_divergence_in_the_reward"
+RLOO = (
+    "test_support_cells.py"
+    "::test_rloo_with_a_teacher_with_sequences_weighed_and_rejected_and_the_kl_divergence_in_the_reward"
+)
+OPO = "test_support_cells.py::test_a_run_that_is_profiled_and_copied_elsewhere_can_be_validated_alone"
 NODES = "test_two_nodes.py::test_both_nodes_send_the_same_prompts_and_a_run_that_lost_one_goes_on_with_them"
 TWO_RANKS = "test_support_cells.py::test_lora_on_two_ranks_where_each_problem_weighs_the_same"
 
@@ -107,8 +112,8 @@ TABLE = (
             "rloo": RLOO,
             "gpg": APART,
             "reinforce_plus_plus": MODEL,
+            "opo": OPO,
         },
-        untested=("opo",),
         refused={
             "remax": f"needs reward baselines, {LACKS} rloo",
             "gdpo": f"needs prompts and the parts of a reward, {LACKS} grpo",
@@ -172,17 +177,17 @@ TABLE = (
         tested={False: RUN},
         untested=("true",),
     ),
-    Row("teacher (on-policy distillation)", "distillation.enabled", tested={False: RUN}, untested=("true",)),
+    Row("teacher (on-policy distillation)", "distillation.enabled", tested={False: RUN, True: RLOO}),
     Row("verl's own reward model", MODEL_KEY, tested={False: RUN, True: MODEL}),
     Row("that model on devices of its own", POOL_KEY, tested={True: MODEL}, untested=("false",)),
     Row(
         "profiler",
         "global_profiler.tool",
-        tested={},
-        untested=("torch", "nsys", "npu", "torch_memory", "precision_debugger"),
+        tested={"torch": OPO},
+        untested=("nsys", "npu", "torch_memory", "precision_debugger"),
     ),
-    Row("validation alone", "trainer.val_only", tested={False: RUN}, untested=("true",)),
-    Row("checkpoints copied elsewhere", "trainer.default_hdfs_dir", tested={}, untested=("a folder", "hdfs://...")),
+    Row("validation alone", "trainer.val_only", tested={False: RUN, True: OPO}),
+    Row("checkpoints copied elsewhere", COPIES_KEY, tested={FOLDER: OPO}, untested=("hdfs://...",)),
     Row("rollouts of an earlier run", "skip.rollout_tq.enable", tested={False: RUN}, refused={True: REPLAY}),
     Row(
         "agent loop",
@@ -258,8 +263,12 @@ def _values(config: DictConfig) -> Iterator[tuple[Row, Any]]:
         value = None if row.key is None else OmegaConf.select(config, row.key)
         if row.key == POOL_KEY and not OmegaConf.select(config, MODEL_KEY):
             continue  # of a model that there is not
+        if row.key == modes.KEY:
+            value = modes.mode_of(config)
+        if row.key == COPIES_KEY and value and not str(value).startswith("hdfs:"):
+            value = FOLDER
         if value is not None:
-            yield row, modes.mode_of(config) if row.key == modes.KEY else value
+            yield row, value
 
 
 def _shown(value: Any) -> str:

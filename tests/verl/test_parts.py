@@ -300,7 +300,8 @@ def test_a_rollout_that_fails_in_the_fast_phase_says_so_in_its_output(log_probs,
         asyncio.run(loop.run({}, **row, fst=sent | {"on_error": "raise"}))
 
 
-def test_what_an_engine_says_of_a_rollouts_tokens_stays_with_it(monkeypatch):
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_what_an_engine_says_of_a_rollouts_tokens_stays_with_each_of_its_outputs(monkeypatch, outputs):
     import asyncio
 
     from fst_verl import agent_loop
@@ -321,16 +322,20 @@ def test_what_an_engine_says_of_a_rollouts_tokens_stays_with_it(monkeypatch):
         rollout_config = OmegaConf.create({"prompt_length": 8})
 
         async def run(self, sampling_params, **row):
-            return said.model_copy(deep=True)
+            made = [said.model_copy(deep=True) for _ in range(outputs)]
+            return made if outputs > 1 else made[0]
 
     monkeypatch.setattr(agent_loop, "make_loop", lambda *_: Inner())
     fst = {"context": {"name": "population", "path": None, "kwargs": {}, "placement": "system"}}
     config = SimpleNamespace(config=OmegaConf.create({"fst": fst}))
     loop = agent_loop.ContextLoop(trainer_config=config)
     row = {"raw_prompt": [{"role": "user", "content": "q"}], "session_id": 0}
-    made = asyncio.run(loop.run({}, **row, fst=RowColumn("inner", "", "train", 1, "id").to_row()))
-    assert made.extra_fields.pop("fst")["problem"] == "id" and dict(made) == dict(said)
-    assert made.as_dict()["routed_experts"].tolist() == said.routed_experts
+    found = asyncio.run(loop.run({}, **row, fst=RowColumn("inner", "", "train", 1, "id").to_row()))
+    found = found if outputs > 1 else [found]
+    assert len(found) == outputs
+    for made in found:
+        assert made.extra_fields.pop("fst")["problem"] == "id" and dict(made) == dict(said)
+        assert made.as_dict()["routed_experts"].tolist() == said.routed_experts
 
 
 def test_a_prompt_that_verl_would_cut_is_an_error_whatever_it_was_rendered_with(world):

@@ -15,36 +15,46 @@ G, BATCH, STEPS = 4, 4, 2
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 
 
+FST = (
+    "+fst=default",
+    "fst.seed_prompt='Be kind.'",
+    "fst.population=2",
+    f"fst.slow_steps={STEPS}",
+    "fst.fast.passes=4",
+    "fst.max_prompt_tokens=64",
+    "fst.reflection.kind=offline",
+    "algorithm.adv_estimator=grpo",
+    f"{ROLLOUT}.n={G}",
+    f"trainer.total_training_steps={STEPS}",
+)
+
+
 @pytest.fixture
-def train(world, launch):
-    """train(*arguments): a finished run whose every group was rolled out under the prompts of the fast phase."""
+def ids_of(world):
+    """ids_of(prompt, index): token ids of a problem of the data under this system message."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(world / "model")
 
+    def ids(prompt, index):
+        question = {"role": "user", "content": f"What is {index} plus {index}?"}
+        chat = [{"role": "system", "content": prompt}, question]
+        return list(tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=False))
+
+    return ids
+
+
+@pytest.fixture
+def train(launch, ids_of):
+    """train(*arguments): a finished run whose every group was rolled out under the prompts of the fast phase."""
+
     def finished(*arguments):
-        run = launch(
-            "run",
-            "+fst=default",
-            "fst.seed_prompt='Be kind.'",
-            "fst.population=2",
-            f"fst.slow_steps={STEPS}",
-            "fst.fast.passes=4",
-            "fst.max_prompt_tokens=64",
-            "fst.reflection.kind=offline",
-            "algorithm.adv_estimator=grpo",
-            f"{ROLLOUT}.n={G}",
-            f"trainer.total_training_steps={STEPS}",
-            *arguments,
-        ).finish()
+        run = launch("run", *FST, *arguments).finish()
         assert sorted(run.metrics()) == [1, 2]
         record = run.out / "checkpoints" / "fst" / "cycle_0000" / "evolution.json"
         prompts = [p["text"] for p in json.loads(record.read_text())["population"]["prompts"]]
         for entry in trained(run):
-            question = {"role": "user", "content": f"What is {entry['index']} plus {entry['index']}?"}
-            chat = [{"role": "system", "content": prompts[entry["session"] % len(prompts)]}, question]
-            ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=False)
-            assert entry["ids"] == list(ids)
+            assert entry["ids"] == ids_of(prompts[entry["session"] % len(prompts)], entry["index"])
         return run
 
     return finished
@@ -111,7 +121,25 @@ def test_rollout_correction_dynamic_batches_and_a_reward_model_on_a_server(train
     assert metrics["fst/perfect_score"] == 1.0
 
 
-def test_rloo_with_sequences_weighed_and_rejected_and_the_kl_divergence_in_the_reward(train):
+def server(key, prompt=64, response=8, **more):
+    """Arguments of verl's own vLLM servers besides the policy's, as a machine without an accelerator needs them."""
+    settings = {
+        "name": "vllm",
+        "dtype": "float32",
+        "tensor_model_parallel_size": 1,
+        "gpu_memory_utilization": 0.1,
+        "free_cache_engine": "false",
+        "prompt_length": prompt,
+        "response_length": response,
+        "max_num_seqs": 32,
+        "max_num_batched_tokens": 1024,
+        **more,
+    }
+    return [f"+{key}.enable_sleep_mode=false", *(f"{key}.{name}={value}" for name, value in settings.items())]
+
+
+def test_rloo_with_a_teacher_with_sequences_weighed_and_rejected_and_the_kl_divergence_in_the_reward(train, world):
+    teacher = "distillation.teacher_models.teacher_model"
     run = train(
         "algorithm.adv_estimator=rloo",
         "algorithm.use_kl_in_reward=true",
@@ -119,15 +147,51 @@ def test_rloo_with_sequences_weighed_and_rejected_and_the_kl_divergence_in_the_r
         "algorithm.rollout_correction.rollout_rs=seq_mean_k1",
         "algorithm.rollout_correction.rollout_rs_threshold=0.5_2.0",
         f"{ROLLOUT}.calculate_log_probs=true",
+        "ray_kwargs.ray_init.num_gpus=2",
+        "distillation.enabled=true",
+        "distillation.nnodes=1",
+        "distillation.n_gpus_per_node=1",
+        f"{teacher}.model_path={world / 'model'}",
+        # as long as plain verl's longest rollout, and the token that a teacher generates
+        *server(f"{teacher}.inference", prompt=128, max_model_len=137),
     )
     metrics = run.metrics()[STEPS]
     assert "rollout_corr/rollout_is_mean" in metrics and "rollout_corr/rollout_rs_masked_fraction" in metrics
-    assert "actor/reward_kl_penalty" in metrics
+    assert "actor/reward_kl_penalty" in metrics and "actor/distillation/loss" in metrics
+    assert f"{teacher}.inference.max_model_len 137 -> 201" in run.text()
     assert metrics["fst/rollouts_slow_total"] == STEPS * BATCH * G  # those that were rejected ran, too
 
 
+def test_a_run_that_is_profiled_and_copied_elsewhere_can_be_validated_alone(train, launch, ids_of, tmp_path):
+    arguments = (
+        "fst.fast.path=probe_prompts.Evolved",  # a lead that is not the seed prompt, however a random model answers
+        "fst.fast.kwargs={lead: true}",
+        "algorithm.adv_estimator=opo",
+        "global_profiler.tool=torch",
+        "global_profiler.steps=[1]",
+        f"global_profiler.save_path={tmp_path / 'traces'}",
+        f"{ACTOR}.profiler.enable=true",
+        f"{ACTOR}.profiler.tool_config.torch.contents=[cpu]",
+        f"trainer.save_freq={STEPS}",
+        f"trainer.default_hdfs_dir={tmp_path / 'elsewhere'}",
+    )
+    run = train(*arguments)
+    assert list((tmp_path / "traces").rglob("*.json.gz"))
+    step = run.out / "checkpoints" / f"global_step_{STEPS}"
+    state = (step / "fst" / "state.json").read_bytes()
+    assert (tmp_path / "elsewhere" / step.name / "fst" / "state.json").read_bytes() == state
+    sent, best = len(run.sent()), (step / "fst" / "best_prompt.txt").read_text()
+
+    run = launch("run", *FST, *arguments, "trainer.val_only=true", "trainer.val_before_train=true").finish()
+    assert list(run.metrics()) == [STEPS]  # it goes on from the checkpoint, and trains no step
+    validated = sorted((entry["index"], entry["ids"]) for entry in run.sent()[sent:])
+    assert best != "Be kind."
+    assert validated == sorted((i, ids_of(prompt, i)) for i in range(100, 104) for prompt in (best, "Be kind."))
+    assert [path.name for path in step.parent.glob("global_step_*")] == [step.name]
+    assert (step / "fst" / "state.json").read_bytes() == state
+
+
 def test_verls_own_reward_model_on_devices_of_its_own(train, world):
-    server = "reward.reward_model.rollout"
     run = train(
         "algorithm.adv_estimator=reinforce_plus_plus",
         "ray_kwargs.ray_init.num_gpus=2",
@@ -136,17 +200,7 @@ def test_verls_own_reward_model_on_devices_of_its_own(train, world):
         "reward.reward_model.nnodes=1",
         "reward.reward_model.n_gpus_per_node=1",
         f"reward.reward_model.model_path={world / 'model'}",
-        f"{server}.name=vllm",
-        f"{server}.dtype=float32",
-        f"{server}.tensor_model_parallel_size=1",
-        f"{server}.gpu_memory_utilization=0.1",
-        f"{server}.free_cache_engine=false",
-        f"+{server}.enable_sleep_mode=false",
-        f"{server}.prompt_length=64",
-        f"{server}.response_length=8",
-        f"{server}.max_model_len=256",
-        f"{server}.max_num_seqs=32",
-        f"{server}.max_num_batched_tokens=1024",
+        *server("reward.reward_model.rollout", max_model_len=256),
         "reward.custom_reward_function.name=modelled",
     )
     asked = [json.loads(line) for line in (run.out / "modelled.jsonl").read_text().splitlines()]
