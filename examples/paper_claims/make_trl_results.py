@@ -13,12 +13,14 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from trl_figures import (
     AGAINST,
     FIGURES,
+    OF_A_RETURN,
     Found,
     Gap,
     by_verdict,
@@ -27,6 +29,7 @@ from trl_figures import (
     spent,
 )
 from trl_plan import (
+    ARCHIVES,
     ARMS,
     CAP,
     CLAIM_TASKS,
@@ -38,6 +41,8 @@ from trl_plan import (
     MEANING,
     ONE_PROMPT,
     RATES,
+    RETURN_TASKS,
+    RETURNS,
     TUNING_SEED,
     Runs,
     Setting,
@@ -227,6 +232,23 @@ def _spread(counts: Iterable[int]) -> str:
     return str(ordered[0]) if ordered[0] == ordered[-1] else f"{ordered[0]} to {ordered[-1]}"
 
 
+def return_tables(found: Found) -> list[str]:
+    """Every task's returns, with the archive and without, and the gap between the two seed by seed."""
+    rows, gaps = [], []
+    for task, setting in product(RETURN_TASKS, RETURNS):
+        arms = {arm: found.of("returns", task, arm, setting) for arm in ARCHIVES}
+        for arm, own in arms.items():
+            digits = {name: 0 if "fast" in name else 2 for name in OF_A_RETURN}
+            cells = [figure([of(one) for one in own.values()], digits[name]) for name, of in OF_A_RETURN.items()]
+            rows += [[task, str(setting), arm, _seeds(own), *cells]] if own else []
+        both = [Gap.of(arms["fst"], arms["no_archive"], of) for of in OF_A_RETURN.values()]
+        gaps += [[task, str(setting), *(_gap(gap) if gap.seeds else "-" for gap in both)]] if any(arms.values()) else []
+    if not rows:
+        return ["Not finished.", ""]
+    lines = table(["task", "settings", "arm", "seeds", *OF_A_RETURN], rows)
+    return lines + ["fst less no_archive, seed by seed:", ""] + table(["task", "settings", *OF_A_RETURN], gaps)
+
+
 def tuning_rows(found: Found) -> list[list[str]]:
     rows = []
     for task, arm in controls():
@@ -316,6 +338,14 @@ def make(runs: Runs, verl: Mapping[str, Sequence[Run]]) -> str:
     lines += [
         f"A prompt of {LONG} may have {CAP[LONG]} tokens, less than half of its 24 rules of five tokens each.",
         "",
+        "## A task that comes back",
+        "",
+        f"{sizes.stage} steps on a rule book, {sizes.stage} on another of its kind, {sizes.stage} on the first again,"
+        f" settings as above; the weights go on from book to book."
+        f" Validations of {sizes.problems} problems of each book, each tried once. fst: with its archive of earlier"
+        " prompts. no_archive: `fst.fast.archive=0`. Share back: the third column over the first.",
+        "",
+        *return_tables(found),
         "## Tuning",
         "",
         f"The controls' score with seed {TUNING_SEED}, by settings: first at three rates, then the best rate with other"

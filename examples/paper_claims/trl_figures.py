@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from fst_envs.house.rules import draw_book
-from trl_plan import RATES, TUNING_SEED, Job, Runs, Setting, best, claims_sweep, tuned, validations
+from trl_plan import CYCLE, RATES, TUNING_SEED, Job, Runs, Setting, best, claims_sweep, tuned, validations
 
 from fst_plugin.analysis import curves
 
@@ -123,6 +123,35 @@ def spent(record: Record, kind: str) -> float:
     )
 
 
+def _on(record: Record, task: str, step: int) -> float:
+    """The validation of a return on one of its tasks, "first" or "second", after this step."""
+    data = dict(record["stages"][-1])[step]
+    return next(value for name, value in data.items() if name.startswith(f"val-core/eval_{task}/reward/"))
+
+
+def _stage(record: Record) -> int:
+    return record["job"]["sizes"]["stage"]
+
+
+def before_it_is_left(record: Record) -> float:
+    return _on(record, "first", _stage(record))
+
+
+def a_cycle_after_its_return(record: Record) -> float:
+    return _on(record, "first", 2 * _stage(record) + CYCLE)
+
+
+def share_back(record: Record) -> float | None:
+    """Of what the first task had before it was left; None if it had nothing."""
+    before = before_it_is_left(record)
+    return a_cycle_after_its_return(record) / before if before else None
+
+
+def taken_up_again(record: Record) -> float:
+    """Earlier prompts that are in the population which the fast phase of the return leaves."""
+    return dict(record["stages"][-1])[2 * _stage(record) + 1]["fst/archived_revived"]
+
+
 # ------------------------------------------------------------------------------------------------------------- two arms
 
 
@@ -179,3 +208,14 @@ FIGURES: Mapping[str, Figure] = {
 """Heading -> figure of a run."""
 AGAINST = ("score", "routed", "under the seed prompt")
 """Those that FST is compared by."""
+OF_A_RETURN: Mapping[str, Figure] = {
+    "before it is left": before_it_is_left,
+    "after the other task": lambda record: _on(record, "first", 2 * _stage(record)),
+    "a cycle after its return": a_cycle_after_its_return,
+    "share back": share_back,
+    "at the end": lambda record: _on(record, "first", 3 * _stage(record)),
+    "the other task, at its end": lambda record: _on(record, "second", 2 * _stage(record)),
+    "earlier prompts taken up": taken_up_again,
+    "fast rollouts": lambda record: spent(record, "fast"),
+}
+"""Heading -> figure of a return."""

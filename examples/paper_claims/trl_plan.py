@@ -7,8 +7,9 @@ as TRL has them; the others are ours.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 BATCH, GROUP, CYCLE = 16, 8, 6
@@ -40,11 +41,22 @@ PHASES = {
 }
 """Control with fast phases -> (T, rollouts of a fast phase over `Sizes.fast`) that it is tried with, the first at every
 rate, the others at the best one. FST's first is the paper's: five passes over the problems of six steps."""
-ONE_PROMPT, FRONTIER, FOUR_ONCE = "fst_k1", "fst_frontier", "four_prompts_then_rl"
+ONE_PROMPT, HYBRID, FRONTIER, FOUR_ONCE = "fst_k1", "fst_hybrid", "fst_frontier", "four_prompts_then_rl"
 PHASES |= {ONE_PROMPT: PHASES["fst"]}
-ARMS = ("fst", "rl", "prompts_then_rl", "slow_only", ONE_PROMPT, "rl_then_prompts", "static", FOUR_ONCE, FRONTIER)
+ARMS = (
+    "fst",
+    "rl",
+    "prompts_then_rl",
+    "slow_only",
+    ONE_PROMPT,
+    "rl_then_prompts",
+    "static",
+    HYBRID,
+    FOUR_ONCE,
+    FRONTIER,
+)
 """Controls, by what is wanted first."""
-TUNED_AS = {FRONTIER: "fst", FOUR_ONCE: "prompts_then_rl"}
+TUNED_AS = {HYBRID: "fst", FRONTIER: "fst", FOUR_ONCE: "prompts_then_rl"}
 """Control -> whose settings it takes; every other has its own."""
 TASKS_OF = {FRONTIER: (LONG,), FOUR_ONCE: (LONG,)}
 """Control -> its tasks, if not all."""
@@ -57,8 +69,13 @@ MEANING = {
     "fst": "FST, K=4",
     ONE_PROMPT: "FST, K=1",
     FOUR_ONCE: "one fast phase, then RL under the K=4 prompts that it found; tuned as prompts_then_rl",
+    HYBRID: "FST, K=4, its prompts evolve beside the steps (`fst.fast.when=hybrid`); tuned as fst",
     FRONTIER: "FST, K=4, with `fst.fast.parents=frontier`: K prompts that complement each other; tuned as fst",
 }
+RETURN_TASKS = CONTROL_TASKS
+"""Tasks that are left for another rule book of their kind, and come back."""
+ARCHIVES: dict[str, dict[str, Any]] = {"fst": {}, "no_archive": {"archive": 0}}
+"""Arm of the returns -> its `fst.fast`, besides the budget."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +86,8 @@ class Sizes:
     budget: most rollouts of a control, slow and fast ones together.
     fast: rollouts of FST's fast phase in the claims; those of the controls are given over it.
     every: steps between the validations of a claim's run.
-    problems, samples: of a validation, and how often a control tries each (a claim's run once, as through verl).
+    problems, samples: of a validation, and how often a control tries each (the others once, as through verl).
+    stage: steps of each stage of a return, as in the continual run through verl: a task, another one, the first again.
     """
 
     steps: int = 24
@@ -78,9 +96,10 @@ class Sizes:
     every: int = 4
     problems: int = 72
     samples: int = 4
+    stage: int = 12
 
 
-QUICK = Sizes(steps=2, budget=512, fast=64, every=1, problems=16, samples=2)
+QUICK = Sizes(steps=2, budget=512, fast=64, every=1, problems=16, samples=2, stage=2)
 
 
 @dataclass(frozen=True)
@@ -111,13 +130,16 @@ class Stage:
 
         step: steps done. spent: rollouts, slow and fast together.
         """
+        fast = self.fst.get("fast", {})
+        if fast.get("when") == "hybrid":  # `steps` says when: what evolves beside the last ones must know
+            return False
         due = bool(self.fst.get("slow_steps")) and step % self.fst["slow_steps"] == 0
-        return spent + STEP + (self.fst["fast"].get("budget", 0) if due else 0) > self.until
+        return spent + STEP + (fast.get("budget", 0) if due else 0) > self.until
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run. part: "claims" or "controls"."""
+    """One run. part: "claims", "controls" or "returns"."""
 
     part: str
     task: str
@@ -138,7 +160,9 @@ class Job:
 
     def identity(self) -> dict[str, Any]:
         """What the run is, as JSON's own types: a finished run with another one is not this run."""
-        found = {**asdict(self), "env": task_kwargs(self.task, self.seed), "stages": [asdict(s) for s in stages(self)]}
+        books = [task_kwargs(self.task, self.seed)] if self.part != "returns" else list(two_books(self.task, self.seed))
+        env = books[0] if len(books) == 1 else books
+        found = {**asdict(self), "env": env, "stages": [asdict(s) for s in stages(self)]}
         return json.loads(json.dumps(found))
 
 
@@ -152,10 +176,17 @@ def task_kwargs(task: str, seed: int) -> dict[str, Any]:
     }[task]
 
 
+def two_books(task: str, seed: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Arguments of a return's task and of the one that comes between, which nothing else uses."""
+    first = task_kwargs(task, seed)
+    return first, {**first, "book": first["book"] + 1000}
+
+
 def stages(job: Job) -> list[Stage]:
     """The trainings of a run, each from the weights that the one before left."""
     sizes, setting, cap = job.sizes, job.setting, CAP.get(job.task, 128)
     limit, longest = (sizes.budget, sizes.budget // STEP) if job.part == "controls" else (10**9, sizes.steps)
+    longest = 3 * sizes.stage if job.part == "returns" else longest
     shared = {"max_prompt_tokens": cap, "reflection": {"kind": "offline"}, "seed": job.seed}
     phase = round(setting.fast * sizes.fast)
 
@@ -165,6 +196,12 @@ def stages(job: Job) -> list[Stage]:
     def train(fst: Mapping[str, Any], until: int = limit) -> Stage:
         return Stage(fst, setting.rate, until, longest)
 
+    if job.part == "returns":
+        return [train(fast(4, budget=phase, **ARCHIVES[job.arm]))]
+    if job.part == "claims" and job.arm == "fst":  # GEPA's search, as verl's runs have it
+        return [train(fast(4, budget=phase, parents="frontier"))]
+    cycle = setting.cycle or longest
+    whole = max(n for n in range(1, longest + 1) if n * STEP + math.ceil(n / cycle) * phase <= limit)
     off = {"enabled": False}
     own = {"path": "trl_arms.Static", "kwargs": {"prompts": PARAPHRASES}}
     espl = {"path": "trl_arms.SlowOnly", "kwargs": {"size": 4, "max_chars": 3 * cap}}
@@ -177,8 +214,13 @@ def stages(job: Job) -> list[Stage]:
         "fst": [train(fast(4))],
         ONE_PROMPT: [train(fast(1))],
         FOUR_ONCE: [train(fast(4))],
+        HYBRID: [replace(train(fast(4, budget=phase, when="hybrid")), steps=whole)],
         FRONTIER: [train(fast(4, budget=phase, parents="frontier"))],
     }[job.arm]
+
+
+RETURNS = (Setting(FST_RATE, CYCLE, 1.0), Setting(FST_RATE, CYCLE, 0.25))
+"""Settings of the returns: FST's in the claims, and fast phases of a quarter (ours)."""
 
 
 # ---------------------------------------------------------------------------------------------------- in which order
@@ -191,7 +233,7 @@ def wanted(only: Sequence[str], seeds: Sequence[int], sizes: Sizes, runs: Runs) 
     """What can be run or is finished, by what is wanted first: what others wait for, then seed by seed, claims two
     seeds behind the controls.
 
-    only: of "controls" and "claims".
+    only: of "controls", "claims" and "returns".
     """
     tuning: list[Job] = []
     rest: list[tuple[int, Job]] = []
@@ -200,6 +242,9 @@ def wanted(only: Sequence[str], seeds: Sequence[int], sizes: Sizes, runs: Runs) 
         tuning += [job for task, arm in controls() for job in phase_sweep(task, arm, sizes, runs)]
         chosen = {one: tuned(*one, sizes, runs) for one in controls()}
         rest += [(s, Job("controls", *one, s, own, sizes)) for s in seeds for one, own in chosen.items() if own]
+    if "returns" in only:
+        cells = [(task, arm, own) for task in RETURN_TASKS for own in RETURNS for arm in ARCHIVES]
+        rest += [(s + 2, Job("returns", task, arm, s, own, sizes)) for s in seeds for task, arm, own in cells]
     if "claims" in only:
         tuning += (sweep := claims_sweep(seeds[0], sizes))
         settings = {"rl": best(sweep, runs), "fst": Setting(FST_RATE, CYCLE, 1.0)}

@@ -7,7 +7,7 @@
 
 A finished run is in the file and is not repeated, so the program can be stopped at any time and started again. claims:
 three tasks of the claims through verl. controls: other ways to spend the same number of rollouts, each tuned by itself.
-Half a minute a run.
+returns: a task, another one, and the first again, with an archive of prompts and without. Half a minute a run.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from fst_plugin import __version__
 from fst_plugin.record.atomic import replacing
 from fst_plugin.router import EXTRA
 
-PARTS = ("controls", "claims")
+PARTS = ("controls", "claims", "returns")
 OF_A_WORKER = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "HF_HUB_OFFLINE": "1"}
 """Environment of the processes that train: one thread each, no GPU, no network."""
 

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trl_plan import BATCH, GROUP, STEP, Job, Stage, stages, task_kwargs
+from trl_plan import BATCH, CYCLE, GROUP, STEP, Job, Stage, stages, task_kwargs, two_books
 
 ENV_ID = "fst_envs:fst/HouseRules-v0"
 KEPT = ("val-core/", "actor/kl_loss", "fst/rollouts_", "fst/reflection_calls_total", "fst/population", "reward")
+KEPT += ("fst/archived_",)
 """What is kept of a step's figures: names that are one of these, or begin with one that ends in / or _."""
 
 
@@ -88,7 +89,7 @@ def _picks(trainer: Any, out: str) -> list[int] | None:
 
 def _train(job: Job, stage: Stage, model: Any, out: str) -> Any:
     """One training into `out`; returns the trainer. model: a folder, or a model."""
-    from fst_trl import FSTGRPOConfig, FSTGRPOTrainer, from_env
+    from fst_trl import FSTGRPOConfig, FSTGRPOTrainer
     from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
 
     class Until(TrainerCallback):
@@ -100,7 +101,7 @@ def _train(job: Job, stage: Stage, model: Any, out: str) -> Any:
             if stage.ends(state.global_step, spent):
                 control.should_evaluate = control.should_training_stop = True
 
-    sizes, claim = job.sizes, job.part == "claims"
+    sizes, claim = job.sizes, job.part != "controls"
     args = FSTGRPOConfig(
         output_dir=out,
         fst=dict(stage.fst),
@@ -118,8 +119,9 @@ def _train(job: Job, stage: Stage, model: Any, out: str) -> Any:
         epsilon_high=4.0,
         beta=0.001,
         eval_strategy="steps",
-        eval_steps=sizes.every if claim else stage.steps,
+        eval_steps={"claims": sizes.every, "returns": CYCLE}.get(job.part, stage.steps),
         eval_on_start=claim,
+        shuffle_dataset=job.part != "returns",
         per_device_eval_batch_size=sizes.problems * (1 if claim else sizes.samples),
         num_generations_eval=1 if claim else sizes.samples,
         logging_steps=1,
@@ -129,10 +131,30 @@ def _train(job: Job, stage: Stage, model: Any, out: str) -> Any:
         use_cpu=True,
         bf16=False,
     )
-    most = max(sizes.steps, sizes.budget // STEP) if not claim else sizes.steps
-    data = from_env(ENV_ID, task_kwargs(job.task, job.seed), train_size=BATCH * most, val_size=sizes.problems)
     tokenizer = AutoTokenizer.from_pretrained(model if isinstance(model, str) else model.config._name_or_path)
-    trainer = FSTGRPOTrainer(model=model, args=args, processing_class=tokenizer, callbacks=[Until()], **data)
+    trainer = FSTGRPOTrainer(model=model, args=args, processing_class=tokenizer, callbacks=[Until()], **_data(job))
     trainer.remove_callback(PrinterCallback)
     trainer.train()
     return trainer
+
+
+def _data(job: Job) -> dict[str, Any]:
+    """The trainer's data and rewards. A return validates on either task by itself: "first" and "second"."""
+    from fst_envs import task_schedule
+    from fst_trl import from_env
+    from fst_trl.environments import dataset_of, reward_of
+
+    sizes = job.sizes
+    if job.part != "returns":
+        most = sizes.steps if job.part == "claims" else max(sizes.steps, sizes.budget // STEP)
+        return from_env(ENV_ID, task_kwargs(job.task, job.seed), train_size=BATCH * most, val_size=sizes.problems)
+    first, second = two_books(job.task, job.seed)
+    begins = enumerate((first, second, first))
+    tasks = [{"id": ENV_ID, "kwargs": kwargs, "from_step": 1 + sizes.stage * place} for place, kwargs in begins]
+    rows = task_schedule.load(task_schedule.stages(tasks, BATCH, 3 * sizes.stage * BATCH), sizes.problems)
+    val = {"first": rows["val"][: sizes.problems], "second": rows["val"][sizes.problems :]}
+    return {
+        "train_dataset": dataset_of(rows["train"]),
+        "eval_dataset": {name: dataset_of(some) for name, some in val.items()},
+        "reward_funcs": reward_of({"tasks": tasks}),
+    }

@@ -31,16 +31,18 @@ def from_env(
     Raises ValueError if the environment does not have this many distinct questions.
     """
     made = load_splits(env_id, env_kwargs, {"train": train_size, **({"val": val_size} if val_size else {})})
-    found = {f"{'train' if split == 'train' else 'eval'}_dataset": _dataset(data) for split, data in made.items()}
+    found = {f"{'train' if split == 'train' else 'eval'}_dataset": dataset_of(data) for split, data in made.items()}
     if multi_turn:
         return {**found, "reward_funcs": episode_reward, "environment_factory": AnswerTool}
     return {**found, "reward_funcs": reward_of({"id": env_id, "kwargs": dict(env_kwargs or {})})}
 
 
-def _dataset(data: Sequence[dict[str, Any]]) -> Any:
+def dataset_of(data: Sequence[dict[str, Any]]) -> Any:
+    """Rows of `fst_envs`, such as those of `fst_envs.task_schedule.load`, as a trainer's dataset."""
+
     def columns(row: Mapping[str, Any]) -> dict[str, Any]:
-        answer = row["reward_model"]["ground_truth"]
-        return {"prompt": row["prompt"], "ground_truth": answer, "extra_info": row["extra_info"]}
+        own = {name: row[name] for name in ("data_source", "prompt", "extra_info")}
+        return {**own, "ground_truth": row["reward_model"]["ground_truth"]}
 
     return Dataset.from_list([columns(file_row(row)) for row in data])
 

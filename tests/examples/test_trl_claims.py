@@ -1,6 +1,7 @@
 """Claims and controls through TRL on made-up runs: what is run and what is not repeated, several at a time and within a
 time, the controls' own optimizers, figures whose answers are known, and the committed tables."""
 
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +32,7 @@ END = {
     "slow_only": 0.3,
     "fst": 0.9,
     "fst_k1": 0.95,
+    "fst_hybrid": 0.9,
     "fst_frontier": 0.85,
     "four_prompts_then_rl": 0.75,
 }
@@ -51,6 +53,8 @@ class Fake:
         if job.name == self.fails:
             raise ValueError("the weights are not finite")
         self.ran.append(job.name)
+        if job.part == "returns":
+            return _return(job.arm)
         steps, rate = [], job.setting.rate
         for step in range(0, 25, 4):
             peak = 0.0 if job.task == "house_rules_format" else RL.get(rate, 0.0)
@@ -70,6 +74,22 @@ class Fake:
         if job.arm in ("fst", "fst_k1") and job.part == "controls":
             found["prompts"] = _prompts(job)
         return found
+
+
+def _return(arm):
+    """With an archive a task has 0.76 of 0.8 again a cycle after its return, without one 0.4."""
+    first, back = {12: 0.8, 24: 0.1, 36: 0.8}, {"fst": 0.76, "no_archive": 0.4}[arm]
+    steps = []
+    for step in range(0, 37):
+        data = {"fst/rollouts_fast_total": 80.0 * step, "fst/rollouts_slow_total": 128.0 * step}
+        if step % 6 == 0:
+            data["val-core/eval_first/reward/mean@1"] = {**first, 30: back}.get(step, 0.0)
+            data["val-core/eval_first/seed_prompt/reward/mean@1"] = 0.05
+            data["val-core/eval_second/reward/mean@1"] = 0.6 if step == 24 else 0.2
+        if step % 6 == 1:
+            data["fst/archived_revived"] = float(step == 25 and arm == "fst")
+        steps.append([step, data])
+    return {"stages": [steps], "prompts": [], "seconds": 36.0}
 
 
 def _prompts(job):
@@ -121,8 +141,8 @@ def test_what_others_wait_for_is_run_first_and_then_a_seed_after_the_other(perfo
     _, ran = perform("--seeds", "3")
     tuning = [i for i, name in enumerate(ran) if name.endswith("_100")]
     assert tuning == list(range(len(tuning)))
-    seeds = [int(name.rsplit("_", 1)[1]) + 2 * name.startswith("claims") for name in ran[len(tuning) + 4 :]]
-    assert seeds == sorted(seeds), "claims come two seeds behind the controls, after the four runs of their sweep"
+    seeds = [int(name.rsplit("_", 1)[1]) + 2 * (not name.startswith("controls")) for name in ran[len(tuning) + 4 :]]
+    assert seeds == sorted(seeds), "the others come two seeds behind the controls, after the four runs of a sweep"
 
 
 def test_an_interrupted_call_goes_on_and_repeats_nothing(perform):
@@ -175,6 +195,18 @@ def test_processes_side_by_side_leave_the_file_that_one_leaves(files, perform, t
     assert (tmp_path / "r.json.gz").read_bytes() == alone
 
 
+def test_processes_that_train_have_one_thread_each_and_no_gpu(files, perform, monkeypatch):
+    found, wanted = [], files["trl_runs"].OF_A_WORKER
+
+    def processes(workers):
+        found.append({name: os.environ.get(name) for name in wanted})
+        return ThreadPoolExecutor(workers)
+
+    monkeypatch.setattr(files["trl_runs"], "processes", processes)
+    perform("--only", "claims", "--seeds", "1")
+    assert found == [wanted] and wanted["OMP_NUM_THREADS"] == "1"
+
+
 def test_without_scikit_learn_nothing_starts(files, perform, capsys, monkeypatch):
     monkeypatch.setattr(files["trl_runs"], "find_spec", lambda name: None)
     assert perform("--seeds", "1") == (2, [])
@@ -221,7 +253,7 @@ def test_the_text_says_who_wins_and_what_four_prompts_are_worth_from_the_figures
     assert (
         "- Score: FST is ahead of rl, prompts_then_rl, slow_only, rl_then_prompts, static,"
         " four_prompts_then_rl, fst_frontier;"
-        " behind fst_k1." in text
+        " behind fst_k1; not told apart from fst_hybrid." in text
     )
     assert (
         "K=4 against K=1: under the best prompt it loses to K=1 (-0.05; 0 won, 3 lost), with the router it beats K=1"
@@ -232,6 +264,38 @@ def test_the_text_says_who_wins_and_what_four_prompts_are_worth_from_the_figures
     end["val-core/eval/reward/mean@1"] = 0.2
     text = "\n".join(make.control_tables(files["trl_figures"].Found(runs), "house_rules_long"))
     assert "under the best prompt it is not told apart from K=1 (-0.05 [-0.05, 0.70]; 1 won, 2 lost)" in text
+
+
+def test_a_return_is_run_with_an_archive_and_without_on_one_order_of_books(perform, files):
+    _, ran = perform("--only", "returns", "--seeds", "2")
+    arms, tasks = ("fst", "no_archive"), ("house_rules_codes", "house_rules_long")
+    assert sorted(ran) == sorted(
+        f"returns/{task}/{arm}_lr0.0003_T6_x{fast}_{seed}"
+        for task in tasks
+        for arm in arms
+        for fast in ("1", "0.25")
+        for seed in (0, 1)
+    )
+    plan = files["trl_plan"]
+    with_, without = (plan.Job("returns", plan.LONG, arm, 1, plan.Setting(3e-4, 6, 1.0)).identity() for arm in arms)
+    assert [book["book"] for book in with_["env"]] == [301, 1301] and with_["env"] == without["env"]
+    own = with_["stages"][0], without["stages"][0]
+    assert own[1].pop("fst") == {**own[0].pop("fst"), "fast": {"budget": 480, "archive": 0}} and own[0] == own[1]
+    assert own[0]["steps"] == 36
+
+
+def test_the_tables_say_how_much_of_a_task_is_back(files, perform, tmp_path):
+    perform("--only", "returns", "--seeds", "3")
+    runs, make = files["trl_runs"].read_results(tmp_path / "r.json.gz")["runs"], files["make_trl_results"]
+    found = "\n".join(make.return_tables(files["trl_figures"].Found(runs)))
+    for arm, ends in {
+        "fst": "0.76 | 0.95 | 0.80 | 0.60 | 1.00",
+        "no_archive": "0.40 | 0.50 | 0.80 | 0.60 | 0.00",
+    }.items():
+        row = f"| house_rules_long | lr0.0003_T6_x0.25 | {arm} | 0, 1, 2 | 0.80 | 0.10 | {ends} | 2,880 |"
+        assert row in found
+    assert "| 0.45; 3 won, 0 lost |" in found, "share back, seed by seed"
+    assert make.return_tables(files["trl_figures"].Found({})) == ["Not finished.", ""]
 
 
 def test_the_best_prompt_of_a_problem_is_picked_by_other_tries_than_it_is_scored_by(files):

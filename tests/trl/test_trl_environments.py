@@ -21,6 +21,12 @@ def test_the_sets_have_the_sizes_asked_for_and_no_question_in_common(made):
     assert len(set(questions)) == 8
 
 
+def test_every_row_names_its_task(made):
+    from fst_trl import rows
+
+    assert {rows.problem(row).task for row in made["train_dataset"]} == {"fst/HouseRules-v0"}
+
+
 def test_without_a_validation_size_there_is_no_validation_set():
     from fst_trl import from_env
 

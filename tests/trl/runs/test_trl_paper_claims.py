@@ -45,3 +45,27 @@ def test_each_of_several_prompts_is_tried_on_every_validation_problem_and_a_rout
     assert shape == ({len(found["prompts"])}, {size.problems}, {size.samples}) and len(found["prompts"]) > 1
     assert {score for one in found["tries"] for tries in one for score in tries} <= {0.0, 1.0}
     assert len(found["picks"]) == size.problems and set(found["picks"]) <= set(range(len(found["prompts"])))
+
+
+def test_a_return_trains_on_one_book_then_on_another_and_then_on_new_problems_of_the_first(files):
+    plan, runs = files
+    job = plan.Job("returns", plan.FIRST, "fst", 3, plan.Setting(1e-3, 2, 3.0), plan.QUICK)
+    data = runs._data(job)["train_dataset"]
+    size = plan.BATCH * job.sizes.stage
+    books = [data["data_source"][i * size : (i + 1) * size] for i in range(3)]
+    assert [set(some) for some in books] == [
+        {"fst/HouseRules-v0/book-3"},
+        {"fst/HouseRules-v0/book-1003"},
+        set(books[0]),
+    ]
+    asked = [row[-1]["content"] for row in data["prompt"]]
+    assert len({*asked[:size], *asked[2 * size :]}) == 2 * size
+
+    found = runs.train(job)
+    (stage,) = found["stages"]
+    steps = dict(stage)
+    assert sorted(steps) == list(range(7))
+    for step in (0, 6):
+        assert {name.split("/")[1] for name in steps[step] if name.startswith("val-")} == {"eval_first", "eval_second"}
+    offered = [steps[step]["fst/archived_offered"] for step in (1, 3, 5)]
+    assert offered[0] == 0 < offered[2], "what the other book's prompts replaced is offered again"
