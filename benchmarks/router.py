@@ -44,8 +44,8 @@ def mute(problem: Problem) -> Problem:
     return replace(problem, messages=({"role": "user", "content": f"{text}: what is the code"},))
 
 
-def evolved(world: World, folder: Path, seed: int, silent: bool) -> None:
-    """Three cycles of fast weights in `folder`, the slow phases' scores between them."""
+def evolved(world: World, folder: Path, seed: int, silent: bool) -> FastWeights:
+    """Three cycles of fast weights in `folder`, the slow phases' scores between them and after the last."""
     settings = {"reflection": {"kind": "offline"}, "population": 4, "seed": seed, "context": {"placement": "system"}}
     weights = FastWeights.start(
         parse(settings), Policy(300), folder, seed=seed_prompt(), dataset="rules", log=lambda line: None
@@ -71,25 +71,33 @@ def evolved(world: World, folder: Path, seed: int, silent: bool) -> None:
         ]
         weights.observe(step, f"w{step}", rollouts)
         recent = coming
+    return weights
 
 
 def measured(seed: int, holds: int, mute_texts: bool) -> dict[str, float]:
-    """Expected rewards on new problems: of the best prompt, the one with the highest mean, the router's pick, and
-    the best pick there is; `left_best` is the share of problems that went to another prompt than the best."""
+    """Expected rewards on new problems: of the best prompt, the one with the highest mean, the router's pick with what
+    the last fast phase scored alone, and with the slow steps after it, and the best pick there is; `left_best` is the
+    share of problems that went to another prompt than the best."""
     world = World(seed, holds=holds)
-    with tempfile.TemporaryDirectory() as folder:
-        evolved(world, Path(folder) / "fst", seed, mute_texts)
-        content, _ = exported(read_record(Path(folder)), router=True)
-        write_json(Path(folder) / "export.json", content)
-        router = Router.load(Path(folder) / "export.json")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        weights = evolved(world, folder / "fst", seed, mute_texts)
+        routers = []
+        for _ in ("without a checkpoint", "with one"):
+            content, _ = exported(read_record(folder), router=True)
+            write_json(folder / "export.json", content)
+            routers.append(Router.load(folder / "export.json"))
+            weights.save(folder / f"global_step_{STEPS * CYCLES}" / "fst", STEPS * CYCLES, [])
         means = [prompt["mean_score"] or 0.0 for prompt in content["population"]]
     tested = world.problems(TESTED, f"test-{seed}")
     shown = [mute(problem) if mute_texts else problem for problem in tested]
-    picks = [router.pick(str(problem.messages[-1]["content"])) for problem in shown]
-    chances = [[world.chance(text, problem) for text in router.prompts] for problem in tested]
+    texts = [str(problem.messages[-1]["content"]) for problem in shown]
+    early, picks = ([router.pick(text) for text in texts] for router in routers)
+    chances = [[world.chance(text, problem) for text in routers[0].prompts] for problem in tested]
     return {
         "best": mean(row[0] for row in chances),
         "highest_mean": mean(row[means.index(max(means))] for row in chances),
+        "router_fast_scores": mean(row[pick] for row, pick in zip(chances, early, strict=True)),
         "router": mean(row[pick] for row, pick in zip(chances, picks, strict=True)),
         "oracle": mean(max(row) for row in chances),
         "left_best": mean(pick != 0 for pick in picks),

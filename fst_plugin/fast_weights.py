@@ -302,7 +302,10 @@ class FastWeights:
         """
         began = time.monotonic()
         beside = self._taken_beside(problems, recent)
-        found = self._after(beside, evaluate) if beside else self._before(step, weights, problems, evaluate, recent)
+        if beside:
+            found = self._after(beside, problems, evaluate)
+        else:
+            found = self._before(step, weights, problems, evaluate, recent)
         inputs, journal, evolution = found
         cycle = inputs.cycle
         failed_now = evolution.metrics.get("phase_failed", 0) > 0
@@ -400,11 +403,13 @@ class FastWeights:
         self.state = self.state.count(rollouts_fast=journal.rollouts, reflection_calls=journal.reflections)
         return None
 
-    def _after(self, beside: Alongside, evaluate: Evaluate) -> tuple[PhaseInputs, Journal, Evolution]:
+    def _after(
+        self, beside: Alongside, coming: Sequence[Problem], evaluate: Evaluate
+    ) -> tuple[PhaseInputs, Journal, Evolution]:
         """What a phase that ran beside the last cycle came to."""
         failed = self.state.counters.failed_phases
         finish = lambda: beside.finish(evaluate)  # noqa: E731
-        found = self._phases.concluded(finish, self.population, beside.inputs, beside.journal, failed)
+        found = self._phases.concluded(finish, self.population, beside.inputs, beside.journal, failed, coming)
         figures = {"beside": 1.0, "rollouts_late": float(beside.late)}
         return beside.inputs, beside.journal, replace(found, metrics={**found.metrics, **figures})
 

@@ -126,7 +126,7 @@ class FastPhases:
         def evolve() -> Evolution:
             return self.phase(population, inputs, journal, bar)(evaluate)
 
-        return self.concluded(evolve, population, inputs, journal, failed)
+        return self.concluded(evolve, population, inputs, journal, failed, inputs.anchors)
 
     def phase(
         self,
@@ -168,8 +168,9 @@ class FastPhases:
         inputs: PhaseInputs,
         journal: Journal,
         failed: int,
+        coming: Sequence[Problem],
     ) -> Evolution:
-        """What `evolve` comes to, recorded; as `run`."""
+        """What `evolve` comes to, recorded; as `run`. coming: the problems of the slow steps that follow."""
         try:
             evolution = evolve()
         except Exception as error:
@@ -180,7 +181,7 @@ class FastPhases:
             self.log(f"fst: cycle {inputs.cycle}: {how}")
         parts = write_cycle(journal.folder, population, evolution)
         met = [*inputs.anchors, *(trace.problem for trace in inputs.traces)]
-        parts |= write_problems(journal.folder, evolution.population, met)
+        parts |= write_problems(journal.folder, evolution.population, met, coming)
         journal.finish(evolution, parts)
         return evolution
 

@@ -76,7 +76,7 @@ SEARCHES: dict[str, tuple[str, ...]] = {
     "hybrid": ("fst.fast.parents=thompson", "fst.fast.when=hybrid"),
 }
 """The default search, before a cycle's steps and beside them. FST elsewhere searches as GEPA does (`+fst=paper`)."""
-SEARCH_SEEDS = 2
+SEARCH_SEEDS = 3
 """The first of the seeds, with which the searches run (ours; a run takes minutes)."""
 SAVED_EVERY = 3
 """Steps from one of their checkpoints to the next, so that prompts can be tried under later weights (ours)."""

@@ -71,17 +71,20 @@ def _tries(trainer: Any, samples: int) -> list[list[list[float]]]:
 
 
 def _picks(trainer: Any, out: str) -> list[int] | None:
-    """Of every validation problem, the place of the prompt that `fst export --router` would pick; None if the prompts
-    were scored on no problem."""
+    """Of every validation problem, the place of the prompt that `fst export --router` would pick at the run's end; None
+    if the prompts were scored on no problem."""
     from fst_trl import rows
 
+    from fst_plugin.analysis.export import ExportError, anchors_of_run
     from fst_plugin.record.cycles import read_record
-    from fst_plugin.record.problems import read_problems, text_of
-    from fst_plugin.router import Router, anchors_of
+    from fst_plugin.record.problems import text_of
+    from fst_plugin.router import Router
 
+    trainer.fst.save(f"{out}/checkpoint-{trainer.state.global_step}")  # of the fast weights alone
     record = read_record(Path(out))
-    anchors, _ = anchors_of(record.population, read_problems(record.folder))
-    if not anchors:
+    try:
+        anchors, _ = anchors_of_run(record)
+    except ExportError:
         return None
     router = Router(tuple(prompt.text for prompt in record.population), tuple(anchors))
     return [router.pick(text_of(rows.problem(row))) for row in trainer.eval_dataset]

@@ -6,16 +6,16 @@ The JSON holds the best prompt, the population, an example chat with the prompt 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from ..context import Placement, place
-from ..prompts import Prompt
+from ..prompts import Population, Prompt
+from ..record.archive import known_scores
 from ..record.cycles import Record
 from ..record.problems import read_problems
-from ..router import anchors_of
+from ..router import Anchor, anchors_of
 
 FORMAT = 1
 """Of the JSON file (ours)."""
@@ -47,7 +47,7 @@ def exported(record: Record, placement: str | None = None, router: bool = False)
     }
     if not router:
         return content, []
-    anchors, unknown = _anchors(record, population)
+    anchors, unknown = anchors_of_run(record)
     notes = [f"{unknown} of {unknown + len(anchors)} anchors are left out: their texts are not recorded"]
     return {**content, "router": {"anchors": [asdict(anchor) for anchor in anchors]}}, notes if unknown else []
 
@@ -91,10 +91,18 @@ def _example(prompt: Prompt, placement: Placement) -> list[Any]:
     return place([*own, {"role": "user", "content": PROBLEM}], prompt.text, placement)
 
 
-def _anchors(record: Record, population: Sequence[Prompt]) -> tuple[list[Any], int]:
+def anchors_of_run(record: Record) -> tuple[list[Anchor], int]:
+    """What a router over a run's prompts rests on: their scores of the last fast phase, and of the slow steps since, up
+    to the last checkpoint. Also how many scored problems are left out, since they have no text.
+
+    Raises ExportError if there is nothing to route by.
+    """
+    population = record.population
     if len(population) < 2:
         raise ExportError(f"{record.folder} holds one prompt, so there is nothing to route: leave out --router")
-    anchors, unknown = anchors_of(population, read_problems(record.folder))
+    known = known_scores(Population(population), record.slow_scores())
+    scored = [replace(prompt, scores=dict(known[prompt.digest])) for prompt in population]
+    anchors, unknown = anchors_of(scored, read_problems(record.folder))
     if not anchors:
         raise ExportError(
             f"{record.folder} has none of the {unknown} problems' texts that its prompts were scored on: name the run's"
@@ -103,4 +111,4 @@ def _anchors(record: Record, population: Sequence[Prompt]) -> tuple[list[Any], i
     return anchors, unknown
 
 
-__all__ = ["FORMAT", "ExportError", "exported", "write_dspy"]
+__all__ = ["FORMAT", "ExportError", "anchors_of_run", "exported", "write_dspy"]

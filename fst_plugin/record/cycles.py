@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -31,7 +32,10 @@ from . import state as durable
 from .atomic import write_json
 from .calls import read_calls
 from .journal import IDENTITY_FILE, read_outcome
+from .slow_scores import TRACES_FILE, SlowScores
 
+CHECKPOINT = re.compile(r"(?:global_step_|checkpoint-)(\d+)")
+"""Name of a checkpoint's folder: verl's, TRL's."""
 POPULATION_FILE, CANDIDATES_FILE, LEDGER_FILE = "population.json", "candidates.jsonl", "ledger.json"
 MAX_DIFF = 500
 """Lines up to which two prompts are compared line by line: comparing takes their product (ours)."""
@@ -138,6 +142,20 @@ class Record:
             cycles = [Cycle(self.state.cycle, True, self.population)]
         return [row for cycle in cycles for row in prompt_rows(cycle)]
 
+    def slow_scores(self) -> SlowScores:
+        """What the slow steps up to the run's last checkpoint have scored these prompts on; nothing without one.
+
+        Raises UnusableFile if it is damaged.
+        """
+        beside = {int(m[1]): path for path in self.folder.parent.iterdir() if (m := CHECKPOINT.fullmatch(path.name))}
+        folders = [self.folder, *(beside[step] / durable.STATE_FOLDER for step in sorted(beside, reverse=True))]
+        for folder in (one for one in folders if (one / TRACES_FILE).exists()):
+            state, own = durable.load(folder), self.state
+            if own and (state.cycle, state.population.digest) == (own.cycle, own.population.digest):
+                sealed.check_parts(folder, state.parts, [TRACES_FILE])
+                return SlowScores.load(folder)
+        return SlowScores()
+
     def best(self) -> Prompt:
         """The prompt that leads. Raises ValueError if there is no state yet."""
         if not self.population:
@@ -234,7 +252,7 @@ def live_folder(run: Path) -> Path | None:
     """
     if not run.is_dir():
         return None
-    others = [path for path in run.iterdir() if not path.name.startswith(("global_step_", "checkpoint-"))]
+    others = [path for path in run.iterdir() if not CHECKPOINT.fullmatch(path.name)]
     inside = sorted(path / durable.STATE_FOLDER for path in others)
     for folder in (run, run / durable.STATE_FOLDER, *inside):
         if (folder / durable.STATE_FILE).exists() or any(folder.glob(f"cycle_*/{IDENTITY_FILE}")):

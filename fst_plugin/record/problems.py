@@ -1,4 +1,4 @@
-"""The texts of the problems that a cycle's prompts were scored on, so that a router can know like problems again.
+"""The texts of the problems that a cycle's prompts are scored on, so that a router can know like problems again.
 
 One line a problem in `cycle_NNNN/problems.jsonl`. The texts come from the data's rows and are data: never executed, and
 escaped wherever they are shown. `evolution.json` has the file's digest.
@@ -6,7 +6,7 @@ escaped wherever they are shown. `evolution.json` has the file's digest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from ..rollouts import Problem, content_text
 from . import sealed
 
 PROBLEMS_FILE = "problems.jsonl"
+MOST_COMING = 512
+"""Problems of a cycle whose texts are kept although its fast phase scored no prompt on them: slow steps do (ours)."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,14 @@ def text_of(problem: Problem) -> str:
     return shorten("\n\n".join(said), RECORD_CHARS)
 
 
-def write_problems(folder: Path, population: Population, problems: Iterable[Problem]) -> dict[str, str]:
-    """Writes those of `problems` that a prompt of `population` has a score on. Returns its digest by name."""
+def write_problems(
+    folder: Path, population: Population, met: Iterable[Problem], coming: Sequence[Problem] = ()
+) -> dict[str, str]:
+    """Writes those of `met` that a prompt of `population` has a score on, and `coming`, on which the slow steps will
+    score it, at most `MOST_COMING`. Returns the file's digest by name."""
     scored = {problem for prompt in population.prompts for problem in prompt.scores}
-    known = {problem.id: problem for problem in problems if problem.id in scored}
+    known = {problem.id: problem for problem in met if problem.id in scored}
+    known |= {problem.id: problem for problem in coming[:MOST_COMING]}
     rows = (asdict(ProblemText(problem.id, text_of(problem))) for problem in known.values())
     sealed.write_lines(folder / PROBLEMS_FILE, rows)
     return sealed.digests(folder, [PROBLEMS_FILE])

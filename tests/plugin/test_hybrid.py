@@ -11,6 +11,7 @@ from cycles import fast_weights, hybrid_weights, train
 from rule_world import SEED, World, make_problems, rule_of
 
 from fst_plugin import Evolution, Population, Prompt
+from fst_plugin.analysis.export import anchors_of_run
 from fst_plugin.config import ConfigError, parse
 from fst_plugin.evolve.alongside import MOST_TIMES
 from fst_plugin.evolving import Evolving, wanted
@@ -18,6 +19,8 @@ from fst_plugin.fast_weights import FastPhaseFailed
 from fst_plugin.phase import FastPhases
 from fst_plugin.policy import Policy
 from fst_plugin.record.calls import CallsFile, read_calls
+from fst_plugin.record.cycles import read_record
+from fst_plugin.record.problems import text_of
 from fst_plugin.rollouts import Cell, Rollout
 
 T, BATCH = 4, 16
@@ -68,6 +71,15 @@ def test_what_goes_out_beside_a_step_is_of_its_problems_and_no_carried_prompt(tm
         ids = {p.id for p in problems[BATCH * (step - 1) : BATCH * step]}
         assert {cell.problem.id for cell in cells} <= ids
         assert not {cell.prompt.digest for cell in cells} & carried[step]
+
+
+def test_a_router_knows_the_problems_that_came_after_the_last_prompts_evolved(tmp_path):
+    weights, _ = started(tmp_path / "fst")
+    problems = problems_of(2 * T)
+    train(weights, World(reliability=0.9), problems, range(1, 2 * T + 1))
+    weights.save(tmp_path / "global_step_8" / "fst", 2 * T, [])
+    anchors, unknown = anchors_of_run(read_record(tmp_path))
+    assert unknown == 0 and {text_of(p) for p in problems[BATCH * T :]} <= {anchor.text for anchor in anchors}
 
 
 def test_of_rows_with_the_same_content_the_cycles_own_is_rolled_out(tmp_path):

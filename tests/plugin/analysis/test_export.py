@@ -1,6 +1,9 @@
 """`fst export`: a run's prompts for use elsewhere."""
 
 import json
+import shutil
+from collections import defaultdict
+from statistics import mean
 
 import pytest
 from cycles import fast_weights, slow_phase
@@ -12,6 +15,7 @@ from fst_plugin.cli import app
 from fst_plugin.record import state as durable
 from fst_plugin.record.cycles import read_record
 from fst_plugin.record.problems import text_of
+from fst_plugin.record.slow_scores import SlowScores
 
 PROBLEMS = make_problems(48)
 
@@ -58,14 +62,54 @@ def test_another_placement_is_shown_in_the_example(run, tmp_path, placement, exp
     assert chat[0]["content"] == joined
 
 
-def test_the_router_has_the_anchors_texts_and_every_prompts_scores(run, tmp_path):
-    done, content = export(run, tmp_path / "prompts.json", "--router")
-    population, texts = read_record(run).population, {p.id: text_of(p) for p in PROBLEMS}
-    expected = sorted({id for prompt in population for id in prompt.scores})
+def routed_by(content, scores):
+    """Are these the router's anchors? scores: of each prompt, problem id -> score."""
+    texts, expected = {p.id: text_of(p) for p in PROBLEMS}, sorted({id for one in scores for id in one})
     assert [a["text"] for a in content["router"]["anchors"]] == [texts[id] for id in expected]
     for anchor, id in zip(content["router"]["anchors"], expected, strict=True):
-        assert anchor["scores"] == [p.scores[id].mean if id in p.scores else None for p in population]
+        assert anchor["scores"] == pytest.approx([one.get(id) for one in scores])
+
+
+def fast_scores(run):
+    return [{id: score.mean for id, score in prompt.scores.items()} for prompt in read_record(run).population]
+
+
+def test_the_router_has_the_anchors_texts_and_every_prompts_scores_of_the_fast_phase(run, tmp_path):
+    copied = tmp_path / "run"
+    shutil.copytree(run / "fst", copied / "fst")
+    done, content = export(copied, tmp_path / "prompts.json", "--router")
+    routed_by(content, fast_scores(run))
     assert "left out" not in done.output
+
+
+def test_what_the_slow_steps_scored_since_the_last_fast_phase_counts_more(run, tmp_path):
+    rewards = defaultdict(lambda: defaultdict(list))
+    for entry in SlowScores.load(run / "global_step_3" / "fst").entries:
+        rewards[entry.prompt][entry.problem] += [entry.rollout.score]
+    slow = [{id: mean(some) for id, some in rewards[p.digest].items()} for p in read_record(run).population]
+    assert all(len(one) == len(PROBLEMS) for one in slow) and slow != fast_scores(run)
+    done, content = export(run, tmp_path / "prompts.json", "--router")
+    routed_by(content, slow)
+    assert "left out" not in done.output
+
+
+def test_slow_scores_are_those_of_the_newest_checkpoint_that_has_these_prompts(tmp_path):
+    weights, _ = fast_weights(tmp_path / "fst", context={"placement": "system"})
+    weights.evolve(1, "w0", PROBLEMS, World())
+    for step in (9, 10):
+        slow_phase(weights, World(), PROBLEMS[:8], [step])
+        weights.save(tmp_path / f"global_step_{step}" / "fst", step, [])
+    (tmp_path / "global_step_11").mkdir()  # one that is being written
+    assert {entry.step for entry in read_record(tmp_path).slow_scores().entries} == {9, 10}
+    weights.evolve(11, "w10", PROBLEMS, World())
+    assert read_record(tmp_path).slow_scores() == SlowScores(), "of the prompts before"
+
+
+def test_a_damaged_checkpoint_is_refused_by_name(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    path = tmp_path / "run" / "global_step_3" / "fst" / "traces.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    refused(export(tmp_path / "run", tmp_path / "prompts.json", "--router")[0], "traces.jsonl", "global_step_3")
 
 
 def test_dspy_loads_the_program_with_the_best_prompt(run, tmp_path):
@@ -100,9 +144,7 @@ def test_a_router_over_one_prompt_is_refused(tmp_path):
 
 
 def test_anchors_whose_texts_are_not_recorded_are_counted(run, tmp_path):
-    import shutil
-
-    shutil.copytree(run / "fst", tmp_path / "fst")
+    shutil.copytree(run, tmp_path, dirs_exist_ok=True)
     path = tmp_path / "fst" / "cycle_0000" / "problems.jsonl"
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[2:]))
