@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from fst_envs.task_schedule import task_names
 from fst_verl.experiments.demo import Setup
-from plan import ABLATIONS, EQUAL, MEANING, PROBED, SEARCH_SEEDS, SEARCHES, ZERO, Plan, stage_tasks
+from plan import ABLATIONS, EQUAL, MEANING, PROBED, SEARCHES, ZERO, Plan, stage_tasks
 
 from fst_plugin.analysis import attribution, compare, curves, read
 from fst_plugin.analysis.costs import costs
@@ -309,7 +309,6 @@ PARTS = ("fast phase", "rollouts", "log-probabilities", "update", "weight sync",
 def _searches(plan: Plan, task: str, rate: float, out: Path) -> dict[str, Any]:
     """Search -> its figures beside RL's, and the seconds of a step after the first cycle, by part; and those of hybrid
     over those of before."""
-    plan = replace(plan, seeds=plan.seeds[:SEARCH_SEEDS])
     rl = [r for seed in plan.seeds if (r := load(out / plan.main_job(task, "rl", seed, rate).name, "rl", seed))]
     found: dict[str, Any] = {}
     seconds: dict[str, dict[int, dict[str, float]]] = {}

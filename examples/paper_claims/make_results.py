@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from figures import NOT_ASKED
-from plan import SEARCH_SEEDS
 
 from fst_plugin.record.atomic import write_text
 
@@ -200,14 +199,13 @@ def _searches(found: Mapping[str, Any]) -> list[str]:
                 timed.append((task, name, seconds))
     parts = list(timed[0][2]) if timed else []
     return [
-        f"With the first {SEARCH_SEEDS} seeds. frontier: FST's runs of the claims, with GEPA's search. before: the"
-        " default one (`fst.fast.parents=thompson`), before a cycle's steps, too. hybrid: the same beside the steps"
-        " (`fst.fast.when=hybrid`).",
+        "frontier: FST's runs of the claims, with GEPA's search. before: the default one (`fst.fast.parents=thompson`),"
+        " before a cycle's steps, too. hybrid: the same beside the steps (`fst.fast.when=hybrid`).",
         "",
         *_table(head, rows),
         "Seconds of a step after the first cycle, without validation and checkpoints: means of a run, medians over"
-        " seeds. slow: without the fast phase; all: with it. hybrid over before: medians of the seeds' own ratios. Two"
-        " runs shared two cores.",
+        " seeds. slow: without the fast phase; all: with it. hybrid over before: medians of the seeds' own ratios. A"
+        " run shared two cores with another one, so that seeds differ by more than searches.",
         "",
         *_table(["task", "search", *parts], [[t, n, *(text(own.get(part)) for part in parts)] for t, n, own in timed]),
     ]

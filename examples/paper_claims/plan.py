@@ -76,8 +76,6 @@ SEARCHES: dict[str, tuple[str, ...]] = {
     "hybrid": ("fst.fast.parents=thompson", "fst.fast.when=hybrid"),
 }
 """The default search, before a cycle's steps and beside them. FST elsewhere searches as GEPA does (`+fst=paper`)."""
-SEARCH_SEEDS = 3
-"""The first of the seeds, with which the searches run (ours; a run takes minutes)."""
 SAVED_EVERY = 3
 """Steps from one of their checkpoints to the next, so that prompts can be tried under later weights (ours)."""
 
@@ -231,7 +229,7 @@ class Plan:
             jobs += [self.main_job(self.first, "prompts", seed) for seed in self.seeds]
             jobs += [self.ablation_job(name, seed) for name in ABLATIONS for seed in self.seeds]
         if "search" in self.claims:
-            for seed, task in product(self.seeds[:SEARCH_SEEDS], self.tasks):
+            for seed, task in product(self.seeds, self.tasks):
                 jobs += [self.main_job(task, "rl", seed, rate), self.main_job(task, "fst", seed)]
                 jobs += [self.search_job(task, name, seed) for name in SEARCHES]
         return jobs

@@ -273,7 +273,10 @@ def test_a_run_that_fails_is_told_and_stops_no_other(claims, tmp_path, perform):
 
 def test_a_seed_that_is_not_finished_is_left_out_and_named(claims, tmp_path, perform):
     lost = ["second_try/fst_2", "continual/rl_2", "attribution/base_evolved_2", "ablations/one_prompt_2"]
-    lost += ["search/second_try_hybrid_1", "search/house_rules_codes_before_0"]
+    lost += [
+        f"search/{name}" for name in ("second_try_hybrid_1", "house_rules_codes_before_0", "house_rules_codes_before_1")
+    ]
+    lost += ["search/second_try_hybrid_2"]
     fake, out = Fake(fails=lost), tmp_path / "claims"
     perform(fake, make_plan(claims, (0, 1, 2)), out)
     found = json.loads((out / "results.json").read_text())
@@ -286,7 +289,7 @@ def test_a_seed_that_is_not_finished_is_left_out_and_named(claims, tmp_path, per
     assert found["ablations"]["one_prompt"]["final"]["n"] == 2 and found["ablations"]["fst"]["final"]["n"] == 3
     searches = found["search"]
     assert searches["second_try"]["hybrid"] == {"reason": "not finished"}
-    assert searches["second_try"]["hybrid over before"] == {} and searches["second_try"]["before"]["final"]["n"] == 2
+    assert searches["second_try"]["hybrid over before"] == {} and searches["second_try"]["before"]["final"]["n"] == 3
     assert searches["house_rules_codes"]["before"] == {"reason": "not finished"}
     text = claims["make_results"].make(found)
     assert "| house_rules_codes | before | not finished |" in text

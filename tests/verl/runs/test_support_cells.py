@@ -165,7 +165,7 @@ def test_rloo_with_a_teacher_with_sequences_weighed_and_rejected_and_the_kl_dive
 def test_a_run_that_is_profiled_and_copied_elsewhere_can_be_validated_alone(train, launch, ids_of, tmp_path):
     arguments = (
         "fst.fast.path=probe_prompts.Evolved",  # a lead that is not the seed prompt, however a random model answers
-        "fst.fast.kwargs={lead: true}",
+        "+fst.fast.kwargs.lead=true",
         "algorithm.adv_estimator=opo",
         "global_profiler.tool=torch",
         "global_profiler.steps=[1]",
