@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.pre_tokenizers import Sequence, Split
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
 from fst_plugin import Evolution, Population
 from fst_plugin.prompts import Prompt, text_digest
 
-SPECIAL = ("<pad>", "<end>", "<unk>", "system", "user", "assistant")
+SPECIAL = ("<pad>", "<end>", "<unk>", "system", "user", "assistant", "\n", "<|im_end|>")
+"""The last two are not in the template: verl wants them of every tokenizer of a Qwen."""
 TEMPLATE = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}assistant"
 
 
@@ -47,7 +48,7 @@ def make(device: str, sizes: Sizes) -> tuple[Any, PreTrainedTokenizerFast]:
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     vocabulary = [*SPECIAL, *(f"w{number}" for number in range(config.vocab_size - len(SPECIAL)))]
     made = Tokenizer(WordLevel({word: number for number, word in enumerate(vocabulary)}, unk_token="<unk>"))
-    made.pre_tokenizer = WhitespaceSplit()
+    made.pre_tokenizer = Sequence([Split("\n", "isolated"), Split(" ", "removed")])
     names = {"pad_token": "<pad>", "eos_token": "<end>", "unk_token": "<unk>", "padding_side": "left"}
     return model, PreTrainedTokenizerFast(tokenizer_object=made, chat_template=TEMPLATE, **names)
 

@@ -57,6 +57,16 @@ def test_every_run_is_a_command_that_the_check_has_nothing_against(verl_runs, tm
     assert not any(word.lstrip("+").startswith(("fst.", "fst=")) for word in runs[0].arguments)
 
 
+def test_verls_loops_take_the_tokenizer_of_the_random_model(verl_runs):
+    """They look for Qwen's marks in a Qwen's tokenizer."""
+    from verl.utils.tokenizer.continuous_token import QwenContinuousTokenBuilder
+
+    _, tokenizer = verl_runs.make("cpu", verl_runs.QUICK)
+    QwenContinuousTokenBuilder(tokenizer)
+    text = verl_runs.words(9, "any")
+    assert len(tokenizer.encode(text)) == 9 and tokenizer.decode(tokenizer.encode(text)) == text
+
+
 def test_the_plan_is_every_command_in_full_and_starts_nothing(verl_runs, tmp_path, capsys):
     assert verl_runs.main([str(tmp_path / "out"), "--device", "cuda", "--plan", "--parts", "step,demo"]) == 0
     lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
