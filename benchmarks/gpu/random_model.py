@@ -9,20 +9,19 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Sequence, Split
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast, Qwen2Config
 
 from fst_plugin import Evolution, Population
 from fst_plugin.prompts import Prompt, text_digest
 
-SPECIAL = ("<pad>", "<end>", "<unk>", "system", "user", "assistant", "\n", "<|im_end|>")
-"""The last two are not in the template: verl wants them of every tokenizer of a Qwen."""
+SPECIAL = ("<pad>", "<end>", "<unk>", "system", "user", "assistant")
 TEMPLATE = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}assistant"
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """model: arguments of Qwen2Config. problems, group: of a slow step. micro: completions of a forward pass. prompt,
+    """model: arguments of the config. problems, group: of a slow step. micro: completions of a forward pass. prompt,
     question, answer: tokens. steps: of one training, the first of which does not count."""
 
     model: dict[str, int]
@@ -40,15 +39,19 @@ LARGE = {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24,
 FULL = Sizes(LARGE)
 
 
-def make(device: str, sizes: Sizes) -> tuple[Any, PreTrainedTokenizerFast]:
-    """Model and tokenizer, a word a token."""
-    config = Qwen2Config(**sizes.model, tie_word_embeddings=True, max_position_embeddings=2048)
+def make(device: str, sizes: Sizes, kind: type[PretrainedConfig] = Qwen2Config) -> tuple[Any, PreTrainedTokenizerFast]:
+    """Model and tokenizer, a word a token.
+
+    kind: LlamaConfig for one that is loaded from a folder: transformers has tokenizers of its own for a Qwen2, and
+        does not read ours there.
+    """
+    config = kind(**sizes.model, tie_word_embeddings=True, max_position_embeddings=2048)
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     vocabulary = [*SPECIAL, *(f"w{number}" for number in range(config.vocab_size - len(SPECIAL)))]
     made = Tokenizer(WordLevel({word: number for number, word in enumerate(vocabulary)}, unk_token="<unk>"))
-    made.pre_tokenizer = Sequence([Split("\n", "isolated"), Split(" ", "removed")])
+    made.pre_tokenizer = WhitespaceSplit()
     names = {"pad_token": "<pad>", "eos_token": "<end>", "unk_token": "<unk>", "padding_side": "left"}
     return model, PreTrainedTokenizerFast(tokenizer_object=made, chat_template=TEMPLATE, **names)
 

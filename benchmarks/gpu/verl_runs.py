@@ -6,7 +6,7 @@ its own, one after the other, in OUT/runs; its figures are on file, in OUT, as s
 demo: the FST arm of `fst demo`, in the file verl_demo.
 
 step: slow steps of plain verl, of a run with fst.enabled=false, and of one with K=4 prompts, on a model of 0.5 B
-parameters (Qwen2's shape, random weights), in verl_step. All system messages have the same number of tokens.
+parameters (a Llama of Qwen2's shape, random weights), in verl_step. All system messages have the same number of tokens.
 
 phase: the rollouts of one fast phase before the slow steps, and then the same rollouts as one batch; and, in a second
 run, rollouts beside slow steps (fst.fast.when=hybrid). On the same model, in verl_phase.
@@ -32,6 +32,7 @@ from fst_verl.experiments.launch import METRICS_FILE
 from fst_verl.experiments.runner import VerlRun
 from random_model import FULL, Sizes, make, verdict, words
 from setting import arguments, machine, write
+from transformers import LlamaConfig
 
 from fst_plugin.analysis.read import last_step, read, read_logs
 
@@ -83,7 +84,7 @@ class World:
 
     def make(self) -> dict[str, Any]:
         """Writes them, and returns what is to be told of the model."""
-        model, tokenizer = make(self.device, self.sizes)
+        model, tokenizer = make(self.device, self.sizes, LlamaConfig)
         for part in (model, tokenizer):
             part.save_pretrained(self.folder / "model")
         system = {"role": "system", "content": words(self.sizes.prompt, "system")}

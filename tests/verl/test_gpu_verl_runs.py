@@ -57,14 +57,13 @@ def test_every_run_is_a_command_that_the_check_has_nothing_against(verl_runs, tm
     assert not any(word.lstrip("+").startswith(("fst.", "fst=")) for word in runs[0].arguments)
 
 
-def test_verls_loops_take_the_tokenizer_of_the_random_model(verl_runs):
-    """They look for Qwen's marks in a Qwen's tokenizer."""
-    from verl.utils.tokenizer.continuous_token import QwenContinuousTokenBuilder
+def test_the_tokenizer_that_verl_loads_is_the_random_models_own(verl_runs, tmp_path):
+    from transformers import AutoTokenizer
 
-    _, tokenizer = verl_runs.make("cpu", verl_runs.QUICK)
-    QwenContinuousTokenBuilder(tokenizer)
-    text = verl_runs.words(9, "any")
-    assert len(tokenizer.encode(text)) == 9 and tokenizer.decode(tokenizer.encode(text)) == text
+    world = verl_runs.World("cpu", verl_runs.QUICK, tmp_path)
+    world.make()
+    found, text = AutoTokenizer.from_pretrained(tmp_path / "model"), verl_runs.words(9, "any")
+    assert len(found.encode(text)) == 9 and found.decode(found.encode(text)) == text
 
 
 def test_the_plan_is_every_command_in_full_and_starts_nothing(verl_runs, tmp_path, capsys):
