@@ -341,7 +341,7 @@ def make(runs: Runs, verl: Mapping[str, Sequence[Run]]) -> str:
         "## A task that comes back",
         "",
         f"{sizes.stage} steps on a rule book, {sizes.stage} on another of its kind, {sizes.stage} on the first again,"
-        f" settings as above; the weights go on from book to book."
+        " settings as above; the weights go on from book to book."
         f" Validations of {sizes.problems} problems of each book, each tried once. fst: with its archive of earlier"
         " prompts. no_archive: `fst.fast.archive=0`. Share back: the third column over the first.",
         "",

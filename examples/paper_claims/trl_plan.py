@@ -43,18 +43,8 @@ PHASES = {
 rate, the others at the best one. FST's first is the paper's: five passes over the problems of six steps."""
 ONE_PROMPT, HYBRID, FRONTIER, FOUR_ONCE = "fst_k1", "fst_hybrid", "fst_frontier", "four_prompts_then_rl"
 PHASES |= {ONE_PROMPT: PHASES["fst"]}
-ARMS = (
-    "fst",
-    "rl",
-    "prompts_then_rl",
-    "slow_only",
-    ONE_PROMPT,
-    "rl_then_prompts",
-    "static",
-    HYBRID,
-    FOUR_ONCE,
-    FRONTIER,
-)
+ARMS = ("fst", "rl", "prompts_then_rl", "slow_only", ONE_PROMPT, "rl_then_prompts", "static")
+ARMS += (HYBRID, FOUR_ONCE, FRONTIER)
 """Controls, by what is wanted first."""
 TUNED_AS = {HYBRID: "fst", FRONTIER: "fst", FOUR_ONCE: "prompts_then_rl"}
 """Control -> whose settings it takes; every other has its own."""
@@ -160,8 +150,7 @@ class Job:
 
     def identity(self) -> dict[str, Any]:
         """What the run is, as JSON's own types: a finished run with another one is not this run."""
-        books = [task_kwargs(self.task, self.seed)] if self.part != "returns" else list(two_books(self.task, self.seed))
-        env = books[0] if len(books) == 1 else books
+        env = two_books(self.task, self.seed) if self.part == "returns" else task_kwargs(self.task, self.seed)
         found = {**asdict(self), "env": env, "stages": [asdict(s) for s in stages(self)]}
         return json.loads(json.dumps(found))
 
@@ -200,8 +189,9 @@ def stages(job: Job) -> list[Stage]:
         return [train(fast(4, budget=phase, **ARCHIVES[job.arm]))]
     if job.part == "claims" and job.arm == "fst":  # GEPA's search, as verl's runs have it
         return [train(fast(4, budget=phase, parents="frontier"))]
-    cycle = setting.cycle or longest
-    whole = max(n for n in range(1, longest + 1) if n * STEP + math.ceil(n / cycle) * phase <= limit)
+    if job.arm == HYBRID:  # as many steps as the budget bears with a whole phase for every cycle
+        steps = max(n for n in range(1, longest + 1) if n * STEP + math.ceil(n / setting.cycle) * phase <= limit)
+        return [replace(train(fast(4, budget=phase, when="hybrid")), steps=steps)]
     off = {"enabled": False}
     own = {"path": "trl_arms.Static", "kwargs": {"prompts": PARAPHRASES}}
     espl = {"path": "trl_arms.SlowOnly", "kwargs": {"size": 4, "max_chars": 3 * cap}}
@@ -214,7 +204,6 @@ def stages(job: Job) -> list[Stage]:
         "fst": [train(fast(4))],
         ONE_PROMPT: [train(fast(1))],
         FOUR_ONCE: [train(fast(4))],
-        HYBRID: [replace(train(fast(4, budget=phase, when="hybrid")), steps=whole)],
         FRONTIER: [train(fast(4, budget=phase, parents="frontier"))],
     }[job.arm]
 
