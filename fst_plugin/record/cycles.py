@@ -3,7 +3,7 @@
 cycle_0007/population.json    the prompts carried on, with parents and scores by problem
 cycle_0007/candidates.jsonl   one new prompt a line: verdict, margin of its test, the records its reflection saw,
                               and a text diff against its parent
-cycle_0007/problems.jsonl     texts of the problems that they were scored on (problems.py)
+cycle_0007/problems.jsonl     texts of the problems that they are scored on, in the phase and after (problems.py)
 cycle_0007/ledger.json        verdicts counted, the evidence for the lead, the phase's figures
 
 Next to them is the phase's journal (journal.py), whose `evolution.json` marks the cycle as finished and has the digests
