@@ -102,6 +102,15 @@ def test_where_a_reward_model_runs_is_asked_of_a_run_that_has_one():
     assert support.untested(apart, "verl.trainer.main_ppo") == []
 
 
+@pytest.mark.parametrize(
+    ("where", "named"), [("/mnt/copies", []), ("hdfs://a/b", ["trainer.default_hdfs_dir=hdfs://a/b"])]
+)
+def test_copies_into_a_folder_were_tested_whatever_its_name_and_those_to_hdfs_were_not(where, named):
+    plain = support.untested(check.compose([]), "verl.trainer.main_ppo")
+    config = check.compose([f"trainer.default_hdfs_dir={where}"])
+    assert [one for one in support.untested(config, "verl.trainer.main_ppo") if one not in plain] == named
+
+
 def test_the_old_names_of_our_trainers_are_accepted_as_verls_own():
     config = check.compose(["trainer.v1.trainer_mode=fst_colocate_async", "+fst_cpu=default", "+fst=paper"])
     assert support.refused(config) == support.untested(config, "verl.trainer.main_ppo") == []
