@@ -245,6 +245,11 @@ class FSTConfig(_Strict):
         ge=8,
         description="cap of a prompt in the policy's tokens; null: half of the rollout's prompt length (ours)",
     )
+    components: tuple[Literal["instructions", "examples"], ...] = Field(
+        ("instructions",),
+        description="what of a prompt evolves, in turn: instructions by reflection; examples: up to 4 solved problems,"
+        " sent as turns of the chat before the question (paper §settings: instructions; examples: ours)",
+    )
     validate_seed: bool = Field(True, description="validate under the seed prompt too, side by side (ours)")
     drift: bool = Field(
         False,
@@ -256,6 +261,10 @@ class FSTConfig(_Strict):
     context: ContextConfig = ContextConfig()
     fast: FastPhaseConfig = FastPhaseConfig()
     reflection: ReflectionConfig = ReflectionConfig()
+
+    @property
+    def shows_examples(self) -> bool:
+        return "examples" in self.components
 
 
 DEFAULTS = FSTConfig()
@@ -287,6 +296,8 @@ def check(config: FSTConfig) -> list[ConfigProblem]:
                 "fst.fast.crossover", "goes with fst.fast.parents=thompson or mean, not with frontier: set it to false"
             )
         )
+    if "instructions" not in config.components or len({*config.components}) < len(config.components):
+        problems.append(ConfigProblem("fst.components", "must hold instructions, and each component once"))
     if config.seed_prompt is not None and not config.seed_prompt.strip():
         problems.append(
             ConfigProblem("fst.seed_prompt", "is empty: give the first prompt a text, or null for the default")

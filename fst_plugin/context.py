@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from . import examples
 from .config import ConfigError, ConfigProblem
 from .prompts import text_digest
 from .rollouts import Message
@@ -56,8 +57,12 @@ def place(messages: Sequence[Message], text: str, placement: Placement = "system
     system: the prompt is the system message, in place of the data's own, if any.
     append: as system, but the data's own system message stays, and the prompt follows it after a blank line.
     user: the data's system message is dropped and the prompt, a blank line after it, precedes the first user message.
+    Examples at the end of the prompt (see `examples`) are turns before the chat's first question.
     Raises ValueError for another placement, or if "user" finds no user message with text to put it before.
     """
+    text, solved = examples.split(text)
+    if solved:
+        messages = examples.shown(messages, solved)
     rest = [dict(m) for m in messages if m.get("role") != "system"]
     if placement == "system":
         return [{"role": "system", "content": text}, *rest]

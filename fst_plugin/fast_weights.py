@@ -224,7 +224,7 @@ class FastWeights:
             self.state = replace(self.state, rewards=(*self.state.rewards, mean))
         self._see(score for _, _, score in valid)
         if self.config.fast.free_scores:
-            self._count_unread(self.slow.add(step, weights, rollouts))
+            self._count_unread(self.slow.add(step, weights, rollouts, self.config.shows_examples))
 
     def _count_unread(self, entries: Sequence[Entry]) -> None:
         unread = sum(entry.rollout.unread for entry in entries)

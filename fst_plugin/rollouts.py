@@ -104,6 +104,9 @@ class Rollout:
     error: set when the rollout itself failed (engine, environment): its score then means nothing.
     of: how many rollouts the score is the mean of (>= 1); the texts are then the worst one's.
     tokens: how many tokens the model generated; None if the adapter does not know.
+    episode: the response is a whole conversation, not one answer.
+    solution, solution_score: of several: the response with the highest score, if the texts are of a worse one and this
+        was read, and its score; else "".
     unread: the adapter left the response where it was, since others are enough: no reflection is shown this one.
     """
 
@@ -115,6 +118,14 @@ class Rollout:
     tokens: int | None = None
     feedback_made: bool = False
     unread: bool = False
+    episode: bool = False
+    solution: str = ""
+    solution_score: float = 0.0
+
+    @property
+    def top(self) -> tuple[float, str]:
+        """Score and text of the best response that is known."""
+        return (self.solution_score, self.solution) if self.solution else (self.score, self.response)
 
 
 def feedback_text(said: Any) -> str:
@@ -141,6 +152,7 @@ def scored(
     made: bool = False,
     reference: Any = None,
     tokens: int | None = None,
+    episode: bool = False,
 ) -> Rollout:
     """A finished answer as a Rollout. Where nothing was said of it, feedback is made from its score.
 
@@ -148,7 +160,7 @@ def scored(
     response: None: it was not read.
     made: was `feedback` made from the reward, by the environment?
     reference: the answer that feedback made here may quote; None or "": none.
-    feedback, tokens: as `Rollout` has them.
+    feedback, tokens, episode: as `Rollout` has them.
     """
     if not math.isfinite(score):
         return Rollout(0.0, error=f"the reward is {score}, not a finite number")
@@ -156,7 +168,8 @@ def scored(
         feedback, made = f"The answer got a reward of {score:g}.", True
         if reference not in (None, ""):
             feedback += f" The reference answer is: {reference}"
-    return Rollout(score, response or "", feedback, tokens=tokens, feedback_made=made, unread=response is None)
+    unread = response is None
+    return Rollout(score, response or "", feedback, None, 1, tokens, made, unread, episode)
 
 
 def merged(rollouts: Sequence[Rollout]) -> Rollout:
@@ -168,7 +181,10 @@ def merged(rollouts: Sequence[Rollout]) -> Rollout:
         return rollouts[0]
     total = sum(r.of for r in valid)
     mean = sum(r.score * r.of for r in valid) / total
-    return replace(valid[worst(valid)], score=mean, of=total)
+    score, text = max((r.top for r in valid if r.top[1]), key=lambda top: top[0], default=(mean, ""))
+    if score <= mean:
+        score, text = 0.0, ""
+    return replace(valid[worst(valid)], score=mean, of=total, solution=text, solution_score=score)
 
 
 def worst(rollouts: Sequence[Rollout]) -> int:

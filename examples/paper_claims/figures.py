@@ -13,7 +13,7 @@ from typing import Any
 
 from fst_envs.task_schedule import task_names
 from fst_verl.experiments.demo import Setup
-from plan import ABLATIONS, EQUAL, MEANING, PROBED, SEARCHES, ZERO, Plan, stage_tasks
+from plan import ABLATIONS, EQUAL, GEPA, MEANING, PROBED, SEARCHES, ZERO, Plan, stage_tasks
 
 from fst_plugin.analysis import attribution, compare, curves, read
 from fst_plugin.analysis.costs import costs
@@ -300,8 +300,6 @@ def _beside_rl(plan: Plan, name: str, runs: Sequence[Run], rl: Sequence[Run]) ->
 # ------------------------------------------------------------------------------------------------- search and clock
 
 
-GEPA = "frontier"
-"""FST's runs of the claims, among the searches."""
 PARTS = ("fast phase", "rollouts", "log-probabilities", "update", "weight sync", "other")
 """Of a step; validation and checkpoints are none of its parts."""
 
@@ -312,14 +310,12 @@ def _searches(plan: Plan, task: str, rate: float, out: Path) -> dict[str, Any]:
     rl = [r for seed in plan.seeds if (r := load(out / plan.main_job(task, "rl", seed, rate).name, "rl", seed))]
     found: dict[str, Any] = {}
     seconds: dict[str, dict[int, dict[str, float]]] = {}
-    for name in (GEPA, *SEARCHES):
-        jobs = {
-            s: plan.main_job(task, "fst", s) if name == GEPA else plan.search_job(task, name, s) for s in plan.seeds
-        }
+    for name in SEARCHES:
+        jobs = {s: plan.search_job(task, name, s) for s in plan.seeds}
         runs = [run for seed, job in jobs.items() if (run := load(out / job.name, name, seed))]
         found[name] = _beside_rl(plan, name, runs, rl)
         seconds[name] = {run.seed: _seconds_a_step(run) for run in runs}
-        if name != GEPA and "reason" not in found[name]:  # those of GEPA's may be another machine's
+        if name != GEPA and "reason" not in found[name]:  # the two that differ in their clock alone
             found[name]["seconds"] = _over(seconds[name].values())
     pairs = [(seconds["hybrid"][seed], own) for seed, own in seconds["before"].items() if seed in seconds["hybrid"]]
     ratios = [{part: h[part] / b[part] for part in b if b[part]} for h, b in pairs]

@@ -199,8 +199,8 @@ def _searches(found: Mapping[str, Any]) -> list[str]:
                 timed.append((task, name, seconds))
     parts = list(timed[0][2]) if timed else []
     return [
-        "frontier: FST's runs of the claims, with GEPA's search. before: the default one (`fst.fast.parents=thompson`),"
-        " before a cycle's steps, too. hybrid: the same beside the steps (`fst.fast.when=hybrid`).",
+        "frontier: GEPA's search, before a cycle's steps. before: the default one (`fst.fast.parents=thompson`), before"
+        " them too. hybrid: the same beside the steps (`fst.fast.when=hybrid`).",
         "",
         *_table(head, rows),
         "Seconds of a step after the first cycle, without validation and checkpoints: means of a run, medians over"

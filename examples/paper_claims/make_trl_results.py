@@ -54,6 +54,7 @@ from trl_runs import read_results
 from fst_plugin.analysis import compare, curves, read
 from fst_plugin.analysis.run import KL_KEYS, Run, Step
 from fst_plugin.record.atomic import write_text
+from fst_plugin.record.state import BEST_PROMPT_FILE
 
 HERE = Path(__file__).resolve().parent
 RUNS = HERE / "results_trl.json.gz"
@@ -84,8 +85,10 @@ def run_of(arm: str, seed: int, record: Mapping[str, Any]) -> Run:
 # --------------------------------------------------------------------------------------------------------------- claims
 
 
-def claim_rows(found: Found, verl: Mapping[str, Sequence[Run]]) -> list[list[str]]:
-    """verl: task -> its runs there."""
+def claim_rows(
+    found: Found, verl: Mapping[str, Sequence[Run]], prompts: Mapping[str, Sequence[str]]
+) -> list[list[str]]:
+    """verl: task -> its runs there. prompts: task -> what FST's ended with, seed by seed."""
     rows = []
     for task in CLAIM_TASKS:
         settings = {"rl": found.rl_of_claims(), "fst": Setting(FST_RATE, CYCLE, 1.0)}
@@ -97,6 +100,11 @@ def claim_rows(found: Found, verl: Mapping[str, Sequence[Run]]) -> list[list[str
         runs = [run_of(arm, seed, records[arm][seed]) for arm in records for seed in seeds]
         both = min(max(run.steps[-1].step for run in stack) for stack in (runs, verl[task]))
         rows += [[task, *row] for row in _claim_rows(*([_up_to(run, both) for run in s] for s in (runs, verl[task])))]
+        stated = [rules_stated(records["fst"][seed]) for seed in seeds]
+        if prompts.get(task) and all(records["fst"][seed]["prompts"] for seed in seeds):
+            theirs = [rules_stated(records["fst"][s] | {"prompts": [p]}) for s, p in zip(seeds, prompts[task], strict=False)]
+            counts = [", ".join(str(first) for first, _, _ in stack) for stack in (stated, theirs)]
+            rows.append([task, f"rules that the last prompt states, of {stated[0][2]}: fst", *counts, ""])
     return rows
 
 
@@ -133,22 +141,42 @@ def _above_zero(runs: Sequence[Run], arm: str) -> str:
     return ", ".join(str(min(steps)) if steps else compare.NEVER for steps in above)
 
 
+def verl_prompts() -> dict[str, list[str]]:
+    """Task -> the prompts that FST's runs of `verl_runs` ended with, as far as they are kept."""
+    settings = json.loads((HERE / "results.json").read_text(encoding="utf-8"))
+    found: dict[str, list[str]] = {}
+    with tarfile.open(HERE / "runs.tar.gz") as archive:
+        for task in settings["search"]:
+            names = [f"search/{task}_frontier_{seed}/{BEST_PROMPT_FILE}" for seed in settings["settings"]["seeds"]]
+            files = [archive.extractfile(name) for name in names]
+            found[task] = [file.read().decode() for file in files if file]
+    return found
+
+
 def verl_runs() -> dict[str, list[Run]]:
-    """Task -> the runs behind RESULTS.md. TRL does not log KL on the validation problems: without it what is left is
-    verl's estimate on each step's own rollouts, as TRL has it."""
+    """Task -> the runs behind RESULTS.md, FST's those of the newest version. TRL does not log KL on the validation
+    problems: without it what is left is verl's estimate on each step's own rollouts, as TRL has it."""
     settings = json.loads((HERE / "results.json").read_text(encoding="utf-8"))
     rate = settings["learning_rates"][FIRST]["chosen"]
-    plain = {task: f"rl_lr{rate:g}" if task in settings["arms"] else "rl" for task in CLAIM_TASKS}
+    folders = {task: _of_verl(task, rate, task in settings["search"]) for task in CLAIM_TASKS}
+    kept = tuple(f"{own}_" for both in folders.values() for own in both.values())
     with tempfile.TemporaryDirectory() as folder, tarfile.open(HERE / "runs.tar.gz") as archive:
-        archive.extractall(folder, [m for m in archive if m.name.split("/")[0] in plain], filter="data")
+        archive.extractall(folder, [m for m in archive if m.name.startswith(kept)], filter="data")
         return {
             task: [
-                _without_validation_kl(read.read(f"{arm}_{seed}={folder}/{task}/{own}_{seed}"))
-                for arm, own in (("rl", plain[task]), ("fst", "fst"))
+                _without_validation_kl(read.read(f"{arm}_{seed}={folder}/{own}_{seed}"))
+                for arm, own in both.items()
                 for seed in settings["settings"]["seeds"]
             ]
-            for task in CLAIM_TASKS
+            for task, both in folders.items()
         }
+
+
+def _of_verl(task: str, rate: float, searched: bool) -> dict[str, str]:
+    """Arm -> its runs, less the seed. searched: does the claim `search` have the task?"""
+    if not searched:
+        return {"rl": f"{task}/rl", "fst": f"{task}/fst"}
+    return {"rl": f"{task}/rl_lr{rate:g}", "fst": f"search/{task}_frontier"}
 
 
 def _without_validation_kl(run: Run) -> Run:
@@ -238,7 +266,7 @@ def return_tables(found: Found) -> list[str]:
     for task, setting in product(RETURN_TASKS, RETURNS):
         arms = {arm: found.of("returns", task, arm, setting) for arm in ARCHIVES}
         for arm, own in arms.items():
-            digits = {name: 0 if "fast" in name else 2 for name in OF_A_RETURN}
+            digits = {name: 0 if "rollouts" in name or "under" in name else 2 for name in OF_A_RETURN}
             cells = [figure([of(one) for one in own.values()], digits[name]) for name, of in OF_A_RETURN.items()]
             rows += [[task, str(setting), arm, _seeds(own), *cells]] if own else []
         both = [Gap.of(arms["fst"], arms["no_archive"], of) for of in OF_A_RETURN.values()]
@@ -273,8 +301,8 @@ def claims_sweep_row(found: Found) -> list[str]:
 # ----------------------------------------------------------------------------------------------------------------- text
 
 
-def make(runs: Runs, verl: Mapping[str, Sequence[Run]]) -> str:
-    """The whole text. verl: as `verl_runs` has them."""
+def make(runs: Runs, verl: Mapping[str, Sequence[Run]], prompts: Mapping[str, Sequence[str]]) -> str:
+    """The whole text. verl, prompts: as `verl_runs` and `verl_prompts` have them."""
     found = Found(runs)
     facts = [{name: one["made"][name] for name in one["made"] if name != "date"} for one in runs.values()]
     if any(one != facts[0] for one in facts):
@@ -297,12 +325,12 @@ def make(runs: Runs, verl: Mapping[str, Sequence[Run]]) -> str:
         "",
         f"{sizes.steps} steps a run, validated every {sizes.every} steps on {sizes.problems} problems, each tried once;"
         f" RL at the best of four learning rates, FST untuned at {FST_RATE:g}. verl: the runs behind"
-        " [RESULTS.md](RESULTS.md), of an earlier version; on house_rules_format they have 12 steps, of which every"
-        " second was validated, and so both stacks are compared there at step 12. KL is the stacks' own estimate on"
-        " each step's rollouts, each arm under its own prompts (that of RESULTS.md is on the validation problems)."
-        " Apart: the two intervals have nothing in common.",
+        " [RESULTS.md](RESULTS.md), FST's those of its claim `search`; those on house_rules_format are of an earlier"
+        " version and have 12 steps, of which every second was validated, and so both stacks are compared there at step"
+        " 12. KL is the stacks' own estimate on each step's rollouts, each arm under its own prompts (that of"
+        " RESULTS.md is on the validation problems). Apart: the two intervals have nothing in common.",
         "",
-        *table(["task", "figure", "TRL", "verl", "apart"], claim_rows(found, verl)),
+        *table(["task", "figure", "TRL", "verl", "apart"], claim_rows(found, verl, prompts)),
         "## Controls at one budget",
         "",
         f"Every run ends before the step that would take its rollouts, slow and fast together, past {sizes.budget}."
@@ -343,7 +371,9 @@ def make(runs: Runs, verl: Mapping[str, Sequence[Run]]) -> str:
         f"{sizes.stage} steps on a rule book, {sizes.stage} on another of its kind, {sizes.stage} on the first again,"
         " settings as above; the weights go on from book to book."
         f" Validations of {sizes.problems} problems of each book, each tried once. fst: with its archive of earlier"
-        " prompts. no_archive: `fst.fast.archive=0`. Share back: the third column over the first.",
+        " prompts. no_archive: `fst.fast.archive=0`. Share back: the third column over the first."
+        f" Under earlier prompts: of at most {round(RETURNS[0].fast * sizes.fast) * 2 * sizes.stage // CYCLE} and"
+        f" {round(RETURNS[1].fast * sizes.fast) * 2 * sizes.stage // CYCLE} rollouts.",
         "",
         *return_tables(found),
         "## Tuning",
@@ -364,7 +394,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", type=Path, nargs="?", default=RUNS)
     parser.add_argument("-o", "--out", type=Path, default=HERE / "RESULTS_TRL.md")
     args = parser.parse_args(given)
-    write_text(args.out, make(read_results(args.runs)["runs"], verl_runs()))
+    write_text(args.out, make(read_results(args.runs)["runs"], verl_runs(), verl_prompts()))
     return 0
 
 

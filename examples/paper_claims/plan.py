@@ -71,11 +71,13 @@ MEANING = {
 }
 
 
+GEPA = "frontier"
 SEARCHES: dict[str, tuple[str, ...]] = {
+    GEPA: (),
     "before": ("fst.fast.parents=thompson",),
     "hybrid": ("fst.fast.parents=thompson", "fst.fast.when=hybrid"),
 }
-"""The default search, before a cycle's steps and beside them. FST elsewhere searches as GEPA does (`+fst=paper`)."""
+"""GEPA's search, as FST elsewhere has it (`+fst=paper`), and the default one, before the steps and beside them."""
 SAVED_EVERY = 3
 """Steps from one of their checkpoints to the next, so that prompts can be tried under later weights (ours)."""
 
@@ -230,7 +232,7 @@ class Plan:
             jobs += [self.ablation_job(name, seed) for name in ABLATIONS for seed in self.seeds]
         if "search" in self.claims:
             for seed, task in product(self.seeds, self.tasks):
-                jobs += [self.main_job(task, "rl", seed, rate), self.main_job(task, "fst", seed)]
+                jobs.append(self.main_job(task, "rl", seed, rate))
                 jobs += [self.search_job(task, name, seed) for name in SEARCHES]
         return jobs
 

@@ -147,6 +147,12 @@ def share_back(record: Record) -> float | None:
     return a_cycle_after_its_return(record) / before if before else None
 
 
+def cost_of_archive(record: Record) -> float:
+    """Fast rollouts under earlier prompts before the first task comes back."""
+    steps = record["stages"][-1]
+    return sum(data.get("fst/archived_rollouts", 0.0) for step, data in steps if step <= 2 * _stage(record))
+
+
 def taken_up_again(record: Record) -> float:
     """Earlier prompts that are in the population which the fast phase of the return leaves."""
     return dict(record["stages"][-1])[2 * _stage(record) + 1]["fst/archived_revived"]
@@ -217,5 +223,6 @@ OF_A_RETURN: Mapping[str, Figure] = {
     "the other task, at its end": lambda record: _on(record, "second", 2 * _stage(record)),
     "earlier prompts taken up": taken_up_again,
     "fast rollouts": lambda record: spent(record, "fast"),
+    "under earlier prompts, before the return": cost_of_archive,
 }
 """Heading -> figure of a return."""

@@ -6,10 +6,11 @@ The JSON holds the best prompt, the population, an example chat with the prompt 
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import Any
 
+from .. import examples
 from ..context import Placement, place
 from ..prompts import Population, Prompt
 from ..record.archive import known_scores
@@ -53,28 +54,39 @@ def exported(record: Record, placement: str | None = None, router: bool = False)
 
 
 def write_dspy(path: Path, prompt: Prompt, signature: str = "question -> answer") -> None:
-    """Writes the state of a `dspy.Predict` with the prompt as its instructions, as `dspy.Predict.load` takes it. DSPy
-    trims blanks around instructions, and frames the messages with its own field marks.
+    """Writes the state of a `dspy.Predict` with the prompt as its instructions, and its examples as demos, as
+    `dspy.Predict.load` takes it. DSPy trims blanks around instructions, and frames the messages with its own field
+    marks.
 
     path: ends in .json.
 
-    Raises ExportError if DSPy cannot read the signature.
+    Raises ExportError if DSPy cannot read the signature, or examples do not fit it.
     """
     import dspy
 
+    instructions, solved = examples.split(prompt.text)
     try:
-        read = dspy.Signature(signature, prompt.text)
+        read = dspy.Signature(signature, instructions)
     except (ValueError, SyntaxError, TypeError) as error:
         raise ExportError(f"--signature {signature}: not one of DSPy, such as 'question -> answer': {error}") from None
     if not read.input_fields or not read.output_fields:
         raise ExportError(f"--signature {signature}: it needs fields on both sides, such as 'question -> answer'")
+    program = dspy.Predict(read)
+    if solved:
+        fields = [*read.input_fields, *read.output_fields]
+        if len(fields) > 2:
+            raise ExportError(f"--signature {signature}: the prompt shows examples: give one field on each side")
+        program.demos = [dspy.Example(**dict(zip(fields, astuple(one), strict=True))) for one in solved]
     path.parent.mkdir(parents=True, exist_ok=True)
-    dspy.Predict(read).save(str(path))
+    program.save(str(path))
 
 
 def _prompt(prompt: Prompt) -> dict[str, Any]:
     score = prompt.mean_score if prompt.scores else None
-    return {"digest": prompt.digest, "text": prompt.text, "mean_score": score, "problems": len(prompt.scores)}
+    found = {"digest": prompt.digest, "text": prompt.text, "mean_score": score, "problems": len(prompt.scores)}
+    instructions, solved = examples.split(prompt.text)
+    parts = {"instructions": instructions, "examples": [asdict(example) for example in solved]}
+    return {**found, **parts} if solved else found
 
 
 def _placement(record: Record, asked: str | None) -> Placement:

@@ -84,10 +84,10 @@ class HalvingPhase(Phase):
             rounds += 1
 
     def _revive(self) -> None:
-        """A short test for archived prompts, the likeliest first, within a small part of the budget. Those that are no
-        better than the old population are let go of again."""
+        """A short test for archived prompts, the likeliest first, within a small part of the budget. Those that it
+        does not show to be better than the old population are let go of again."""
         most = int(self.budget * ARCHIVE_SHARE)
-        some = self.archived[: max(1, most // ARCHIVE_TEST)]
+        some = self.retried = self.archived[: max(1, most // ARCHIVE_TEST)]
         for prompt in some:
             self.proposer.know(prompt.text)
             self.found.revive(prompt)

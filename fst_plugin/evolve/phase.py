@@ -107,6 +107,7 @@ class Phase(ABC):
         for prompt in population.prompts:
             self.proposer.know(prompt.text)
         self.archived = [prompt for prompt in archived if prompt.digest not in carried]
+        self.retried: list[Prompt] = []  # those of the archived that get a test
         self.candidates: dict[str, Candidate] = {}
         self.evidence: Evidence | None = None
         self.warnings: list[str] = []
@@ -182,13 +183,33 @@ class Phase(ABC):
     def propose(
         self, round_number: int, parents: Sequence[tuple[Prompt, Records]], mates: Sequence[Prompt | None] = ()
     ) -> list[Prompt | None]:
-        """A child per parent, or None; children are entered into `candidates`. mates: see `Proposer.propose`."""
-        children = self.proposer.propose(round_number, parents, mates)
+        """A child per parent, or None; children are entered into `candidates`. Every second one of a run with examples
+        (`fst.components`) shows another solved problem, if there is one; the others come of reflection. mates: see
+        `Proposer.propose`."""
+        children = [self._show(round_number, slot, parent) for slot, (parent, _) in enumerate(parents)]
+        rest = [slot for slot, child in enumerate(children) if child is None]
+        told = self.proposer.propose(round_number, [parents[i] for i in rest], [mates[i] for i in rest if mates])
+        for slot, child in zip(rest, told, strict=True):
+            children[slot] = child
         for child, (_, records) in zip(children, parents, strict=True):
             if child is not None:
                 shown = tuple((problem.id, rollout) for problem, rollout in records)
                 self.candidates[child.text] = Candidate(child, "rejected", None, shown)
         return children
+
+    def _show(self, round_number: int, slot: int, parent: Prompt) -> Prompt | None:
+        """The parent with another example, if this is its turn. What the parent itself solved comes first."""
+        components = self.settings.config.components
+        if components[(round_number + slot) % len(components)] != "examples":
+            return None
+        rng = random.Random(f"examples-{self.seed}-{round_number}-{slot}")
+        for text in (parent.text, *(other.text for other in self.scoreboard.scored())):
+            known = self.scoreboard.rollouts(text)
+            tops = [(p, known[p.id], *known[p.id].top) for p in self.learning if p.id in known]
+            solved = [(p, replace(r, response=said)) for p, r, score, said in tops if self.scoreboard.bar.solved(score)]
+            if child := self.proposer.show(parent, solved, rng):
+                return child
+        return None
 
     def stalled(self, round_number: int, barren: int) -> str | None:
         """Why no further round is worth it; None if one is.
@@ -290,10 +311,12 @@ class Phase(ABC):
             "anchors_free": 0 if self.fresh_carried else len(scoreboard.anchors),
             "rollouts": scoreboard.spent,
             "rollouts_failed": scoreboard.failed,
+            "archived_rollouts": sum(len(scoreboard.rollouts(prompt.text)) for prompt in self.retried),
             "candidates": len(scoreboard.scored()),
             "candidates_new": accepted,
             "proposals_accepted": accepted,
             "proposals_rejected": verdicts["rejected"] + verdicts["outranked"],
+            "proposals_examples": count["shown"],
             "proposals_skipped": count["skipped"],
             "proposals_skipped_long": count["long"],
             "proposals_refused_leak": count["leaks"],
@@ -335,6 +358,8 @@ class Phase(ABC):
                 warn(f"{answers} {what}; the last: {trouble.last[kind]}")
         if self.proposer.failed_rounds >= self.settings.config.reflection.max_failures:
             warn(f"the phase ended early: {self.proposer.failed_rounds} rounds of reflection in a row failed")
+        if self.settings.config.shows_examples and self.candidates and not count["shown"]:
+            warn("no prompt got an example: no known answer was right, in text, of one turn, and within the cap")
         if count["leaks"]:
             warn(f"{count['leaks']} proposed prompts carried a problem's own answer and were refused")
         if count["hidden"]:

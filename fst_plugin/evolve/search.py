@@ -72,7 +72,9 @@ class Search:
         self.contenders[prompt.text] = Contender(prompt, new=True)
 
     def drop_unless_better(self, prompt: Prompt) -> None:
-        if self.contenders[prompt.text].gain <= 0:
+        """Unless its tests put it ahead of the old population by more than their standard error."""
+        gains = self.contenders[prompt.text].gains.values()
+        if not gains or statistics.fmean(gains) <= self._spread() / math.sqrt(len(gains)):
             del self.contenders[prompt.text]
 
     def tell(self, prompt: Prompt, gains: dict[str, float]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -44,14 +44,21 @@ class SlowScores:
 
     entries: list[Entry] = field(default_factory=list)
 
-    def add(self, step: int, weights: str, rollouts: Sequence[tuple[str, str, Rollout]]) -> list[Entry]:
-        """rollouts: (problem id, prompt digest, rollout) of one slow step. Failed ones are left out. Returns the new
-        entries."""
+    def add(
+        self, step: int, weights: str, rollouts: Sequence[tuple[str, str, Rollout]], solutions: bool = False
+    ) -> list[Entry]:
+        """Returns the new entries.
+
+        rollouts: (problem id, prompt digest, rollout) of one slow step. Failed ones are left out.
+        solutions: keep the best response beside the worst.
+        """
         before = len(self.entries)
         for (problem, prompt), places in _cells(rollouts).items():
             one = merged([rollouts[place][2] for place in places])
             response, feedback = shorten(one.response, RECORD_CHARS), shorten(one.feedback, RECORD_CHARS)
             short = replace(one, response=response, feedback=feedback, tokens=None)
+            if not solutions or len(one.solution) > RECORD_CHARS:  # a cut one is no use
+                short = replace(short, solution="", solution_score=0.0)
             self.entries.append(Entry(problem, prompt, step, weights, short))
         return self.entries[before:]
 
@@ -94,6 +101,7 @@ def shown_places(
     rollouts: Sequence[tuple[str, str, Rollout]],
     most: int | None = None,
     bar: RewardBar = RewardBar(),  # noqa: B008  frozen
+    solutions: bool = False,
 ) -> list[int]:
     """Places of the rollouts whose response a reflection may be shown: one for each problem and prompt. An adapter that
     has to decode responses needs no others.
@@ -101,6 +109,7 @@ def shown_places(
     most: of each prompt, problems that it solves last, as a reflection has them; which of the others is drawn by their
         ids. None: all.
     bar: from which reward on a problem is solved, as known before these.
+    solutions: also one that solved the problem, of as many problems a prompt.
     """
     cells, by_prompt = _cells(rollouts), dict[str, list[tuple[bool, str, int]]]()
     bar = bar.after(rollouts[place][2].score for places in cells.values() for place in places)
@@ -108,7 +117,23 @@ def shown_places(
         some = [rollouts[place][2] for place in places]
         solved = bar.solved(statistics.fmean(one.score for one in some))
         by_prompt.setdefault(prompt, []).append((solved, problem, places[worst(some)]))
-    return sorted(place for found in by_prompt.values() for *_, place in sorted(found)[:most])
+    shown = {place for found in by_prompt.values() for *_, place in sorted(found)[:most]}
+    return sorted(shown | _solutions(rollouts, cells, bar, most) if solutions else shown)
+
+
+def _solutions(
+    rollouts: Sequence[tuple[str, str, Rollout]],
+    cells: Mapping[tuple[str, str], Sequence[int]],
+    bar: RewardBar,
+    most: int | None,
+) -> set[int]:
+    """Places of the best rollouts of problems that were solved, `most` of each prompt, drawn by their ids."""
+    found: dict[str, list[tuple[str, int]]] = {}
+    for (problem, prompt), places in cells.items():
+        best = max(places, key=lambda place: rollouts[place][2].score)
+        if bar.solved(rollouts[best][2].score):
+            found.setdefault(prompt, []).append((problem, best))
+    return {place for some in found.values() for _, place in sorted(some)[:most]}
 
 
 def traces_digest(traces: Sequence[Trace]) -> str:

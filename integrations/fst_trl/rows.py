@@ -60,5 +60,10 @@ def rollouts(
     if len(said) % size:
         raise ValueError(f"log_extra('feedback', ...): {len(said)} texts for {size} completions; give one for each")
     feedback = [" ".join(filter(None, map(feedback_text, said[i::size]))) for i in range(size)]
-    each = zip(scores, map(text, completions), feedback, references, tokens, strict=True)
-    return [scored(score, one, heard, reference=answer, tokens=count) for score, one, heard, answer, count in each]
+    each = zip(scores, completions, feedback, references, tokens, strict=True)
+    return [
+        scored(
+            score, text(one), heard, reference=answer, tokens=count, episode=len(one) > 1 and not isinstance(one, str)
+        )
+        for score, one, heard, answer, count in each
+    ]

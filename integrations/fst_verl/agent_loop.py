@@ -20,6 +20,8 @@ from .compat import LOOP_METHODS, names
 
 _Base: Any = names.AgentLoopBase
 _Output: Any = names.AgentLoopOutput
+ONE_ANSWER = 2
+"""verl's `num_turns` of a question with one answer."""
 
 
 @names.register_agent_loop(CONTEXT_LOOP)
@@ -84,6 +86,8 @@ class Marked(_Output):
 def marked(output: Any, mark: dict[str, Any]) -> Any:
     """The output with its mark. One of a class of its own stays as it is but for that, and its mark has no reward."""
     output.extra_fields["fst"] = dict(mark)
+    if (output.num_turns or 0) > ONE_ANSWER:
+        output.extra_fields["fst"]["episode"] = True
     if type(output) is not _Output:
         return output
     return Marked.model_construct(output.model_fields_set | {"extra_fields"}, **dict(output))

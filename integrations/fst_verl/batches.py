@@ -99,11 +99,13 @@ def rollout(
     reference: answer that made feedback may quote, if neither reward function nor environment gave any.
     tokens: how many the model generated.
     """
-    if error := (extra.get("fst") or {}).get("error"):
+    mark = extra.get("fst") or {}
+    if error := mark.get("error"):
         return Rollout(0.0, error=error)
     told = extra.get("reward_extra_info") or {}
     feedback, made = feedback_text(told.get("feedback")), bool(told.get("feedback_made"))
-    return scored(score, text, feedback, made=made, reference=reference, tokens=tokens)
+    episode = bool(mark.get("episode"))
+    return scored(score, text, feedback, made=made, reference=reference, tokens=tokens, episode=episode)
 
 
 def chats(dataset: Any) -> Iterator[Sequence[Any]]:

@@ -251,7 +251,8 @@ class FastSlow:
             rollouts = [one for _, one in seen]
             fast = self.weights.config.fast
             most = adapter.REFLECTIONS * fast.records
-            places = adapter.shown_places(rollouts, most, self.weights.bar) if fast.free_scores else []
+            solutions = self.weights.config.shows_examples
+            places = adapter.shown_places(rollouts, most, self.weights.bar, solutions) if fast.free_scores else []
             if places:  # no reflection reads the others
                 keys = [seen[place][0] for place in places]
                 texts = transfer.texts(keys, batch.partition_id, self.trainer.tokenizer)

@@ -88,6 +88,8 @@ def _return(arm):
             data["val-core/eval_second/reward/mean@1"] = 0.6 if step == 24 else 0.2
         if step % 6 == 1:
             data["fst/archived_revived"] = float(step == 25 and arm == "fst")
+            if arm == "fst":
+                data["fst/archived_rollouts"] = 6.0
         steps.append([step, data])
     return {"stages": [steps], "prompts": [], "seconds": 36.0}
 
@@ -222,11 +224,13 @@ def test_the_plan_starts_nothing(perform, capsys):
 def test_the_tables_say_what_the_runs_do(files, perform, tmp_path):
     perform("--seeds", "3")
     make = files["make_trl_results"]
-    text = make.make(files["trl_runs"].read_results(tmp_path / "r.json.gz")["runs"], make.verl_runs())
+    text = make.make(
+        files["trl_runs"].read_results(tmp_path / "r.json.gz")["runs"], make.verl_runs(), make.verl_prompts()
+    )
     # FST is at RL's end of step 24 from step 4 on: 4 / 24, and (4 * 128 + 256) / (24 * 128)
-    assert "| house_rules_codes | slow steps to RL's peak, FST over RL | 0.17 | 0.17 [0.17, 0.33] |  |" in text
-    assert "| house_rules_codes | total rollouts to RL's peak, FST over RL | 0.25 | 0.32 [0.31, 0.57] | yes |" in text
-    assert "| house_rules_codes | last validation: fst | 0.90 | 0.99 [0.97, 0.99] | yes |" in text
+    assert "| house_rules_codes | slow steps to RL's peak, FST over RL | 0.17 | 0.33 [0.17, 0.50] |  |" in text
+    assert "| house_rules_codes | total rollouts to RL's peak, FST over RL | 0.25 | 0.52 [0.28, 0.71] | yes |" in text
+    assert "| house_rules_codes | last validation: fst | 0.90 | 0.94 [0.92, 0.96] | yes |" in text
     assert (
         "| house_rules_format | first validation above 0: rl | never, never, never | never, never, never |  |" in text
     )
@@ -289,10 +293,10 @@ def test_the_tables_say_how_much_of_a_task_is_back(files, perform, tmp_path):
     runs, make = files["trl_runs"].read_results(tmp_path / "r.json.gz")["runs"], files["make_trl_results"]
     found = "\n".join(make.return_tables(files["trl_figures"].Found(runs)))
     for arm, ends in {
-        "fst": "0.76 | 0.95 | 0.80 | 0.60 | 1.00",
-        "no_archive": "0.40 | 0.50 | 0.80 | 0.60 | 0.00",
+        "fst": "0.76 | 0.95 | 0.80 | 0.60 | 1.00 | 2,880 | 24",
+        "no_archive": "0.40 | 0.50 | 0.80 | 0.60 | 0.00 | 2,880 | 0",
     }.items():
-        row = f"| house_rules_long | lr0.0003_T6_x0.25 | {arm} | 0, 1, 2 | 0.80 | 0.10 | {ends} | 2,880 |"
+        row = f"| house_rules_long | lr0.0003_T6_x0.25 | {arm} | 0, 1, 2 | 0.80 | 0.10 | {ends} |"
         assert row in found
     assert "| 0.45; 3 won, 0 lost |" in found, "share back, seed by seed"
     assert make.return_tables(files["trl_figures"].Found({})) == ["Not finished.", ""]
@@ -341,7 +345,7 @@ def test_runs_of_two_versions_are_not_put_into_one_table(files, perform, tmp_pat
     runs = files["trl_runs"].read_results(tmp_path / "r.json.gz")["runs"]
     next(iter(runs.values()))["made"]["trl"] = "1.17.0"
     with pytest.raises(ValueError, match="made by different versions"):
-        files["make_trl_results"].make(runs, {})
+        files["make_trl_results"].make(runs, {}, {})
 
 
 def test_no_control_spends_more_than_its_budget_and_none_ends_with_a_fast_phase(files):

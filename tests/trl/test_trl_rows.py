@@ -20,6 +20,13 @@ def test_feedback_of_several_reward_functions_is_put_together(rows):
     assert [one.feedback for one in found] == ["Right. Short.", "Too long."]
 
 
+def test_a_completion_of_several_messages_is_an_episode(rows):
+    said = [{"role": "assistant", "content": "4"}]
+    one, several = rows.rollouts((1.0, 1.0), [said, said * 2], (), (1, 2), (None, None))
+    assert not one.episode and several.episode
+    assert not rows.rollouts((1.0,), ["plain"], (), (1,), (None,))[0].episode
+
+
 def test_feedback_that_is_no_text_is_read_as_text(rows):
     first, second = make(rows, said=[["Right.", "Short."], float("nan")])
     assert first.feedback == "Right.\nShort." and not first.feedback_made

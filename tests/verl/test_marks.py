@@ -62,7 +62,7 @@ def test_an_output_goes_on_as_it_was_but_for_its_mark():
     before = output(response_logprobs=[-0.5, -0.25], num_turns=3, extra_fields={"turn_scores": [1]})
     expected = before.as_dict()
     made = marked(before, MARK).as_dict()
-    assert made.pop("extra_fields") == expected.pop("extra_fields") | {"fst": MARK}
+    assert made.pop("extra_fields") == expected.pop("extra_fields") | {"fst": MARK | {"episode": True}}
     assert made.keys() == expected.keys() and made["num_turns"] == 3
     assert made["rollout_log_probs"].tolist() == [-0.5, -0.25] and made["responses"].tolist() == [2, 3]
 
@@ -74,3 +74,12 @@ def test_an_output_of_a_class_of_its_own_stays_one():
 
     made = marked(output(Own, reward_score=1.0), MARK)
     assert type(made) is Own and made.as_dict()["own"] and made.as_dict()["extra_fields"]["fst"] == MARK
+
+
+@pytest.mark.parametrize(("turns", "episode"), [(0, False), (2, False), (4, True)])
+def test_a_mark_tells_an_episode_from_one_answer(turns, episode):
+    from fst_verl.batches import rollout
+
+    made = marked(output(num_turns=turns), MARK)
+    assert made.extra_fields["fst"] == MARK | ({"episode": True} if episode else {})
+    assert rollout(1.0, "text", made.extra_fields).episode is episode

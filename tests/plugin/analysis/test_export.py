@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import defaultdict
+from dataclasses import replace
 from statistics import mean
 
 import pytest
@@ -10,8 +11,11 @@ from cycles import fast_weights, slow_phase
 from rule_world import World, make_problems
 from typer.testing import CliRunner
 
+from fst_plugin import examples
 from fst_plugin.analysis.export import PROBLEM
 from fst_plugin.cli import app
+from fst_plugin.examples import Example
+from fst_plugin.prompts import Population, Prompt
 from fst_plugin.record import state as durable
 from fst_plugin.record.cycles import read_record
 from fst_plugin.record.problems import text_of
@@ -121,6 +125,28 @@ def test_dspy_loads_the_program_with_the_best_prompt(run, tmp_path):
     assert program.signature.instructions == read_record(run).population[0].text.strip()
     with dspy.context(lm=dspy.utils.DummyLM([{"answer": "7"}]), adapter=dspy.ChatAdapter()):
         assert program(puzzle="3 + 4", hint="add").answer == 7
+
+
+def test_examples_are_turns_of_the_chat_and_demos_of_the_program(run, tmp_path):
+    import dspy
+
+    two = (Example("Where is 12?", "#12"), Example("And 7?", "#7"))
+    prompt = Prompt(examples.joined("Read.", two))
+    shutil.copytree(run, tmp_path / "run")
+    folder = tmp_path / "run" / "fst"
+    durable.save(replace(durable.load(folder), population=Population((prompt,))), folder)
+    done, content = export(tmp_path / "run", tmp_path / "prompts.json", "--signature", "question -> answer")
+    assert done.exit_code == 0, done.output
+    assert content["best"]["instructions"] == "Read."
+    assert content["best"]["examples"][1] == {"question": "And 7?", "answer": "#7"}
+    roles = [message["role"] for message in content["example"]["messages"]]
+    assert roles == ["system", "user", "assistant", "user", "assistant", "user"]
+    program = dspy.Predict("question -> answer")
+    program.load(str(tmp_path / "prompts.dspy.json"))
+    assert program.signature.instructions == "Read."
+    assert [(demo["question"], demo["answer"]) for demo in program.demos] == [("Where is 12?", "#12"), ("And 7?", "#7")]
+    done, _ = export(tmp_path / "run", tmp_path / "two.json", "--signature", "question, hint -> answer")
+    refused(done, "one field on each side")
 
 
 def refused(done, *named):

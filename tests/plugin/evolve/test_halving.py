@@ -311,11 +311,23 @@ def test_an_archived_prompt_comes_back_with_its_task_in_one_phase():
 def test_what_archived_prompts_cost_where_none_is_of_use_is_a_small_part_of_the_budget():
     world = World()
     archived = [Prompt(f"Of no use, {i}.", origin="reflection") for i in range(16)]
-    gepa(OfflineReflection(), k=4, budget=960).evolve(
+    evolution = gepa(OfflineReflection(), k=4, budget=960).evolve(
         seed_population(), make_problems(192), world, cycle=5, seed=0, archived=archived
     )
     spent = Counter(c.prompt.text for batch in world.batches for c in batch)
     assert all(0 < spent[p.text] <= 3 for p in archived)
+    assert evolution.metrics["archived_rollouts"] == sum(spent[p.text] for p in archived) <= 0.05 * 960
+
+
+@pytest.mark.parametrize(("gains", "kept"), [((0.3, -0.1, -0.1), False), ((0.9, 0.9, 0.0), True), ((), False)])
+def test_an_archived_prompt_is_tested_again_only_if_its_lead_is_more_than_noise(gains, kept):
+    old, archived = Prompt(SEED), Prompt("Known once.", origin="reflection")
+    found = Search([old], explore=True, seed=0)
+    found.tell(old, {f"p{i}": gain for i, gain in enumerate([0.5, -0.5] * 6)})
+    found.revive(archived)
+    found.tell(archived, {f"p{i}": gain for i, gain in enumerate(gains)})
+    found.drop_unless_better(archived)
+    assert [p.text for p in found.survivors(4)] == [archived.text] * kept
 
 
 def test_where_the_budget_is_small_the_likeliest_archived_prompts_get_a_test_that_says_something():
