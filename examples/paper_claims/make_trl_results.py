@@ -102,7 +102,8 @@ def claim_rows(
         rows += [[task, *row] for row in _claim_rows(*([_up_to(run, both) for run in s] for s in (runs, verl[task])))]
         stated = [rules_stated(records["fst"][seed]) for seed in seeds]
         if prompts.get(task) and all(records["fst"][seed]["prompts"] for seed in seeds):
-            theirs = [rules_stated(records["fst"][s] | {"prompts": [p]}) for s, p in zip(seeds, prompts[task], strict=False)]
+            pairs = zip(seeds, prompts[task], strict=False)
+            theirs = [rules_stated(records["fst"][seed] | {"prompts": [text]}) for seed, text in pairs]
             counts = [", ".join(str(first) for first, _, _ in stack) for stack in (stated, theirs)]
             rows.append([task, f"rules that the last prompt states, of {stated[0][2]}: fst", *counts, ""])
     return rows

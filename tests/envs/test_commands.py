@@ -177,6 +177,26 @@ def test_the_order_number_counts_only_if_it_alone_is_marked(monkeypatch):
     assert wrong == [(0.0, False), (0.0, True), (0.0, True), (0.0, True), (0.0, False)]
 
 
+def test_the_city_counts_only_if_it_alone_is_in_brackets(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "smollm2"))
+    name = "city_name:smollm2/CityName-v0"
+    report = checks.check(name)
+    assert report.ok and report.gold == 1.0 and report.overlap == 0.0, report.problems
+    env = gym.make(name)
+    question, info = env.reset(options={"index": 3, "split": "val"})
+    city = info["answer"].strip("[]")
+    assert city in question
+    rewards = {}
+    for text in (f"[{city}] it is.", city, f"[{city}s]", f"[{city}] or [Milan]", "[]", ""):
+        env.reset(options={"index": 3, "split": "val"})
+        _, reward, _, _, told = env.step(text)
+        assert city not in told["feedback"]
+        rewards[text] = (reward, "must be the city" in told["feedback"])
+    right, *wrong = rewards.values()
+    assert right == (1.0, False)
+    assert wrong == [(0.0, False), (0.0, True), (0.0, True), (0.0, True), (0.0, False)]
+
+
 def test_the_docs_name_every_environment_wrapper_and_refused_task():
     text = (ROOT / "docs" / "environments.md").read_text()
     assert [name for name in (*ENVIRONMENTS, *WRAP_KEYS, *DENIED) if f"`{name}`" not in text] == []

@@ -8,6 +8,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from fst_plugin import examples
+from fst_plugin.context import place
+from fst_plugin.record.cycles import read_record
+
 pytest.importorskip("verl")
 pytest.importorskip("vllm")
 
@@ -31,14 +35,14 @@ FST = (
 
 @pytest.fixture
 def ids_of(world):
-    """ids_of(prompt, index): token ids of a problem of the data under this system message."""
+    """ids_of(prompt, index): token ids of a problem of the data under this prompt."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(world / "model")
 
     def ids(prompt, index):
         question = {"role": "user", "content": f"What is {index} plus {index}?"}
-        chat = [{"role": "system", "content": prompt}, question]
+        chat = place([question], prompt)
         return list(tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=True, return_dict=False))
 
     return ids
@@ -91,8 +95,10 @@ def judge():
     server.server_close()
 
 
-def test_groups_without_a_signal_are_replaced(train):
+def test_groups_without_a_signal_are_replaced_and_prompts_show_what_was_solved(train, ids_of):
     run = train(
+        "fst.components=[instructions,examples]",
+        "fst.max_prompt_tokens=256",
         "algorithm.filter_groups.enable=true",
         "trainer.v1.sampler.custom_sampler.name=null",  # the CPU platform's, which verl does not tell of the filter
         "reward.custom_reward_function.name=half_without_signal",
@@ -100,6 +106,10 @@ def test_groups_without_a_signal_are_replaced(train):
     assert any(step.get("training/filter_groups/evicted_samples", 0) > 0 for step in run.metrics().values())
     assert len(trained(run)) > STEPS * BATCH * G  # those that were replaced had prompts, too
     assert run.metrics()[STEPS]["fst/rollouts_slow_total"] > STEPS * BATCH * G  # and are counted
+    texts = [one.prompt.text for one in read_record(run.out / "checkpoints").cycles[0].candidates]
+    shown = [text for text in texts if examples.split(text)[1]]
+    assert len(shown) >= run.metrics()[1]["fst/proposals_examples"] > 0
+    assert any(one["ids"] == ids_of(text, one["index"]) for text in shown for one in run.sent())
 
 
 def test_rollout_correction_dynamic_batches_and_a_reward_model_on_a_server(train, judge):
