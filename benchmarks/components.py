@@ -1,7 +1,8 @@
 """What examples are worth beside instructions (`fst.components`), for a small language model with two tasks.
 
     python benchmarks/components.py MODEL --json FILE [--seeds 3] [--tasks city order] [--arms examples rl ...]
-    python benchmarks/components.py --json FILE ...       # the table of the finished runs, of several files too
+    python benchmarks/components.py MODEL --json FILE --base      # before any training, a minute a task
+    python benchmarks/components.py --json FILE ...       # the tables of what is finished, of several files too
 
 MODEL: what examples/smollm2/make_model.py writes. SmolLM2-135M through TRL, on CPU, all parameters trained: 9 steps of
 4 problems x 8 rollouts, T=3, K=4, fast phases of at most 64 rollouts. A run takes five minutes of one core, and 4 GB. A
@@ -9,12 +10,14 @@ finished one is in the (first) file and is not repeated. Validated on 32 problem
 training never shows.
 
 instructions: prompts evolve by reflection on feedback, which states the form. examples: every second child shows one
-more solved problem instead. hybrid: instructions, beside the steps. rl: RL alone.
+more solved problem instead. hybrid: instructions, beside the steps. rl: RL alone. base: the untrained model under the
+form's sentence and 0 to 4 solved training problems, as turns, and as lines of the system message.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 import tempfile
@@ -42,6 +45,7 @@ SEED_PROMPT = "Read the message."
 PROBLEMS, GROUP, CYCLE, STEPS, TESTED = 4, 8, 3, 9, 32
 PART = 8  # rollouts of a backward pass: more take more memory
 RATE = 1e-4
+SHOWN = (1, 2, 4)  # examples
 
 
 def fst_of(arm: str, seed: int) -> dict[str, Any]:
@@ -111,6 +115,44 @@ def train(model: str, task: str, arm: str, seed: int) -> dict[str, Any]:
     }
 
 
+def base(model: str, task: str) -> dict[str, float]:
+    """Share of the validation problems that the untrained model solves, by how many examples and how they are shown."""
+    import torch
+    from fst_envs import make
+    from fst_envs.instances import load_splits
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from fst_plugin import examples
+    from fst_plugin.context import place
+
+    form = importlib.import_module(TASKS[task].partition(":")[0]).FORM
+    rows = load_splits(TASKS[task], {}, {"train": max(SHOWN), "val": 2 * TESTED})
+    solved = [
+        examples.Example(row["prompt"][-1]["content"], row["reward_model"]["ground_truth"]) for row in rows["train"]
+    ]
+    tokenizer = AutoTokenizer.from_pretrained(model, padding_side="left")
+    network, env = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32), make(TASKS[task])
+    found = {}
+    for count, turns in [(0, True), *((n, how) for n in SHOWN for how in (True, False))]:
+        some = solved[:count]
+        told = "\n".join([SEED_PROMPT, form, *(f'Example: "{one.question}" -> {one.answer}' for one in some)])
+        prompt = examples.joined(f"{SEED_PROMPT}\n{form}", some) if turns else told
+        chats = [place(row["prompt"], prompt) for row in rows["val"]]
+        given = tokenizer.apply_chat_template(
+            chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
+        )
+        torch.manual_seed(0)
+        with torch.no_grad():
+            said = network.generate(**given, max_new_tokens=10, do_sample=True, temperature=1.0, top_k=0)
+        texts = tokenizer.batch_decode(said[:, given["input_ids"].shape[1] :], skip_special_tokens=True)
+        rewards = []
+        for row, text in zip(rows["val"], texts, strict=True):
+            env.reset(options={"index": row["extra_info"]["index"], "split": "val"})
+            rewards.append(float(env.step(text)[1]))
+        found[f"{count} as {'turns' if turns else 'lines'}" if count else "none"] = sum(rewards) / len(rewards)
+    return found
+
+
 def show(runs: Mapping[str, Mapping[str, Any]]) -> None:
     """A row a task and arm: every seed's validations, the mean reward of its training, and what was spent."""
     steps = range(0, STEPS + 1, CYCLE)
@@ -123,6 +165,9 @@ def show(runs: Mapping[str, Mapping[str, Any]]) -> None:
                 trained = ", ".join(f"{sum(run['rewards']) / len(run['rewards']):.2f}" for run in own)
                 table.add_row(task, arm, *scores, trained, ", ".join(str(run["fast_rollouts"]) for run in own))
     Console(width=140).print(table)
+    for name, found in runs.items():
+        if name.startswith("base/"):
+            print(name, ", ".join(f"{shown}: {score:.2f}" for shown, score in found.items()))
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -132,11 +177,15 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=["examples", "instructions"])
+    parser.add_argument("--base", action="store_true", help="the untrained model alone")
     args = parser.parse_args(given)
     files = [path for path in args.json if path.exists()]
     runs = {name: run for path in files for name, run in json.loads(path.read_text(encoding="utf-8"))["runs"].items()}
     names = [f"{task}/{arm}/{seed}" for seed in range(args.seeds) for task in args.tasks for arm in args.arms]
-    for name in names if args.model else ():
+    for task in args.tasks if args.model and args.base else ():
+        runs[f"base/{task}"] = base(args.model, task)
+        write_json(args.json[0], {"runs": runs})
+    for name in names if args.model and not args.base else ():
         if name not in runs:
             task, arm, seed = name.split("/")
             found = train(args.model, task, arm, int(seed))

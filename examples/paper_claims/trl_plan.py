@@ -42,13 +42,14 @@ PHASES = {
 """Control with fast phases -> (T, rollouts of a fast phase over `Sizes.fast`) that it is tried with, the first at every
 rate, the others at the best one. FST's first is the paper's: five passes over the problems of six steps."""
 ONE_PROMPT, HYBRID, FRONTIER, FOUR_ONCE = "fst_k1", "fst_hybrid", "fst_frontier", "four_prompts_then_rl"
+EXAMPLES = "fst_examples"
 PHASES |= {ONE_PROMPT: PHASES["fst"]}
 ARMS = ("fst", "rl", "prompts_then_rl", "slow_only", ONE_PROMPT, "rl_then_prompts", "static")
-ARMS += (HYBRID, FOUR_ONCE, FRONTIER)
+ARMS += (HYBRID, FOUR_ONCE, FRONTIER, EXAMPLES)
 """Controls, by what is wanted first."""
-TUNED_AS = {HYBRID: "fst", FRONTIER: "fst", FOUR_ONCE: "prompts_then_rl"}
+TUNED_AS = {HYBRID: "fst", FRONTIER: "fst", EXAMPLES: "fst", FOUR_ONCE: "prompts_then_rl"}
 """Control -> whose settings it takes; every other has its own."""
-TASKS_OF = {FRONTIER: (LONG,), FOUR_ONCE: (LONG,)}
+TASKS_OF = {FRONTIER: (LONG,), FOUR_ONCE: (LONG,), EXAMPLES: (FIRST,)}
 """Control -> its tasks, if not all."""
 MEANING = {
     "rl": "RL under the seed prompt",
@@ -60,6 +61,7 @@ MEANING = {
     ONE_PROMPT: "FST, K=1",
     FOUR_ONCE: "one fast phase, then RL under the K=4 prompts that it found; tuned as prompts_then_rl",
     HYBRID: "FST, K=4, its prompts evolve beside the steps (`fst.fast.when=hybrid`); tuned as fst",
+    EXAMPLES: "FST, K=4, with examples too (`fst.components`), which this policy does not read; tuned as fst",
     FRONTIER: "FST, K=4, with `fst.fast.parents=frontier`: K prompts that complement each other; tuned as fst",
 }
 RETURN_TASKS = CONTROL_TASKS
@@ -204,6 +206,7 @@ def stages(job: Job) -> list[Stage]:
         "fst": [train(fast(4))],
         ONE_PROMPT: [train(fast(1))],
         FOUR_ONCE: [train(fast(4))],
+        EXAMPLES: [train({**fast(4), "components": ["instructions", "examples"]})],
         FRONTIER: [train(fast(4, budget=phase, parents="frontier"))],
     }[job.arm]
 

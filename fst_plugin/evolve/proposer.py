@@ -96,7 +96,7 @@ class Proposer:
         for text, solved, (parent, _), mate in zip(texts, kept, parents, mates, strict=True):
             made_from = tuple(prompt.digest for prompt in (parent, mate) if prompt)
             whole = None if text is None else Prompt(examples.joined(text, solved), made_from, "reflection", self.cycle)
-            prompts.append(whole and self._unless_known(whole))
+            prompts.append(whole and self._unless_known(whole, text or ""))
         return prompts
 
     def show(self, parent: Prompt, solved: Sequence[tuple[Problem, Rollout]], rng: random.Random) -> Prompt | None:
@@ -129,16 +129,13 @@ class Proposer:
         beside = self.policy.count_tokens(examples.joined("", solved)) if solved else 0
         return max(1, self.policy.max_tokens - beside)
 
-    def _unless_known(self, prompt: Prompt) -> Prompt | None:
+    def _unless_known(self, prompt: Prompt, said: str) -> Prompt | None:
+        """said: what of it a reflection wrote. The rest gives no answer away: no chat has its own problem's example."""
         if _essence(prompt.text) in self._seen:
             self.count["skipped"] += 1
             return None
         self.know(prompt.text)
-        return self._unless_leaked(prompt)
-
-    def _unless_leaked(self, prompt: Prompt) -> Prompt | None:
-        """A chat never shows the example of its own problem, so the instructions alone can give an answer away."""
-        if leaked(examples.split(prompt.text)[0], self.private) is None:
+        if leaked(said, self.private) is None:
             return prompt
         self.count["leaks"] += 1
         self.refused.append(prompt)

@@ -34,9 +34,10 @@ END = {
     "fst_k1": 0.95,
     "fst_hybrid": 0.9,
     "fst_frontier": 0.85,
+    "fst_examples": 0.85,
     "four_prompts_then_rl": 0.75,
 }
-SEVERAL = ("static", "slow_only", "fst", "fst_frontier")
+SEVERAL = ("static", "slow_only", "fst", "fst_frontier", "fst_examples")
 
 
 class Fake:

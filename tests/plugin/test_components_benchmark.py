@@ -41,6 +41,13 @@ def test_finished_runs_are_kept_and_the_table_has_every_seed(benchmark, tmp_path
     assert "0.75, 0.88" in rows[0] and "examples" in rows[0] and "0.50, 0.62" in rows[1] and "40, 40" in rows[1]
 
 
+def test_the_untrained_model_is_measured_by_itself(benchmark, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "train", lambda *_: pytest.fail("nothing is trained"))
+    monkeypatch.setattr(benchmark, "base", lambda model, task: {"none": 0.0625, "2 as turns": 0.8125})
+    assert benchmark.main(["m", "--json", str(tmp_path / "c.json"), "--tasks", "order", "--base"]) == 0
+    assert "base/order none: 0.06, 2 as turns: 0.81" in capsys.readouterr().out
+
+
 def test_arms_differ_in_what_they_are_named_by_alone(benchmark):
     configs = {arm: parse(benchmark.fst_of(arm, 7)) for arm in benchmark.ARMS}
     plain = configs.pop("instructions")

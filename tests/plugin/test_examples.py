@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from cycles import fast_weights
 from rule_world import Scripted, World, make_problems, seed_population
 
 from fst_plugin import examples
@@ -172,8 +173,14 @@ def test_an_answer_in_an_example_is_no_leak_but_one_in_the_instructions_is():
 
     made = Proposer(OfflineReflection(), Policy(200), 0, 0, private=private)
     assert made.show(Prompt("Read."), [(private[0], Rollout(1.0, "#1234567890"))], random.Random(0))
+    kept = Prompt(examples.joined("Read.", [Example("Where is the order?", "#1234567890")]))
+    failed = ((problem("Where is 3?"), Rollout(0.0, "3", "Always start with a hash.")),)
+    assert made.propose(0, [(kept, failed)])[0].text.startswith("Read.\nAlways") and made.count["leaks"] == 0
     leaking = Proposer(Says(), Policy(200), 0, 0, private=private)
     assert leaking.propose(0, [(Prompt("Read."), ())]) == [None] and leaking.count["leaks"] == 1
+    Says.propose = lambda self, requests: [examples.joined("Read.", [Example("The order?", "#1234567890")])]
+    leaking = Proposer(Says(), Policy(200), 0, 0, private=private)
+    assert leaking.propose(0, [(Prompt("Read."), ())]) == [None], "an example that a reflection made up is its own text"
 
 
 @pytest.mark.parametrize("components", [[], ["examples"], ["instructions", "instructions"]])
@@ -259,6 +266,14 @@ def test_slow_scores_keep_solutions_only_if_prompts_show_examples(wanted, tmp_pa
     slow.save(tmp_path)
     assert SlowScores.load(tmp_path) == slow
     assert slow.entries[0].rollout.top == ((1.0, "b") if wanted else (0.5, "a"))
+
+
+@pytest.mark.parametrize("components", [["instructions"], ["instructions", "examples"]])
+def test_the_fast_weights_keep_solutions_only_if_their_prompts_show_examples(components, tmp_path):
+    weights, _ = fast_weights(tmp_path, components=components)
+    digest = weights.population.best.digest
+    weights.observe(1, "w", [("p", digest, Rollout(0.0, "a")), ("p", digest, Rollout(1.0, "b"))])
+    assert weights.slow.entries[0].rollout.solution == ("b" if "examples" in components else "")
 
 
 def test_an_adapter_reads_solutions_only_if_prompts_show_examples():

@@ -11,6 +11,7 @@ from fast_slow_kit import BATCH, G, K, make, play  # noqa: E402
 from fst_verl import batches, transfer  # noqa: E402
 from fst_verl.prompt_store import PromptsLost  # noqa: E402
 
+from fst_plugin import adapter  # noqa: E402
 from fst_plugin.config import FSTConfig  # noqa: E402
 from fst_plugin.prompts import Population, Prompt  # noqa: E402
 from fst_plugin.record.steps import read_steps  # noqa: E402
@@ -159,6 +160,12 @@ def test_only_the_answers_that_a_reflection_may_be_shown_are_decoded(made, monke
     fst.observe()
     shown = {entry.rollout.response for entry in fst.weights.slow.entries}
     assert len(asked) == BATCH * K < BATCH * G and shown == {f"answer of {key}" for key in asked}
+    told = []
+    monkeypatch.setattr(adapter, "shown_places", lambda rollouts, most, bar, solutions: told.append(solutions) or [])
+    for components in (("instructions",), ("instructions", "examples")):
+        fst.weights.config = FSTConfig(components=components)
+        fst.collect(SimpleNamespace(partition_id="train"))
+    assert told == [False, True]  # what was solved is decoded if prompts show it
     fst.weights.config = FSTConfig(fast={"free_scores": False})
     fst.collect(SimpleNamespace(partition_id="train"))
     fst.observe()

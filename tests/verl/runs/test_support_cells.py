@@ -95,7 +95,7 @@ def judge():
     server.server_close()
 
 
-def test_groups_without_a_signal_are_replaced_and_prompts_show_what_was_solved(train, ids_of):
+def test_groups_without_a_signal_are_replaced(train, ids_of):
     run = train(
         "fst.components=[instructions,examples]",
         "fst.max_prompt_tokens=256",
