@@ -18,9 +18,8 @@ MOST = 4
 LONGEST = 2000
 """Characters of an example's answer; a longer one is none (ours)."""
 
-_END = "</answered>\n</example>"
-_BLOCK = re.compile(r"\n?<example>\n<asked>\n(.*?)\n</asked>\n<answered>\n(.*?)\n</answered>\n</example>", re.DOTALL)
-_BLOCKS = re.compile(rf"(?:{_BLOCK.pattern})+\Z", re.DOTALL)
+_OPENING = "<example>\n<asked>\n"
+_BLOCK = re.compile(r"\n?<example>\n<asked>\n(.*?)\n</asked>\n<answered>\n(.*)\n</answered>\n</example>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -36,11 +35,16 @@ class Example:
 
 
 def split(text: str) -> tuple[str, tuple[Example, ...]]:
-    """A prompt's instructions, and its examples in order."""
-    found = _BLOCKS.search(text) if text.endswith(_END) else None
-    if found is None:
-        return text, ()
-    return text[: found.start()], tuple(Example(*pair) for pair in _BLOCK.findall(found[0]))
+    """A prompt's instructions, and its examples in order: as many whole blocks as it ends in."""
+    found: list[Example] = []
+    while (begin := text.rfind(_OPENING)) >= 0:
+        begin -= text[:begin].endswith("\n")
+        block = _BLOCK.fullmatch(text, begin)
+        if block is None:
+            break
+        found.insert(0, Example(*block.groups()))
+        text = text[:begin]
+    return text, tuple(found)
 
 
 def joined(instructions: str, examples: Iterable[Example]) -> str:

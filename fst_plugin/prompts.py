@@ -44,7 +44,7 @@ class Score:
 class Prompt:
     """One fast-weight prompt φ: the text of a system message.
 
-    text: sent byte for byte.
+    text: sent byte for byte; examples at its end as turns of the chat, see `examples`.
     parents: digests of the prompts it was made from; empty for a seed.
     origin: how it came about: "seed", "data", "reflection", ...
     cycle: cycle in which it was made (0-based).

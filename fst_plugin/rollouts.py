@@ -181,7 +181,7 @@ def merged(rollouts: Sequence[Rollout]) -> Rollout:
         return rollouts[0]
     total = sum(r.of for r in valid)
     mean = sum(r.score * r.of for r in valid) / total
-    score, text = max((r.top for r in valid if r.top[1]), key=lambda top: top[0], default=(mean, ""))
+    score, text = max((r.top for r in valid if r.top[1] and not r.episode), key=lambda top: top[0], default=(mean, ""))
     if score <= mean:
         score, text = 0.0, ""
     return replace(valid[worst(valid)], score=mean, of=total, solution=text, solution_score=score)

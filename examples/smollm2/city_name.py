@@ -1,17 +1,13 @@
-"""Find the city in a customer's message and write it in square brackets: a second instruction for SmolLM2-135M.
-
-As in `order_number`, the question does not give the form, feedback does, and it never contains the message's city.
-"""
+"""Find the city in a customer's message and write it in square brackets: a second instruction for SmolLM2-135M."""
 
 from __future__ import annotations
 
 import random
 import re
-from typing import Any
 
 import gymnasium
-from fst_envs import ReasoningEnv
-from fst_envs.base import SPLITS, split_seed
+from fst_envs.base import SPLITS
+from order_number import Marked
 
 CITIES = (
     "Amsterdam Athens Atlanta Baltimore Bangkok Barcelona Beijing Belgrade Berlin Boston Brussels"
@@ -22,40 +18,32 @@ CITIES = (
     " Toronto Venice Vienna Warsaw Zurich"
 ).split()
 DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-SEEN = (
-    "Please send it to {c} on {d}.",
-    "I live in {c}. Do you ship on {d}?",
-    "My parcel to {c} is late since {d}.",
-    "Can you deliver to {c} by {d}?",
-    "We moved to {c} last {d}.",
-    "Is there a shop in {c} that opens on {d}?",
-    "On {d} the driver went to {c} instead.",
-)
-UNSEEN = ("I am in {c} until {d}.", "On {d}, how far is {c} from you?", "Nobody in {c} got a letter on {d}.")
 FORM = 'Always start your reply with the city in square brackets. Example: "I am in Milan" -> [Milan]'
-CITY = "The word in square brackets must be the city of the message."
-_MARKED = re.compile(r"\[([^\[\]]*)\]")
 
 
-class CityName(ReasoningEnv):
-    """Single turn; reward 1.0 if the reply has one text in square brackets and it is the city, else 0.0.
+class CityName(Marked):
+    """Each split has a quarter of the cities; training shares no sentence with validation and test."""
 
-    Each split has a quarter of the cities; training shares no sentence with validation and test.
-    """
+    seen = (
+        "Please send it to {} on {}.",
+        "I live in {}. Do you ship on {}?",
+        "My parcel to {} is late since {}.",
+        "Can you deliver to {} by {}?",
+        "We moved to {} last {}.",
+        "Is there a shop in {} that opens on {}?",
+        "On {1} the driver went to {0} instead.",
+    )
+    unseen = ("I am in {} until {}.", "On {1}, how far is {0} from you?", "Nobody in {} got a letter on {}.")
+    marked = re.compile(r"\[([^\[\]]*)\]")
+    form = FORM
+    other = "The word in square brackets must be the city of the message."
 
-    private_answers = True
+    def draw(self, rng: random.Random, split: str) -> tuple[str, str]:
+        city = rng.choice(CITIES[SPLITS[split] :: len(SPLITS)])
+        return city, f"[{city}]"
 
-    def load(self, index: int, split: str) -> tuple[str, dict[str, Any]]:
-        rng = random.Random(split_seed(split, index))
-        self.city = rng.choice(CITIES[SPLITS[split] :: len(SPLITS)])
-        sentences = UNSEEN if split in ("val", "test") else SEEN
-        return rng.choice(sentences).format(c=self.city, d=rng.choice(DAYS)), {"answer": f"[{self.city}]"}
-
-    def respond(self, text: str) -> tuple[str, float, bool, str]:
-        marked = set(_MARKED.findall(text))
-        if marked == {self.city}:
-            return "", 1.0, True, "Correct."
-        return "", 0.0, True, CITY if marked else FORM
+    def fill(self, sentence: str, rng: random.Random) -> str:
+        return sentence.format(self.wanted, rng.choice(DAYS))
 
 
 gymnasium.register("smollm2/CityName-v0", entry_point="city_name:CityName")

@@ -8,46 +8,72 @@ from __future__ import annotations
 
 import random
 import re
+from abc import abstractmethod
 from typing import Any
 
 import gymnasium
 from fst_envs import ReasoningEnv
 from fst_envs.base import SPLITS, split_seed
 
-SEEN = (
-    "Hi, my order {n} has not arrived yet.",
-    "Where is order {n}?",
-    "I want to return order {n} please.",
-    "Order {n} came damaged.",
-    "Can you cancel order {n} for me?",
-    "My package for order {n} is late.",
-    "I never ordered {n}.",
-)
-UNSEEN = ("Please check on {n} for me.", "The box for {n} was empty.", "Thanks, {n} came today.")
 FORM = 'Always start your reply with # and the order number. Example: "My order 5521 is wrong" -> #5521'
-NUMBER = "The number after # must be the order number of the message."
-_MARKED = re.compile(r"#([0-9]+)")
 
 
-class OrderNumber(ReasoningEnv):
-    """Single turn; reward 1.0 if the reply has one number after a # and it is the order's, else 0.0.
+class Marked(ReasoningEnv):
+    """Single turn; reward 1.0 if the one text that the reply marks is what the message names, else 0.0.
 
-    Each split has a quarter of the numbers; training shares no sentence with validation and test.
+    seen, unseen: sentences of training, and of validation and test.
+    marked: what a reply marks.
+    form, other: feedback on a reply that marks nothing, and on one that marks something else.
     """
 
     private_answers = True
+    seen: tuple[str, ...]
+    unseen: tuple[str, ...]
+    marked: re.Pattern[str]
+    form: str
+    other: str
+
+    @abstractmethod
+    def draw(self, rng: random.Random, split: str) -> tuple[str, str]:
+        """What a message names, and how a right reply marks it."""
+
+    def fill(self, sentence: str, rng: random.Random) -> str:
+        """A sentence with what the message names."""
+        return sentence.format(self.wanted)
 
     def load(self, index: int, split: str) -> tuple[str, dict[str, Any]]:
         rng = random.Random(split_seed(split, index))
-        self.number = str(rng.randrange(1000 + SPLITS[split], 10000, len(SPLITS)))
-        sentences = UNSEEN if split in ("val", "test") else SEEN
-        return rng.choice(sentences).format(n=self.number), {"answer": f"#{self.number}"}
+        self.wanted, answer = self.draw(rng, split)
+        sentences = self.unseen if split in ("val", "test") else self.seen
+        return self.fill(rng.choice(sentences), rng), {"answer": answer}
 
     def respond(self, text: str) -> tuple[str, float, bool, str]:
-        marked = set(_MARKED.findall(text))
-        if marked == {self.number}:
+        found = set(self.marked.findall(text))
+        if found == {self.wanted}:
             return "", 1.0, True, "Correct."
-        return "", 0.0, True, NUMBER if marked else FORM
+        return "", 0.0, True, self.other if found else self.form
+
+
+class OrderNumber(Marked):
+    """Each split has a quarter of the numbers; training shares no sentence with validation and test."""
+
+    seen = (
+        "Hi, my order {} has not arrived yet.",
+        "Where is order {}?",
+        "I want to return order {} please.",
+        "Order {} came damaged.",
+        "Can you cancel order {} for me?",
+        "My package for order {} is late.",
+        "I never ordered {}.",
+    )
+    unseen = ("Please check on {} for me.", "The box for {} was empty.", "Thanks, {} came today.")
+    marked = re.compile(r"#([0-9]+)")
+    form = FORM
+    other = "The number after # must be the order number of the message."
+
+    def draw(self, rng: random.Random, split: str) -> tuple[str, str]:
+        number = str(rng.randrange(1000 + SPLITS[split], 10000, len(SPLITS)))
+        return number, f"#{number}"
 
 
 gymnasium.register("smollm2/OrderNumber-v0", entry_point="order_number:OrderNumber")

@@ -17,7 +17,7 @@ from ..prompts import Prompt
 from ..rollouts import Problem
 from .budget import EVIDENCE_SHARE
 from .evidence import Prior
-from .phase import Phase
+from .phase import Phase, read_for
 from .plan import Plan, Problems
 from .proposer import Records
 from .search import Contender, Search
@@ -147,7 +147,7 @@ class HalvingPhase(Phase):
         children = []
         for child, (parent, records), mate in zip(self.propose(rounds, jobs, mates), jobs, mates, strict=True):
             if child is not None:
-                self.found.add(child, parent, [problem.id for problem, _ in records], mate)
+                self.found.add(child, parent, [problem.id for problem, _ in read_for(child, records)], mate)
                 children.append(child)
         return children
 

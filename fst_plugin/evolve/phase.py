@@ -20,7 +20,7 @@ from .budget import MIN_ANCHORS
 from .evidence import Prior, weigh
 from .plan import Plan, Problems, is_new_task
 from .progress import Status
-from .proposer import Proposer, Records
+from .proposer import EXAMPLE, Proposer, Records
 from .scoreboard import Scoreboard
 
 _USELESS = {
@@ -44,6 +44,12 @@ class Settings:
 
 ON_A_NEW_TASK = 1.0
 """In place of a phase's `confidence`, after a change of task: no carried prompt has earned its lead there (ours)."""
+
+
+def read_for(child: Prompt, records: Records) -> Records:
+    """What a reflection has read for this child, of the records at hand: nothing if the child merely shows another
+    example."""
+    return () if child.origin == EXAMPLE else records
 
 
 class Phase(ABC):
@@ -193,7 +199,7 @@ class Phase(ABC):
             children[slot] = child
         for child, (_, records) in zip(children, parents, strict=True):
             if child is not None:
-                shown = tuple((problem.id, rollout) for problem, rollout in records)
+                shown = tuple((problem.id, rollout) for problem, rollout in read_for(child, records))
                 self.candidates[child.text] = Candidate(child, "rejected", None, shown)
         return children
 
@@ -368,4 +374,4 @@ class Phase(ABC):
             warn(f"{self.scoreboard.failed} of {self.scoreboard.spent} rollouts failed and count for nothing")
 
 
-__all__ = ["Phase", "Settings"]
+__all__ = ["Phase", "Settings", "read_for"]

@@ -27,6 +27,9 @@ from .leaks import leaked
 
 Records = tuple[tuple[Problem, Rollout], ...]
 
+EXAMPLE = "example"
+"""Origin of a prompt that shows one more solved problem than its parent."""
+
 _READ_LIMIT = 8  # an answer longer than this many times the cap in characters is not even looked at
 
 
@@ -108,7 +111,7 @@ class Proposer:
             if new is None or new.question in {one.question for one in old}:
                 continue
             for some in _with_one_more(old, new, rng):
-                child = Prompt(examples.joined(instructions, some), (parent.digest,), "example", self.cycle)
+                child = Prompt(examples.joined(instructions, some), (parent.digest,), EXAMPLE, self.cycle)
                 if self.policy.refuse(child.text) is None and _essence(child.text) not in self._seen:
                     self.know(child.text)
                     self.count["shown"] += 1

@@ -60,10 +60,9 @@ def rollouts(
     if len(said) % size:
         raise ValueError(f"log_extra('feedback', ...): {len(said)} texts for {size} completions; give one for each")
     feedback = [" ".join(filter(None, map(feedback_text, said[i::size]))) for i in range(size)]
-    each = zip(scores, completions, feedback, references, tokens, strict=True)
+    episodes = [not isinstance(one, str) and len(one) > 1 for one in completions]
+    each = zip(scores, map(text, completions), feedback, references, tokens, episodes, strict=True)
     return [
-        scored(
-            score, text(one), heard, reference=answer, tokens=count, episode=len(one) > 1 and not isinstance(one, str)
-        )
-        for score, one, heard, answer, count in each
+        scored(score, one, heard, reference=answer, tokens=count, episode=episode)
+        for score, one, heard, answer, count, episode in each
     ]

@@ -157,44 +157,28 @@ def test_the_example_passes(monkeypatch):
     assert len((ROOT / "examples" / "own_environment.py").read_text().splitlines()) <= 60
 
 
-def test_the_order_number_counts_only_if_it_alone_is_marked(monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "mark", "others"),
+    [
+        ("order_number:smollm2/OrderNumber-v0", "#{}", ("#{}0", "#{} or #1234", "#1234")),
+        ("city_name:smollm2/CityName-v0", "[{}]", ("[{}s]", "[{}] or [Milan]", "[]")),
+    ],
+)
+def test_what_a_message_names_counts_only_if_it_alone_is_marked(monkeypatch, name, mark, others):
     monkeypatch.syspath_prepend(str(ROOT / "examples" / "smollm2"))
-    name = "order_number:smollm2/OrderNumber-v0"
     report = checks.check(name)
     assert report.ok and report.gold == 1.0 and report.overlap == 0.0, report.problems
     env = gym.make(name)
     question, info = env.reset(options={"index": 3, "split": "val"})
-    number = info["answer"].removeprefix("#")
-    assert number in question
-    rewards = {}
-    for text in (f"#{number} it is.", number, f"#{number}0", f"#{number} or #1234", "#1234", ""):
+    wanted = info["answer"].strip("#[]")
+    assert wanted in question and info["answer"] == mark.format(wanted)
+    rewards = []
+    for text in (f"{info['answer']} it is.", wanted, *(other.format(wanted) for other in others), ""):
         env.reset(options={"index": 3, "split": "val"})
         _, reward, _, _, told = env.step(text)
-        assert number not in told["feedback"]
-        rewards[text] = (reward, "must be the order number" in told["feedback"])
-    right, *wrong = rewards.values()
-    assert right == (1.0, False)
-    assert wrong == [(0.0, False), (0.0, True), (0.0, True), (0.0, True), (0.0, False)]
-
-
-def test_the_city_counts_only_if_it_alone_is_in_brackets(monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "examples" / "smollm2"))
-    name = "city_name:smollm2/CityName-v0"
-    report = checks.check(name)
-    assert report.ok and report.gold == 1.0 and report.overlap == 0.0, report.problems
-    env = gym.make(name)
-    question, info = env.reset(options={"index": 3, "split": "val"})
-    city = info["answer"].strip("[]")
-    assert city in question
-    rewards = {}
-    for text in (f"[{city}] it is.", city, f"[{city}s]", f"[{city}] or [Milan]", "[]", ""):
-        env.reset(options={"index": 3, "split": "val"})
-        _, reward, _, _, told = env.step(text)
-        assert city not in told["feedback"]
-        rewards[text] = (reward, "must be the city" in told["feedback"])
-    right, *wrong = rewards.values()
-    assert right == (1.0, False)
-    assert wrong == [(0.0, False), (0.0, True), (0.0, True), (0.0, True), (0.0, False)]
+        assert wanted not in told["feedback"]
+        rewards.append((reward, " must be the " in told["feedback"]))
+    assert rewards == [(1.0, False), (0.0, False), *[(0.0, True)] * 3, (0.0, False)]
 
 
 def test_the_docs_name_every_environment_wrapper_and_refused_task():

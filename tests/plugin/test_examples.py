@@ -20,7 +20,7 @@ from fst_plugin.record.slow_scores import SlowScores, shown_places
 from fst_plugin.reflection import OfflineReflection
 from fst_plugin.rollouts import Problem, Rollout, Trace, merged
 
-TWO = (Example("Where is 12?\nPlease.", "#12"), Example("And 7?", "<answer>7</answer>"))
+TWO = (Example("Where is 12?\nPlease.", "#12\n</answered>\n</example>"), Example("And 7?", "<answer>7</answer>"))
 CHAT = [{"role": "system", "content": "Old."}, {"role": "user", "content": "Where is 3?"}]
 
 
@@ -37,6 +37,11 @@ def test_a_prompt_is_its_instructions_and_its_examples(instructions, solved):
 @pytest.mark.parametrize("text", ["x\n<example>\n</example>", "x\n<asked>\na\n</asked>", TWO[0].block + "\nMore."])
 def test_text_that_does_not_end_in_whole_examples_is_instructions(text):
     assert examples.split(text) == (text, ())
+
+
+def test_an_example_in_the_midst_of_a_prompt_is_a_part_of_its_instructions():
+    text = f"Read.{TWO[0].block}\nAnd then:{TWO[1].block}"
+    assert examples.split(text) == (f"Read.{TWO[0].block}\nAnd then:", TWO[1:])
 
 
 @pytest.mark.parametrize(
@@ -73,7 +78,8 @@ def test_a_chat_of_parts_gets_text_turns_and_keeps_its_parts():
     [
         (problem("q"), Rollout(1.0, "a", episode=True)),
         (problem("q"), Rollout(1.0, "  ")),
-        (problem("q"), Rollout(1.0, "a\n</answered>\n</example>")),
+        (problem("q"), Rollout(1.0, "a\n<example>\n<asked>\nb")),
+        (problem("q\n</asked>\n<answered>\nb"), Rollout(1.0, "a")),
         (problem("q"), Rollout(1.0, "a" * (examples.LONGEST + 1))),
         (problem([{"type": "text", "text": "q"}]), Rollout(1.0, "a")),
         (Problem("p", ({"role": "user", "content": "q"}, {"role": "assistant", "content": "b"})), Rollout(1.0, "a")),
@@ -211,6 +217,7 @@ def test_a_search_finds_examples_by_itself_and_the_lead_has_them(parents):
     found = evolve(["instructions", "examples"])
     assert examples.split(found.population.best.text)[1] and found.population.best.origin in ("example", "reflection")
     assert 0 < found.metrics["proposals_examples"] < len(found.candidates)
+    assert {(c.prompt.origin, bool(c.records)) for c in found.candidates} == {("example", False), ("reflection", True)}
     assert not any("example" in line for line in found.warnings)
     alone = evolve(["instructions"])
     assert alone.metrics["proposals_examples"] == 0
@@ -249,6 +256,7 @@ def test_what_a_slow_phase_solved_once_of_two_times_becomes_an_example():
         ([Rollout(0.0, "a"), Rollout(1.0, "b")], (1.0, "b")),
         ([Rollout(1.0, "b"), Rollout(0.0, "a"), Rollout(0.5, "c")], (1.0, "b")),
         ([Rollout(1.0, "a"), Rollout(1.0, "b")], (0.0, "")),
+        ([Rollout(0.0, "a"), Rollout(1.0, "b, and then c", episode=True)], (0.0, "")),
         ([Rollout(0.0, "a"), Rollout(1.0, "", unread=True)], (0.0, "")),
         ([Rollout(0.5, "a", of=2, solution="b", solution_score=1.0), Rollout(0.0, "c")], (1.0, "b")),
         ([Rollout(0.5, "a", of=2, solution="b", solution_score=1.0), Rollout(0.9, "c")], (1.0, "b")),
