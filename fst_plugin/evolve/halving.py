@@ -40,6 +40,7 @@ class HalvingPhase(Phase):
     """A phase of small tests."""
 
     confidence = 2.6  # ours: where no new prompt is better, two cycles of a hundred take one for it
+    barren: int | None = 3  # ours: prompts are as good as with five (docs/fast_phase.md)
 
     def divide(self, problems: Problems) -> Plan:
         most = len(problems.held_out) // 3 if problems.shared else len(problems.held_out)
@@ -192,7 +193,7 @@ class HalvingPhase(Phase):
         incumbent = next((c for c in ranked if not c.new), self.found.contenders[self.population.best.text])
         ahead = next((c for c in ranked if c.new and c.gain > incumbent.gain), None)
         self._judge(ranked)
-        alike = self._all_alike()
+        alike = self.all_alike()
         fit = [c for c in ranked if not c.new or c.gain > 0 or alike]
         picked = [self.scoreboard.prompt(c.prompt.text) for c in fit[: self.settings.config.population]]
         best = self.scoreboard.prompt(incumbent.prompt.text)
@@ -200,15 +201,10 @@ class HalvingPhase(Phase):
             return picked, best, None, None
         return picked, best, self.scoreboard.prompt(ahead.prompt.text), self.found.difference(ahead, incumbent)
 
-    def _all_alike(self) -> bool:
-        """Has every rollout the same reward, as while all are 0? Then none tells who is better."""
-        texts = self.found.contenders
-        return len({r.score for text in texts for r in self.scoreboard.rollouts(text).values()}) <= 1
-
     def _judge(self, tested: Sequence[Contender]) -> None:
         """Enters into the accounts how the children did against their parents."""
         parents = {c.prompt.digest: c for c in self.found.contenders.values()}
-        alike = self._all_alike()
+        alike = self.all_alike()
         for child in (c for c in tested if c.prompt.text in self.candidates):
             parent = parents[child.prompt.parents[0]]
             margin = statistics.fmean(child.gains.values()) - statistics.fmean(parent.gains.values())

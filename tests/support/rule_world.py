@@ -72,6 +72,14 @@ class World:
         return sum(self.roll(Cell(prompt, p)).score for p in make_problems(n, seed=12345)) / n
 
 
+class NothingBetter(World):
+    """Half of the problems are solved under the first prompt, and none under another one."""
+
+    def roll(self, cell):
+        solved = cell.prompt.text == SEED and int(cell.problem.id, 16) % 2
+        return replace(super().roll(cell), score=float(solved))
+
+
 def gepa(reflection, *, k=4, log=None, status=None, max_reflection_failures=None, policy=None, **fast):
     """The shipped optimizer with these settings of `fst.fast`; K is k."""
     config = {"population": k, "fast": fast}
@@ -98,6 +106,11 @@ class Scripted:
 
     def describe(self):
         return "scripted"
+
+
+def variant(request):
+    """A prompt that states no rule."""
+    return f"Variant {request.seed} {request.slot}"
 
 
 def phase(world, reflection=None, population=None, *, n=48, budget=240, seed=0, cycle=0, **settings):

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from rule_world import SEED, Scripted, World, gepa, make_problems, rule_of, slow_traces
+from rule_world import SEED, NothingBetter, Scripted, World, gepa, make_problems, rule_of, slow_traces
 
 from fst_plugin import Population, Prompt
 from fst_plugin.reflection import OfflineReflection
@@ -59,6 +59,12 @@ def test_a_part_of_the_budget_is_left_for_the_comparison():
     evolved(steps, budget=100, minibatch=2)
     spent = list(map(len, steps.batches))
     assert sum(spent[:-1]) <= 85 and sum(spent) <= 100 and spent[-1] >= 15
+
+
+def test_more_rounds_without_a_new_prompt_are_tried_since_no_step_waits_for_them():
+    reflection = Scripted(SEED)
+    evolved(begun(NothingBetter(), steps=9), reflection, budget=400)
+    assert reflection.batches == 5
 
 
 def test_problems_that_the_step_did_not_train_on_tell_nothing():

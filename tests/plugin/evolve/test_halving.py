@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from rule_world import (
     SEED,
+    NothingBetter,
     Scripted,
     World,
     all_rules,
@@ -17,12 +18,14 @@ from rule_world import (
     rule_of,
     seed_population,
     slow_traces,
+    variant,
 )
 
 from fst_plugin.evolve.evidence import Prior, weigh
 from fst_plugin.evolve.search import Search
 from fst_plugin.prompts import Population, Prompt
 from fst_plugin.reflection import OfflineReflection
+from fst_plugin.reflection.base import ReflectionFailed
 from fst_plugin.rollouts import Rollout
 
 # ------------------------------------------------------------------------------------------------- what is believed
@@ -174,7 +177,51 @@ def test_the_same_lines_in_another_order_case_or_spacing_cost_no_rollout(again, 
     world = World(luck=0.3)
     evolution = phase(world, Scripted(lambda r: next(said)), proposals=1)
     assert (again in {c.prompt.text for batch in world.batches for c in batch}) == new
-    assert evolution.metrics["candidates"] == 2 + new and evolution.metrics["proposals_skipped"] >= 5
+    assert evolution.metrics["candidates"] == 2 + new and evolution.metrics["proposals_skipped"] >= 3
+
+
+# -------------------------------------------------------------------------------------------------- nothing better
+
+
+def ended(world, answer=variant, **settings):
+    """How many rounds of reflection a phase had, and why its search ended."""
+    lines, reflection = [], Scripted(answer)
+    phase(world, reflection, log=lines.append, **settings)
+    (why,) = [line.partition("search ended: ")[2] for line in lines if "search ended: " in line]
+    return reflection.batches, why
+
+
+def test_three_rounds_in_a_row_that_bring_nothing_new_end_the_search():
+    assert ended(NothingBetter(), SEED) == (3, "3 rounds in a row brought no usable prompt")
+    assert ended(NothingBetter(), SEED, max_reflection_failures=1)[0] == 1
+    said = iter([variant, lambda r: SEED] * 50)
+    assert ended(NothingBetter(), lambda r: next(said)(r), proposals=1)[0] > 5, "not in a row"
+
+
+def test_while_every_reward_is_the_same_more_rounds_are_tried():
+    assert ended(World(luck=0.0), SEED) == (5, "5 rounds in a row brought no usable prompt")
+
+
+def test_rounds_whose_reflections_failed_end_it_by_their_own_number():
+    failed = {1, 2, 4}
+    reflection = Scripted(lambda r: TimeoutError() if reflection.batches in failed else SEED)
+    lines = []
+    phase(NothingBetter(), reflection, log=lines.append)
+    assert reflection.batches == 3 and any("3 rounds in a row brought no usable" in line for line in lines)
+    reflection = Scripted(TimeoutError())
+    with pytest.raises(ReflectionFailed):
+        phase(NothingBetter(), reflection)
+    assert reflection.batches == 5
+
+
+def test_rounds_without_a_better_prompt_end_the_search_if_that_is_asked_for():
+    rounds, why = ended(NothingBetter())
+    assert rounds >= 6 and "budget" in why
+    assert ended(NothingBetter(), patience=2) == (2, "the best anchor score has not moved for 2 rounds")
+
+
+def test_gepas_search_tries_more_rounds():
+    assert ended(NothingBetter(), SEED, parents="frontier", rounds=8, budget=960)[0] == 5
 
 
 # ----------------------------------------------------------------------------------------------------- a new task

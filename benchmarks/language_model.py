@@ -1,17 +1,19 @@
-"""What examples are worth beside instructions (`fst.components`), for a small language model with two tasks.
+"""RL alone and FST on a small language model with two tasks, three seeds; and what examples are worth to it.
 
-    python benchmarks/components.py MODEL --json FILE [--seeds 3] [--tasks city order] [--arms examples rl ...]
-    python benchmarks/components.py MODEL --json FILE --base      # before any training, a minute a task
-    python benchmarks/components.py --json FILE ...       # the tables of what is finished, of several files too
+    python benchmarks/language_model.py MODEL --json FILE [--seeds 3] [--tasks city order] [--arms rl hybrid ...]
+    python benchmarks/language_model.py MODEL --json FILE --arms rl rl_told --rates 5e-5 1e-4 2e-4
+    python benchmarks/language_model.py MODEL --json FILE --base      # before any training, a minute a task
+    python benchmarks/language_model.py --json FILE ...       # the tables of what is finished, of several files too
 
 MODEL: what examples/smollm2/make_model.py writes. SmolLM2-135M through TRL, on CPU, all parameters trained: 9 steps of
-4 problems x 8 rollouts, T=3, K=4, fast phases of at most 64 rollouts. A run takes five minutes of one core, and 4 GB. A
-finished one is in the (first) file and is not repeated. Validated on 32 problems, each tried once, with sentences that
-training never shows.
+4 problems x 8 rollouts, T=3, K=4, fast phases of at most 64 rollouts. A run takes six to ten minutes of one core, and
+4 GB. A finished one is in the (first) file and is not repeated. Validated on 32 problems, each tried once, with
+sentences that training never shows.
 
-instructions: prompts evolve by reflection on feedback, which states the form. examples: every second child shows one
-more solved problem instead. hybrid: instructions, beside the steps. rl: RL alone. base: the untrained model under the
-form's sentence and 0 to 4 solved training problems, as turns, and as lines of the system message.
+rl: RL alone. rl_told: RL whose system message states the form. instructions: prompts evolve by reflection on feedback,
+which states the form. hybrid: the same, beside the steps. examples: every second child shows one more solved problem
+instead. base: the untrained model under the form's sentence and 0 to 4 solved training problems, as turns, and as lines
+of the system message.
 """
 
 from __future__ import annotations
@@ -35,16 +37,17 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "smollm2"))
 
 TASKS = {"city": "city_name:smollm2/CityName-v0", "order": "order_number:smollm2/OrderNumber-v0"}
 ARMS: dict[str, dict[str, Any]] = {
-    "examples": {"components": ["instructions", "examples"]},
+    "rl": {"enabled": False},
+    "rl_told": {"enabled": False},
     "instructions": {},
     "hybrid": {"fast": {"budget": 64, "when": "hybrid"}},
-    "rl": {"enabled": False},
+    "examples": {"components": ["instructions", "examples"]},
 }
 """Arm -> its `fst` settings, besides those of all."""
 SEED_PROMPT = "Read the message."
 PROBLEMS, GROUP, CYCLE, STEPS, TESTED = 4, 8, 3, 9, 32
 PART = 8  # rollouts of a backward pass: more take more memory
-RATE = 1e-4
+RATE = 1e-4  # where no other is named
 SHOWN = (1, 2, 4)  # examples
 
 
@@ -53,7 +56,16 @@ def fst_of(arm: str, seed: int) -> dict[str, Any]:
     return {**shared, "reflection": {"kind": "offline"}, "fast": {"budget": 64}, **ARMS[arm]}
 
 
-def train(model: str, task: str, arm: str, seed: int) -> dict[str, Any]:
+def form_of(task: str) -> str:
+    return str(importlib.import_module(TASKS[task].partition(":")[0]).FORM)
+
+
+def named(task: str, arm: str, rate: float, seed: int) -> str:
+    """A run's name in the file: city/rl/0, or city/rl@5e-05/0."""
+    return f"{task}/{arm}{'' if rate == RATE else f'@{rate:g}'}/{seed}"
+
+
+def train(model: str, task: str, arm: str, seed: int, rate: float) -> dict[str, Any]:
     """One run: rewards of its validations, step -> reward, under the best and the seed prompt; rewards in training,
     step by step; fast rollouts; the last population's texts; seconds.
     """
@@ -65,9 +77,10 @@ def train(model: str, task: str, arm: str, seed: int) -> dict[str, Any]:
 
     torch.set_num_threads(1)
     began = time.monotonic()
+    told = f"{SEED_PROMPT}\n{form_of(task)}" if arm == "rl_told" else SEED_PROMPT
     data = from_env(TASKS[task], train_size=PROBLEMS * STEPS, val_size=TESTED)
     for name in ("train_dataset", "eval_dataset"):
-        opening = {"role": "system", "content": SEED_PROMPT}
+        opening = {"role": "system", "content": told}
         data[name] = data[name].map(lambda row: {"prompt": [opening, *row["prompt"]]})  # noqa: B023
     with tempfile.TemporaryDirectory() as folder:
         out = f"{folder}/{arm}_{seed}"
@@ -81,7 +94,7 @@ def train(model: str, task: str, arm: str, seed: int) -> dict[str, Any]:
             steps_per_generation=PROBLEMS * GROUP // PART,
             num_generations=GROUP,
             max_completion_length=10,
-            learning_rate=RATE,
+            learning_rate=rate,
             lr_scheduler_type="constant",
             weight_decay=0.0,
             loss_type="cispo",
@@ -125,7 +138,7 @@ def base(model: str, task: str) -> dict[str, float]:
     from fst_plugin import examples
     from fst_plugin.context import place
 
-    form = importlib.import_module(TASKS[task].partition(":")[0]).FORM
+    form = form_of(task)
     rows = load_splits(TASKS[task], {}, {"train": max(SHOWN), "val": 2 * TESTED})
     solved = [
         examples.Example(row["prompt"][-1]["content"], row["reward_model"]["ground_truth"]) for row in rows["train"]
@@ -154,17 +167,21 @@ def base(model: str, task: str) -> dict[str, float]:
 
 
 def show(runs: Mapping[str, Mapping[str, Any]]) -> None:
-    """A row a task and arm: every seed's validations, the mean reward of its training, and what was spent."""
-    steps = range(0, STEPS + 1, CYCLE)
-    table = Table("task", "arm", *(f"step {n}" for n in steps), "reward in training", "fast rollouts")
-    for task in TASKS:
-        for arm in ARMS:
-            own = [run for name, run in sorted(runs.items()) if name.startswith(f"{task}/{arm}/")]
-            if own:
-                scores = [", ".join(f"{run['best'][str(step)]:.2f}" for run in own) for step in steps]
-                trained = ", ".join(f"{sum(run['rewards']) / len(run['rewards']):.2f}" for run in own)
-                table.add_row(task, arm, *scores, trained, ", ".join(str(run["fast_rollouts"]) for run in own))
-    Console(width=140).print(table)
+    """A row a task, arm and rate: every seed's validations under the best prompt, the last one under the seed prompt,
+    the mean reward of its training, and what was spent.
+    """
+    steps = range(CYCLE, STEPS + 1, CYCLE)
+    table = Table("task", "arm", "seeds", *(f"step {n}" for n in steps), "seed prompt", "in training", "fast rollouts")
+    kinds = {name.rpartition("/")[0] for name in runs if not name.startswith("base/")}
+    order = {f"{task}/{arm}": (at, n) for at, task in enumerate(TASKS) for n, arm in enumerate(ARMS)}
+    for kind in sorted(kinds, key=lambda kind: (*order[kind.partition("@")[0]], kind)):
+        own = {name.rpartition("/")[2]: run for name, run in sorted(runs.items()) if name.rpartition("/")[0] == kind}
+        scores = [[f"{run['best'][str(step)]:.2f}" for run in own.values()] for step in steps]
+        unaided = [f"{(run['seed_prompt'] or run['best'])[str(STEPS)]:.2f}" for run in own.values()]
+        trained = [f"{sum(run['rewards']) / len(run['rewards']):.2f}" for run in own.values()]
+        spent = [str(run["fast_rollouts"]) for run in own.values()]
+        table.add_row(*kind.split("/"), *(", ".join(some) for some in (list(own), *scores, unaided, trained, spent)))
+    Console(width=150).print(table)
     for name, found in runs.items():
         if name.startswith("base/"):
             print(name, ", ".join(f"{shown}: {score:.2f}" for shown, score in found.items()))
@@ -176,19 +193,20 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, required=True, nargs="+", help="files of finished runs")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=["examples", "instructions"])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--rates", nargs="+", type=float, default=[RATE])
     parser.add_argument("--base", action="store_true", help="the untrained model alone")
     args = parser.parse_args(given)
     files = [path for path in args.json if path.exists()]
     runs = {name: run for path in files for name, run in json.loads(path.read_text(encoding="utf-8"))["runs"].items()}
-    names = [f"{task}/{arm}/{seed}" for seed in range(args.seeds) for task in args.tasks for arm in args.arms]
+    asked = [(t, a, s, r) for s in range(args.seeds) for t in args.tasks for a in args.arms for r in args.rates]
     for task in args.tasks if args.model and args.base else ():
         runs[f"base/{task}"] = base(args.model, task)
         write_json(args.json[0], {"runs": runs})
-    for name in names if args.model and not args.base else ():
+    for task, arm, seed, rate in asked if args.model and not args.base else ():
+        name = named(task, arm, rate, seed)
         if name not in runs:
-            task, arm, seed = name.split("/")
-            found = train(args.model, task, arm, int(seed))
+            found = train(args.model, task, arm, seed, rate)
             runs[name] = json.loads(json.dumps(found))  # steps as text, as in the file
             write_json(args.json[0], {"runs": runs})
             print(f"{name}: {found['best']}", flush=True)

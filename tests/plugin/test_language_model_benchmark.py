@@ -1,0 +1,84 @@
+"""The benchmark of a small language model: what is run, what is kept, and its table."""
+
+import json
+
+import pytest
+from programs import imported
+
+from fst_plugin.config import parse
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    with imported("benchmarks", "language_model") as found:
+        yield found["language_model"]
+
+
+def run(score, unaided=None):
+    best = {step: (score if step else 0.0) for step in (0, 3, 6, 9)}
+    seed_prompt = {} if unaided is None else dict.fromkeys(best, unaided)
+    rest = {"rewards": [score] * 9, "fast_rollouts": 40, "prompts": [], "seconds": 1}
+    return {"best": best, "seed_prompt": seed_prompt, **rest}
+
+
+def test_finished_runs_are_kept_and_the_table_has_every_seed(benchmark, tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def train(model, task, arm, seed, rate):
+        asked.append((model, task, arm, seed, rate))
+        score = 0.5 + 0.25 * (arm == "hybrid") + 0.125 * seed
+        return run(score, None if arm == "rl" else 0.0625)
+
+    monkeypatch.setattr(benchmark, "train", train)
+    given = ["m", "--json", str(tmp_path / "c.json"), "--seeds", "2", "--tasks", "order", "--arms", "rl", "hybrid"]
+    assert benchmark.main(given) == 0
+    expected = [("m", "order", arm, seed, 1e-4) for seed in (0, 1) for arm in ("rl", "hybrid")]
+    assert asked == expected
+    assert benchmark.main(given) == 0 and asked == expected, "none is run twice"
+    assert benchmark.main([*given, "--seeds", "1", "--arms", "rl", "--rates", "1e-4", "2e-5"]) == 0
+    assert asked[4:] == [("m", "order", "rl", 0, 2e-5)]
+    kept = json.loads((tmp_path / "c.json").read_text())["runs"]
+    assert sorted(kept) == ["order/hybrid/0", "order/hybrid/1", "order/rl/0", "order/rl/1", "order/rl@2e-05/0"]
+    capsys.readouterr()
+    assert benchmark.main(["--json", str(tmp_path / "c.json"), str(tmp_path / "no.json")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if "order" in line]
+    steps, none = ["0.50, 0.62"] * 3, "0.50, 0.62"
+    assert rows[0] == ["order", "rl", "0, 1", *steps, none, "0.50, 0.62", "40, 40"], "its prompt is the seed prompt"
+    assert rows[1][:3] == ["order", "rl@2e-05", "0"]
+    assert rows[2] == ["order", "hybrid", "0, 1", *["0.75, 0.88"] * 3, "0.06, 0.06", "0.75, 0.88", "40, 40"]
+
+
+def test_the_untrained_model_is_measured_by_itself(benchmark, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "train", lambda *_: pytest.fail("nothing is trained"))
+    monkeypatch.setattr(benchmark, "base", lambda model, task: {"none": 0.0625, "2 as turns": 0.8125})
+    assert benchmark.main(["m", "--json", str(tmp_path / "c.json"), "--tasks", "order", "--base"]) == 0
+    assert "base/order none: 0.06, 2 as turns: 0.81" in capsys.readouterr().out
+
+
+def test_arms_differ_in_what_they_are_named_by_alone(benchmark):
+    configs = {arm: parse(benchmark.fst_of(arm, 7)) for arm in benchmark.ARMS}
+    plain = configs.pop("instructions")
+    assert plain.seed == 7 and plain.enabled and not plain.shows_examples and plain.fast.when == "before"
+    changed = {
+        "examples": {"components": ("instructions", "examples")},
+        "hybrid": {"fast": plain.fast.model_copy(update={"when": "hybrid"})},
+        "rl": {"enabled": False},
+        "rl_told": {"enabled": False},
+    }
+    assert configs == {arm: plain.model_copy(update=own) for arm, own in changed.items()}
+
+
+def test_the_form_stands_in_the_tasks_own_module(benchmark):
+    assert "#" in benchmark.form_of("order") and "[" in benchmark.form_of("city")
+
+
+def test_the_table_of_the_kept_runs_has_every_run(benchmark, capsys):
+    """benchmarks/language_model.json is what the docs' tables are made from."""
+    path = benchmark.Path(benchmark.__file__).with_suffix(".json")
+    runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
+    assert benchmark.main(["--json", str(path)]) == 0
+    said = capsys.readouterr().out
+    for name, found in runs.items():
+        if not name.startswith("base/"):
+            assert f"{found['best']['9']:.2f}" in said and f"{sum(found['rewards']) / 9:.2f}" in said, name
