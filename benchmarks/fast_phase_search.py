@@ -113,7 +113,7 @@ class Idle:
 
 def leads(cycles: int) -> dict[str, dict[str, float]]:
     """By search: how often a new prompt leads where none is better (`cycles` cycles); and what share of the gain a lead
-    would bring is taken where there is some, from prompts that know 60 % or 85 % of the rules (a tenth as many)."""
+    would bring is taken where there is some, from prompts that know 60 % or 85 % of the rules (half as many)."""
     found = {}
     for parents in PARENTS:
 
@@ -132,7 +132,7 @@ def judged(
 ) -> dict[str, float]:
     """How one search decides who leads; see `leads`. contest: of (world, reflection, carried, seed)."""
     false = [_adopted(contest((level or Level)(s), Idle(), _same(), s)) for s in range(cycles)]
-    kept = [_kept(share, range(max(2, cycles // 10)), contest, world) for share in (0.6, 0.85)]
+    kept = [_kept(share, range(max(2, cycles // 2)), contest, world) for share in (0.6, 0.85)]
     return {
         "false": statistics.fmean(false),
         "false_ci": 1.96 * statistics.pstdev(false) / cycles**0.5,

@@ -3,9 +3,11 @@
 import json
 
 import pytest
+from fst_envs.instances import load_splits
 from programs import imported
 
 from fst_plugin.config import parse
+from fst_plugin.policy import Policy
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,45 @@ def test_the_untrained_model_is_measured_by_itself(benchmark, tmp_path, monkeypa
     assert "base/order none: 0.06, 2 as turns: 0.81" in capsys.readouterr().out
 
 
+class Obedient:
+    """In place of the untrained model: right where the prompt shows an example, and on the last problem of every three
+    where it states the form."""
+
+    tokenizer = None
+
+    def __init__(self, model, task, sizes):
+        self.splits = load_splits({"order": "order_number:smollm2/OrderNumber-v0"}[task], {}, sizes)
+
+    def judged(self, rows, prompts):
+        found = []
+        for number, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
+            right = "<example>" in prompt or (RULE in prompt and number % 3 == 2)
+            text = row["reward_model"]["ground_truth"] if right else "Hello"
+            found.append((text, float(right), "Correct." if right else FORM))
+        return found
+
+    def reward(self, prompt):
+        return float("<example>" in prompt)
+
+
+RULE = "Always start your reply with # and the order number."
+FORM = f'{RULE} Example: "My order 5521 is wrong" -> #5521'
+
+
+def test_prompts_of_the_untrained_model_are_evolved_with_examples_and_without(benchmark, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "Untrained", Obedient)
+    monkeypatch.setattr(benchmark.Policy, "of_tokenizer", lambda tokenizer, most, window: Policy(most))
+    given = ["m", "--json", str(tmp_path / "c.json"), "--tasks", "order", "--seeds", "1", "--alone"]
+    assert benchmark.main(given) == 0
+    runs = json.loads((tmp_path / "c.json").read_text())["runs"]
+    assert sorted(runs) == ["alone/order/examples/0", "alone/order/instructions/0"]
+    shown, told = (runs[name] for name in sorted(runs))
+    assert shown["best"] == 1.0 and "<answered>" in shown["prompts"][0] and told["best"] == 0.0
+    assert any(RULE in text for text in told["prompts"])
+    assert shown["fast_rollouts"] <= 192 and told["fast_rollouts"] <= 192
+    assert f"alone/order/examples 1.00 after {shown['fast_rollouts']} rollouts" in capsys.readouterr().out
+
+
 def test_arms_differ_in_what_they_are_named_by_alone(benchmark):
     configs = {arm: parse(benchmark.fst_of(arm, 7)) for arm in benchmark.ARMS}
     plain = configs.pop("instructions")
@@ -80,5 +121,5 @@ def test_the_table_of_the_kept_runs_has_every_run(benchmark, capsys):
     assert benchmark.main(["--json", str(path)]) == 0
     said = capsys.readouterr().out
     for name, found in runs.items():
-        if not name.startswith("base/"):
+        if name.startswith(("city/", "order/")):
             assert f"{found['best']['9']:.2f}" in said and f"{sum(found['rewards']) / 9:.2f}" in said, name
