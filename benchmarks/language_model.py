@@ -61,6 +61,7 @@ PART = 8  # rollouts of a backward pass: more take more memory
 RATE = 1e-4  # where no other is named
 SHOWN = (1, 2, 4)  # examples
 ANCHORS, ALONE = 48, 192  # problems and rollouts of a fast phase for the untrained model
+ALONE_ARMS = ("instructions", "examples")
 
 
 def fst_of(arm: str, seed: int) -> dict[str, Any]:
@@ -70,6 +71,11 @@ def fst_of(arm: str, seed: int) -> dict[str, Any]:
 
 def form_of(task: str) -> str:
     return str(importlib.import_module(TASKS[task].partition(":")[0]).FORM)
+
+
+def told(task: str, arm: str) -> str:
+    """The system message that a training begins with."""
+    return f"{SEED_PROMPT}\n{form_of(task)}" if arm == "rl_told" else SEED_PROMPT
 
 
 def named(task: str, arm: str, rate: float, seed: int) -> str:
@@ -89,10 +95,9 @@ def train(model: str, task: str, arm: str, seed: int, rate: float) -> dict[str, 
 
     torch.set_num_threads(1)
     began = time.monotonic()
-    told = f"{SEED_PROMPT}\n{form_of(task)}" if arm == "rl_told" else SEED_PROMPT
     data = from_env(TASKS[task], train_size=PROBLEMS * STEPS, val_size=TESTED)
     for name in ("train_dataset", "eval_dataset"):
-        opening = {"role": "system", "content": told}
+        opening = {"role": "system", "content": told(task, arm)}
         data[name] = data[name].map(lambda row: {"prompt": [opening, *row["prompt"]]})  # noqa: B023
     with tempfile.TemporaryDirectory() as folder:
         out = f"{folder}/{arm}_{seed}"
@@ -189,8 +194,8 @@ def base(model: str, task: str) -> dict[str, float]:
     form, found = form_of(task), {}
     for count, turns in [(0, True), *((n, how) for n in SHOWN for how in (True, False))]:
         some = solved[:count]
-        told = "\n".join([SEED_PROMPT, form, *(f'Example: "{one.question}" -> {one.answer}' for one in some)])
-        prompt = examples.joined(f"{SEED_PROMPT}\n{form}", some) if turns else told
+        lines = "\n".join([SEED_PROMPT, form, *(f'Example: "{one.question}" -> {one.answer}' for one in some)])
+        prompt = examples.joined(f"{SEED_PROMPT}\n{form}", some) if turns else lines
         torch.manual_seed(0)
         found[f"{count} as {'turns' if turns else 'lines'}" if count else "none"] = untrained.reward(prompt)
     return found
@@ -226,6 +231,7 @@ def alone(model: str, task: str, arm: str, seed: int) -> dict[str, Any]:
     phase = ReflectiveOptimizer(OfflineReflection(), config, policy)
     found = phase.evolve(start, problems, evaluate, cycle=0, seed=seed)
     texts = [prompt.text for prompt in found.population.prompts]
+    torch.manual_seed(0)
     return {
         "best": untrained.reward(texts[0]),
         "fast_rollouts": int(found.metrics["rollouts"]),
@@ -242,10 +248,11 @@ def show(runs: Mapping[str, Mapping[str, Any]]) -> None:
     table = Table("task", "arm", "seeds", *(f"step {n}" for n in steps), "seed prompt", "in training", "fast rollouts")
     kinds = {name.rpartition("/")[0] for name in runs if not name.startswith(("base/", "alone/"))}
     order = {f"{task}/{arm}": (at, n) for at, task in enumerate(TASKS) for n, arm in enumerate(ARMS)}
-    for kind in sorted(kinds, key=lambda kind: (*order[kind.partition("@")[0]], kind)):
+    for kind in sorted(kinds, key=lambda kind: (*order[kind.partition("@")[0]], float(kind.partition("@")[2] or RATE))):
         own = {name.rpartition("/")[2]: run for name, run in sorted(runs.items()) if name.rpartition("/")[0] == kind}
         scores = [[f"{run['best'][str(step)]:.2f}" for run in own.values()] for step in steps]
         unaided = [f"{(run['seed_prompt'] or run['best'])[str(STEPS)]:.2f}" for run in own.values()]
+        unaided = ["–"] if "/rl_told" in kind else unaided  # its system message is another one
         trained = [f"{sum(run['rewards']) / len(run['rewards']):.2f}" for run in own.values()]
         spent = [str(run["fast_rollouts"]) for run in own.values()]
         table.add_row(*kind.split("/"), *(", ".join(some) for some in (list(own), *scores, unaided, trained, spent)))
@@ -264,12 +271,11 @@ def planned(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], dict[s
         for task in args.tasks:
             yield f"base/{task}", partial(base, args.model, task)
         return
-    for seed, task, arm in itertools.product(range(args.seeds), args.tasks, args.arms):
+    arms = [arm for arm in args.arms if arm in ALONE_ARMS or not args.alone]
+    for seed, task, arm in itertools.product(range(args.seeds), args.tasks, arms):
         if args.alone:
-            if arm in ("instructions", "examples"):
-                yield f"alone/{task}/{arm}/{seed}", partial(alone, args.model, task, arm, seed)
-            continue
-        for rate in args.rates:
+            yield f"alone/{task}/{arm}/{seed}", partial(alone, args.model, task, arm, seed)
+        for rate in args.rates if not args.alone else ():
             yield named(task, arm, rate, seed), partial(train, args.model, task, arm, seed, rate)
 
 
@@ -281,9 +287,12 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--rates", nargs="+", type=float, default=[RATE])
-    parser.add_argument("--base", action="store_true", help="the untrained model, nothing else")
-    parser.add_argument("--alone", action="store_true", help="a fast phase for the untrained model, nothing else")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--base", action="store_true", help="the untrained model, nothing else")
+    instead.add_argument("--alone", action="store_true", help="a fast phase for the untrained model, nothing else")
     args = parser.parse_args(given)
+    if args.alone and not set(args.arms) & set(ALONE_ARMS):
+        parser.error(f"--alone has the arms {' and '.join(ALONE_ARMS)}")
     files = [path for path in args.json if path.exists()]
     runs = {name: run for path in files for name, run in json.loads(path.read_text(encoding="utf-8"))["runs"].items()}
     for name, run in planned(args) if args.model else ():

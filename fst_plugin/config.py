@@ -93,7 +93,10 @@ class ReflectionConfig(Pluggable):
     retries: int = Field(2, ge=0, description="of a call that timed out or may pass: rate limits, server errors (ours)")
     concurrency: int = Field(8, gt=0, description="reflection calls in flight (ours)")
     max_failures: int = Field(
-        5, gt=0, description="rounds in a row without a usable prompt that end a fast phase, failures or not (ours)"
+        5,
+        gt=0,
+        description="rounds in a row without a usable prompt that end a fast phase, failures or not; unless"
+        " parents=frontier, three do before slow steps if all reflections answered and rewards differ (ours)",
     )
     show_answer: bool = Field(
         False,

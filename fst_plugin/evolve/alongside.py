@@ -28,8 +28,6 @@ MOST_TIMES = 8
 class AlongsidePhase(HalvingPhase):
     """A phase of which every batch goes out with one slow step."""
 
-    barren = None  # no slow step waits for its rounds
-
     def __init__(
         self,
         settings: Settings,

@@ -34,13 +34,16 @@ ARCHIVE_TEST = 3
 """Fewest problems of such a test: where the budget is small, only the likeliest archived prompts are tried (ours)."""
 MAX_CHILDREN = 12
 """Most prompts proposed at a time (ours)."""
+IDLE = 3
+"""Rounds in a row without a usable new prompt that end a search for which slow steps wait (ours: in the benchmark
+prompts are as good as with five, docs/fast_phase.md). Not counted: those in which a reflection failed, and while all
+rewards are the same."""
 
 
 class HalvingPhase(Phase):
     """A phase of small tests."""
 
     confidence = 2.6  # ours: where no new prompt is better, two cycles of a hundred take one for it
-    barren: int | None = 3  # ours: prompts are as good as with five (docs/fast_phase.md)
 
     def divide(self, problems: Problems) -> Plan:
         most = len(problems.held_out) // 3 if problems.shared else len(problems.held_out)
@@ -68,17 +71,21 @@ class HalvingPhase(Phase):
         self.found = Search(old, explore=self.fast.parents == "thompson", seed=self.seed)
         self._learn(old)
         self._revive()
-        rounds, barren = 0, 0
+        rounds, barren, idle = 0, 0, 0
         while True:
             if rounds:
                 self.tell("searching")
             if ended := self.stalled(rounds, barren):
                 return ended
+            if idle >= IDLE:
+                return f"{idle} rounds in a row brought no usable prompt"
             parents = self._parents(rounds)
             if not parents:
                 return "the budget is spent, or nothing is left to learn"
+            failures, telling = self.proposer.count["failures"], not self._all_alike()
             children = self._reproduce(parents, rounds)
             barren = 0 if children else barren + 1
+            idle = 0 if children else idle + (telling and self.proposer.count["failures"] == failures)
             work = self._tests(children, rounds)
             self.scoreboard.run(work)
             self._learn([prompt for prompt, _ in work])
@@ -193,7 +200,7 @@ class HalvingPhase(Phase):
         incumbent = next((c for c in ranked if not c.new), self.found.contenders[self.population.best.text])
         ahead = next((c for c in ranked if c.new and c.gain > incumbent.gain), None)
         self._judge(ranked)
-        alike = self.all_alike()
+        alike = self._all_alike()
         fit = [c for c in ranked if not c.new or c.gain > 0 or alike]
         picked = [self.scoreboard.prompt(c.prompt.text) for c in fit[: self.settings.config.population]]
         best = self.scoreboard.prompt(incumbent.prompt.text)
@@ -201,10 +208,15 @@ class HalvingPhase(Phase):
             return picked, best, None, None
         return picked, best, self.scoreboard.prompt(ahead.prompt.text), self.found.difference(ahead, incumbent)
 
+    def _all_alike(self) -> bool:
+        """Has every rollout the same reward, as while all are 0? Then none tells who is better."""
+        texts = self.found.contenders
+        return len({r.score for text in texts for r in self.scoreboard.rollouts(text).values()}) <= 1
+
     def _judge(self, tested: Sequence[Contender]) -> None:
         """Enters into the accounts how the children did against their parents."""
         parents = {c.prompt.digest: c for c in self.found.contenders.values()}
-        alike = self.all_alike()
+        alike = self._all_alike()
         for child in (c for c in tested if c.prompt.text in self.candidates):
             parent = parents[child.prompt.parents[0]]
             margin = statistics.fmean(child.gains.values()) - statistics.fmean(parent.gains.values())

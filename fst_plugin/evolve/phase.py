@@ -60,7 +60,6 @@ class Phase(ABC):
     """
 
     confidence: float
-    barren: int | None = None  # rounds in a row without a usable prompt that end a search; None: max_failures
 
     def __init__(
         self,
@@ -140,11 +139,6 @@ class Phase(ABC):
     def best(self) -> float:
         """The highest mean reward of a prompt so far."""
         return max(map(self.mean, self.scoreboard.scored()), default=0.0)
-
-    def all_alike(self) -> bool:
-        """Has every rollout the same reward, as while all are 0? Then none tells who is better."""
-        known = (self.scoreboard.rollouts(prompt.text).values() for prompt in self.scoreboard.scored())
-        return len({rollout.score for some in known for rollout in some}) <= 1
 
     def run(self) -> Evolution:
         if not self.plan.feasible:
@@ -233,8 +227,7 @@ class Phase(ABC):
             self._highest, self._highest_round = best, round_number
         if self.proposer.failed_rounds >= most:
             return f"{self.proposer.failed_rounds} rounds of reflection in a row failed"
-        enough = None if self.proposer.failed_rounds or self.all_alike() else self.barren
-        if barren >= min(most, enough or most):
+        if barren >= most:
             return f"{barren} rounds in a row brought no usable prompt"
         if self.fast.patience is not None and round_number - self._highest_round >= self.fast.patience:
             return f"the best anchor score has not moved for {self.fast.patience} rounds"

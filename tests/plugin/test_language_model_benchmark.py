@@ -46,8 +46,8 @@ def test_finished_runs_are_kept_and_the_table_has_every_seed(benchmark, tmp_path
     lines = capsys.readouterr().out.splitlines()
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if "order" in line]
     steps, none = ["0.50, 0.62"] * 3, "0.50, 0.62"
-    assert rows[0] == ["order", "rl", "0, 1", *steps, none, "0.50, 0.62", "40, 40"], "its prompt is the seed prompt"
-    assert rows[1][:3] == ["order", "rl@2e-05", "0"]
+    assert rows[0][:3] == ["order", "rl@2e-05", "0"]
+    assert rows[1] == ["order", "rl", "0, 1", *steps, none, "0.50, 0.62", "40, 40"], "its prompt is the seed prompt"
     assert rows[2] == ["order", "hybrid", "0, 1", *["0.75, 0.88"] * 3, "0.06, 0.06", "0.75, 0.88", "40, 40"]
 
 
@@ -112,6 +112,8 @@ def test_arms_differ_in_what_they_are_named_by_alone(benchmark):
 
 def test_the_form_stands_in_the_tasks_own_module(benchmark):
     assert "#" in benchmark.form_of("order") and "[" in benchmark.form_of("city")
+    assert benchmark.told("city", "rl_told").splitlines()[1:] == [benchmark.form_of("city")]
+    assert {benchmark.told("city", arm) for arm in benchmark.ARMS if arm != "rl_told"} == {benchmark.SEED_PROMPT}
 
 
 def test_the_table_of_the_kept_runs_has_every_run(benchmark, capsys):
@@ -120,6 +122,22 @@ def test_the_table_of_the_kept_runs_has_every_run(benchmark, capsys):
     runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
     assert benchmark.main(["--json", str(path)]) == 0
     said = capsys.readouterr().out
-    for name, found in runs.items():
-        if name.startswith(("city/", "order/")):
-            assert f"{found['best']['9']:.2f}" in said and f"{sum(found['rewards']) / 9:.2f}" in said, name
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in said.splitlines() if "│" in line]
+    shown = {
+        f"{task}/{arm}/{seed}": (last, trained)
+        for task, arm, seeds, _, _, lasts, _, means, _ in rows
+        for seed, last, trained in zip(*(cell.split(", ") for cell in (seeds, lasts, means)), strict=True)
+    }
+    assert shown == {
+        name: (f"{found['best']['9']:.2f}", f"{sum(found['rewards']) / 9:.2f}")
+        for name, found in runs.items()
+        if name.startswith(("city/", "order/"))
+    }
+    assert all(name.rpartition("/")[0] in said for name in runs if name.startswith("alone/"))
+
+
+@pytest.mark.parametrize("given", [["--base", "--alone"], ["--alone", "--arms", "rl"]])
+def test_what_does_not_go_together_is_refused(benchmark, tmp_path, capsys, given):
+    with pytest.raises(SystemExit):
+        benchmark.main(["m", "--json", str(tmp_path / "c.json"), *given])
+    assert "--alone" in capsys.readouterr().err
