@@ -95,8 +95,8 @@ class ReflectionConfig(Pluggable):
     max_failures: int = Field(
         5,
         gt=0,
-        description="rounds in a row without a usable prompt that end a fast phase, failures or not; unless"
-        " parents=frontier, three do before slow steps if all reflections answered and rewards differ (ours)",
+        description="rounds in a row without a usable prompt that end a fast phase, failures or not; before slow steps"
+        " three with eight reflections do if none failed and rewards differ, unless parents=frontier (ours)",
     )
     show_answer: bool = Field(
         False,

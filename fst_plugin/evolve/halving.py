@@ -34,10 +34,10 @@ ARCHIVE_TEST = 3
 """Fewest problems of such a test: where the budget is small, only the likeliest archived prompts are tried (ours)."""
 MAX_CHILDREN = 12
 """Most prompts proposed at a time (ours)."""
-IDLE = 3
-"""Rounds in a row without a usable new prompt that end a search for which slow steps wait (ours: in the benchmark
-prompts are as good as with five, docs/fast_phase.md). Not counted: those in which a reflection failed, and while all
-rewards are the same."""
+IDLE, IDLE_CALLS = 3, 8
+"""Rounds in a row without a usable new prompt, and reflections in them, that end a search for which slow steps wait
+(ours: in the benchmark prompts are as good as with five rounds, docs/fast_phase.md). Not counted: rounds in which a
+reflection failed, and those while all rewards are the same."""
 
 
 class HalvingPhase(Phase):
@@ -71,21 +71,24 @@ class HalvingPhase(Phase):
         self.found = Search(old, explore=self.fast.parents == "thompson", seed=self.seed)
         self._learn(old)
         self._revive()
-        rounds, barren, idle = 0, 0, 0
+        rounds, barren, idle, calls = 0, 0, 0, 0
         while True:
             if rounds:
                 self.tell("searching")
             if ended := self.stalled(rounds, barren):
                 return ended
-            if idle >= IDLE:
+            if idle >= IDLE and calls >= IDLE_CALLS:
                 return f"{idle} rounds in a row brought no usable prompt"
             parents = self._parents(rounds)
             if not parents:
                 return "the budget is spent, or nothing is left to learn"
-            failures, telling = self.proposer.count["failures"], not self._all_alike()
+            failures, alike = self.proposer.count["failures"], self._all_alike()
             children = self._reproduce(parents, rounds)
             barren = 0 if children else barren + 1
-            idle = 0 if children else idle + (telling and self.proposer.count["failures"] == failures)
+            if children:
+                idle = calls = 0
+            elif not alike and self.proposer.count["failures"] == failures:
+                idle, calls = idle + 1, calls + len(parents)
             work = self._tests(children, rounds)
             self.scoreboard.run(work)
             self._learn([prompt for prompt, _ in work])

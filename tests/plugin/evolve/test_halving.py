@@ -195,7 +195,13 @@ NOTHING_NEW = "rounds in a row brought no usable prompt"
 
 @pytest.mark.parametrize(("most", "rounds"), [(1, 1), (2, 2), (3, 3), (5, 3), (10, 3)])
 def test_three_rounds_in_a_row_that_bring_nothing_new_end_the_search(most, rounds):
-    found = ended(NothingBetter(), SEED, max_reflection_failures=most)
+    found = ended(NothingBetter(), SEED, max_reflection_failures=most, proposals=3)
+    assert found == (rounds, f"{rounds} {NOTHING_NEW}")
+
+
+@pytest.mark.parametrize(("most", "rounds"), [(5, 5), (10, 8)])
+def test_three_reflections_are_too_few_to_end_it(most, rounds):
+    found = ended(NothingBetter(), SEED, max_reflection_failures=most, proposals=1)
     assert found == (rounds, f"{rounds} {NOTHING_NEW}")
 
 
@@ -206,7 +212,7 @@ def test_three_such_rounds_that_are_not_in_a_row_do_not():
 
 
 def test_while_every_reward_is_the_same_more_rounds_are_tried():
-    assert ended(World(luck=0.0), SEED) == (5, f"5 {NOTHING_NEW}")
+    assert ended(World(luck=0.0), SEED, proposals=3) == (5, f"5 {NOTHING_NEW}")
 
 
 def test_an_archived_prompt_that_was_let_go_of_tells_nothing_apart():
@@ -217,7 +223,7 @@ def test_an_archived_prompt_that_was_let_go_of_tells_nothing_apart():
             return replace(super().roll(cell), score=0.0 if cell.prompt.text == "Archived." else 0.5)
 
     reflection = Scripted(SEED)
-    found = gepa(reflection, budget=240, perfect_score=1.0).evolve(
+    found = gepa(reflection, budget=240, perfect_score=1.0, proposals=3).evolve(
         seed_population(), make_problems(48), Level(), cycle=1, seed=0, archived=(Prompt("Archived."),)
     )
     assert found.metrics["archived_rollouts"] > 0 and reflection.batches == 5
@@ -233,7 +239,7 @@ def test_rounds_before_rewards_differ_do_not_count():
 
     world = World()
     reflection = Scripted(lambda r: variant(r) if reflection.batches == 1 else SEED)
-    optimizer = gepa(reflection, budget=240)
+    optimizer = gepa(reflection, budget=240, proposals=3)
     optimizer.evolve(seed_population(), make_problems(48), late, cycle=0, seed=0)
     assert len(met) > 61 and reflection.batches == 5, "one prompt, a round before the reward, three after it"
 
@@ -242,7 +248,7 @@ def test_rounds_in_which_a_reflection_failed_do_not_count():
     failed = {1, 2, 4}
     reflection = Scripted(lambda r: TimeoutError() if reflection.batches in failed else SEED)
     lines = []
-    phase(NothingBetter(), reflection, log=lines.append)
+    phase(NothingBetter(), reflection, log=lines.append, proposals=3)
     assert reflection.batches == 5 and any(f"5 {NOTHING_NEW}" in line for line in lines)
     some = Scripted(lambda r: None if r.slot else SEED)
     phase(NothingBetter(), some, proposals=3)
