@@ -134,6 +134,8 @@ def test_the_table_of_the_kept_runs_has_every_run(benchmark, capsys):
         if name.startswith(("city/", "order/"))
     }
     assert all(name.rpartition("/")[0] in said for name in runs if name.startswith("alone/"))
+    page = (path.parents[1] / "examples" / "smollm2" / "README.md").read_text(encoding="utf-8")
+    assert said[: said.rindex("┘") + 1] in page
 
 
 @pytest.mark.parametrize("given", [["--base", "--alone"], ["--alone", "--arms", "rl"]])
