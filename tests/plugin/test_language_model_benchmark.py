@@ -7,6 +7,7 @@ from fst_envs.instances import load_splits
 from programs import imported
 
 from fst_plugin.config import parse
+from fst_plugin.examples import split
 from fst_plugin.policy import Policy
 
 
@@ -37,18 +38,19 @@ def test_finished_runs_are_kept_and_the_table_has_every_seed(benchmark, tmp_path
     expected = [("m", "order", arm, seed, 1e-4) for seed in (0, 1) for arm in ("rl", "hybrid")]
     assert asked == expected
     assert benchmark.main(given) == 0 and asked == expected, "none is run twice"
-    assert benchmark.main([*given, "--seeds", "1", "--arms", "rl", "--rates", "1e-4", "2e-5"]) == 0
-    assert asked[4:] == [("m", "order", "rl", 0, 2e-5)]
+    assert benchmark.main([*given, "--seeds", "1", "--arms", "rl", "--rates", "1e-4", "2e-4", "5e-5", "2e-5"]) == 0
+    assert asked[4:] == [("m", "order", "rl", 0, rate) for rate in (2e-4, 5e-5, 2e-5)]
     kept = json.loads((tmp_path / "c.json").read_text())["runs"]
-    assert sorted(kept) == ["order/hybrid/0", "order/hybrid/1", "order/rl/0", "order/rl/1", "order/rl@2e-05/0"]
+    swept = ["order/rl@0.0002/0", "order/rl@2e-05/0", "order/rl@5e-05/0"]
+    assert sorted(kept) == ["order/hybrid/0", "order/hybrid/1", "order/rl/0", "order/rl/1", *swept]
     capsys.readouterr()
     assert benchmark.main(["--json", str(tmp_path / "c.json"), str(tmp_path / "no.json")]) == 0
     lines = capsys.readouterr().out.splitlines()
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if "order" in line]
     steps, none = ["0.50, 0.62"] * 3, "0.50, 0.62"
-    assert rows[0][:3] == ["order", "rl@2e-05", "0"]
-    assert rows[1] == ["order", "rl", "0, 1", *steps, none, "0.50, 0.62", "40, 40"], "its prompt is the seed prompt"
-    assert rows[2] == ["order", "hybrid", "0, 1", *["0.75, 0.88"] * 3, "0.06, 0.06", "0.75, 0.88", "40, 40"]
+    assert [row[1] for row in rows] == ["rl@2e-05", "rl@5e-05", "rl", "rl@0.0002", "hybrid"]
+    assert rows[2] == ["order", "rl", "0, 1", *steps, none, "0.50, 0.62", "40, 40"], "its prompt is the seed prompt"
+    assert rows[4] == ["order", "hybrid", "0, 1", *["0.75, 0.88"] * 3, "0.06, 0.06", "0.75, 0.88", "40, 40"]
 
 
 def test_the_untrained_model_is_measured_by_itself(benchmark, tmp_path, monkeypatch, capsys):
@@ -93,6 +95,7 @@ def test_prompts_of_the_untrained_model_are_evolved_with_examples_and_without(be
     shown, told = (runs[name] for name in sorted(runs))
     assert shown["best"] == 1.0 and "<answered>" in shown["prompts"][0] and told["best"] == 0.0
     assert any(RULE in text for text in told["prompts"])
+    assert all(one.answer.strip("#") in one.question for text in shown["prompts"] for one in split(text)[1])
     assert shown["fast_rollouts"] <= 192 and told["fast_rollouts"] <= 192
     assert f"alone/order/examples 1.00 after {shown['fast_rollouts']} rollouts" in capsys.readouterr().out
 

@@ -50,7 +50,7 @@ def test_a_change_of_rank_is_shown():
 def run(tmp_path):
     weights, _ = fast_weights(tmp_path / "checkpoints" / "fst")
     for cycle in range(2):
-        weights.evolve(1 + 3 * cycle, f"w{cycle}", make_problems(48, cycle), World(reliability=0.7))
+        weights.evolve(1 + 3 * cycle, f"w{cycle}", make_problems(48, cycle), World(reliability=0.8))
     return tmp_path / "checkpoints"
 
 
