@@ -16,6 +16,7 @@ from ..optimizer import Beside
 from ..prompts import Population, Prompt
 from ..rollouts import Evaluate, Problem
 from .budget import EVIDENCE_SHARE
+from .evidence import Margin
 from .halving import HalvingPhase
 from .phase import Settings
 from .plan import Plan, Problems
@@ -112,8 +113,13 @@ class AlongsidePhase(HalvingPhase):
         times = max(1, min(MOST_TIMES, self.scoreboard.left // max(1, len(some))))
         self.scoreboard.run([(challenger, some)], times=times, always=True)
         self._see_slow_rollouts()
-        before, after = self.scoreboard.rollouts(incumbent.text), self.scoreboard.rollouts(challenger.text)
-        return [(before[p.id].score, after[p.id].score) for p in new if p.id in before and p.id in after]
+        after = self.scoreboard.rollouts(challenger.text)
+        return [(self.baseline[p.id], after[p.id].score) for p in new if p.id in after and p.id in self.baseline]
+
+    def _ahead(self, incumbent: Prompt) -> Margin:
+        """The pairs compare with the whole old population, which has all slow rollouts of a problem where the incumbent
+        has a few; how far the incumbent is ahead of it, all steps before tell."""
+        return self.found.ahead(self.found.contenders[incumbent.text])
 
 
 __all__ = ["AlongsidePhase"]

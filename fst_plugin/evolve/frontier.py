@@ -10,7 +10,7 @@ from typing import Any
 from ..prompts import Prompt
 from ..rollouts import Problem
 from .budget import BudgetSplit, split_budget
-from .evidence import Prior
+from .evidence import Margin
 from .phase import Phase
 from .plan import Plan, Problems
 from .selection import select
@@ -79,7 +79,7 @@ class FrontierPhase(Phase):
         self.scoreboard.run()
         return adapter.ended()
 
-    def contest(self) -> tuple[list[Prompt], Prompt, Prompt | None, Prior | None]:
+    def contest(self) -> tuple[list[Prompt], Prompt, Prompt | None, Margin | None]:
         """A new prompt of which half the rollouts failed is not considered."""
         old = {prompt.text for prompt in self.population.prompts}
         anchors = len(self.scoreboard.anchors)

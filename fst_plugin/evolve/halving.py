@@ -16,7 +16,7 @@ from dataclasses import replace
 from ..prompts import Prompt
 from ..rollouts import Problem
 from .budget import EVIDENCE_SHARE
-from .evidence import Prior
+from .evidence import Margin
 from .phase import Phase, read_for
 from .plan import Plan, Problems
 from .proposer import Records
@@ -43,7 +43,7 @@ reflection failed, and those while all rewards are the same."""
 class HalvingPhase(Phase):
     """A phase of small tests."""
 
-    confidence = 2.6  # ours: where no new prompt is better, two cycles of a hundred take one for it
+    confidence = 1.64  # ours: by chance alone one cycle of twenty would be ahead by more
 
     def divide(self, problems: Problems) -> Plan:
         most = len(problems.held_out) // 3 if problems.shared else len(problems.held_out)
@@ -197,7 +197,7 @@ class HalvingPhase(Phase):
         new.sort(key=lambda problem: (problem.id in shown, problem.id not in self.baseline))
         return new[:most]
 
-    def contest(self) -> tuple[list[Prompt], Prompt, Prompt | None, Prior | None]:
+    def contest(self) -> tuple[list[Prompt], Prompt, Prompt | None, Margin | None]:
         """A new prompt is carried only if it is better than the old ones on average, or nothing can tell."""
         ranked = self.found.ranked()
         incumbent = next((c for c in ranked if not c.new), self.found.contenders[self.population.best.text])
@@ -209,7 +209,7 @@ class HalvingPhase(Phase):
         best = self.scoreboard.prompt(incumbent.prompt.text)
         if ahead is None:
             return picked, best, None, None
-        return picked, best, self.scoreboard.prompt(ahead.prompt.text), self.found.difference(ahead, incumbent)
+        return picked, best, self.scoreboard.prompt(ahead.prompt.text), self.found.earned(ahead, incumbent)
 
     def _all_alike(self) -> bool:
         """Has every rollout the same reward, as while all are 0? Then none tells who is better."""

@@ -17,7 +17,7 @@ from ..reflection.base import Reflection, ReflectionFailed
 from ..rewards import RewardBar
 from ..rollouts import Evaluate, Problem, Rollout, Trace
 from .budget import MIN_ANCHORS
-from .evidence import Prior, weigh
+from .evidence import NONE, Margin, weigh
 from .plan import Plan, Problems, is_new_task
 from .progress import Status
 from .proposer import EXAMPLE, Proposer, Records
@@ -128,7 +128,7 @@ class Phase(ABC):
         """Finds new prompts; they are in the scoreboard and in `candidates`. Returns why it ended."""
 
     @abstractmethod
-    def contest(self) -> tuple[list[Prompt], Prompt, Prompt | None, Prior | None]:
+    def contest(self) -> tuple[list[Prompt], Prompt, Prompt | None, Margin | None]:
         """The K to carry on if the lead stays, best first; the best old prompt; the new one that challenges it, if one
         is ahead; and what the search knows of their difference."""
 
@@ -253,7 +253,7 @@ class Phase(ABC):
                 self.candidates[prompt.text] = replace(self.candidates[prompt.text], verdict=verdict)
         return chosen
 
-    def _compare(self, challenger: Prompt, incumbent: Prompt, prior: Prior | None) -> bool:
+    def _compare(self, challenger: Prompt, incumbent: Prompt, prior: Margin | None) -> bool:
         """Does the challenger win on the problems held out? They take what is left of the budget. Recorded as
         `evidence`."""
         if not self.plan.evidence:
@@ -263,7 +263,7 @@ class Phase(ABC):
         both = self._pairs(challenger, incumbent)
         confidence = ON_A_NEW_TASK if self.new_task else self.confidence
         confidence = confidence if self.fast.confidence is None else self.fast.confidence
-        found = weigh(challenger, incumbent, both, confidence, prior)
+        found = weigh(challenger, incumbent, both, confidence, prior, self._ahead(incumbent))
         self.evidence = found
         verdict = "leads now" if found.adopted else f"does not lead: {found.why}"
         self.settings.log(
@@ -278,6 +278,10 @@ class Phase(ABC):
         self.scoreboard.run([(incumbent, problems), (challenger, problems)])
         before, after = self.scoreboard.rollouts(incumbent.text), self.scoreboard.rollouts(challenger.text)
         return [(before[p.id].score, after[p.id].score) for p in problems if p.id in before and p.id in after]
+
+    def _ahead(self, incumbent: Prompt) -> Margin:
+        """How far the incumbent is ahead of what the pairs compare with: by nothing, it is the incumbent itself."""
+        return NONE
 
     def tell(self, stage: str) -> None:
         count = self._verdicts()

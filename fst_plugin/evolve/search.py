@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..prompts import Prompt
-from .evidence import Prior
+from .evidence import Margin, picked
 
 PRIOR = 6.0
 """How many rollouts its parent's gain counts for in what is believed of a child (ours)."""
@@ -106,9 +106,20 @@ class Search:
         scored = [c for c in self.contenders.values() if c.gains]
         return sorted(scored, key=lambda c: (-c.gain, len(c.prompt.text)))
 
-    def difference(self, one: Contender, other: Contender) -> Prior:
-        error = self._spread() * math.sqrt(1 / one.weight + 1 / other.weight)
-        return Prior(one.gain - other.gain, error)
+    def ahead(self, one: Contender) -> Margin:
+        """Of the old population."""
+        return Margin(one.gain, self._spread() / math.sqrt(one.weight))
+
+    def difference(self, one: Contender, other: Contender) -> Margin:
+        """How far one is ahead of the other."""
+        return self.ahead(one).less(self.ahead(other))
+
+    def earned(self, best: Contender, old: Contender) -> Margin | None:
+        """How far the best new prompt is ahead of an old one, less the luck that it was picked for. None if its tests
+        cannot tell."""
+        tested = [c for c in self.contenders.values() if c.new and c.gains]
+        found = picked([list(c.gains.values()) for c in tested], tested.index(best))
+        return found and found.less(self.ahead(old))
 
     def _spread(self) -> float:
         """Standard deviation of a single gain."""

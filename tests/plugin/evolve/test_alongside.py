@@ -1,11 +1,25 @@
 """The search beside slow steps, on a stand-in for them: what it spends, compares and leaves out."""
 
+import random
 from dataclasses import replace
 
-from rule_world import SEED, NothingBetter, Scripted, World, gepa, make_problems, rule_of, slow_traces
+import pytest
+from rule_world import (
+    SEED,
+    NothingBetter,
+    Scripted,
+    World,
+    all_rules,
+    gepa,
+    make_problems,
+    rule_of,
+    slow_traces,
+    variant,
+)
 
 from fst_plugin import Population, Prompt
 from fst_plugin.reflection import OfflineReflection
+from fst_plugin.rollouts import Rollout
 
 
 class Steps:
@@ -52,6 +66,59 @@ def test_the_best_new_prompt_leads_only_after_the_last_steps_comparison():
     assert found.evidence is not None and found.evidence.adopted
     assert steps.world.value(found.population.best) > steps.world.value(Prompt(SEED)) + 0.2
     assert {c.problem.id for c in steps.batches[-1]} == {p.id for p in steps.waves[-1]}
+
+
+class Known(World):
+    """Rewards by prompt: 0.7 of every new one, 0.4 of those that are carried, 0.6 of the first of them and, on problems
+    of the step `lucky`, 1."""
+
+    def __init__(self, lucky):
+        super().__init__()
+        self.lucky = {p.id for p in lucky}
+
+    def roll(self, cell):
+        first = 1.0 if cell.problem.id in self.lucky else 0.6
+        rewards = {"Carried 0": first, "Carried 1": 0.4, "Carried 2": 0.4, "Carried 3": 0.4}
+        return Rollout(rewards.get(cell.prompt.text, 0.7), "an answer", "Write less.")
+
+
+class Drawn(World):
+    """Every rollout is drawn anew, as at a temperature."""
+
+    def __init__(self, **world):
+        super().__init__(**world)
+        self.rng = random.Random(self.seed)
+
+    def roll(self, cell):
+        rule = rule_of(cell.problem)
+        right = self.rng.random() < (self.reliability if rule in cell.prompt.text else self.luck)
+        return Rollout(float(right), "an answer", "Correct." if right else f"Wrong. {rule}")
+
+
+def carried(count=4):
+    return Population(tuple(Prompt(f"Carried {i}") for i in range(count)))
+
+
+def test_a_challenger_meets_the_whole_population_and_what_the_best_of_it_is_ahead_by_counts_against_it():
+    steps = Steps(Known(lucky=waves(6)[-1]), carried(), waves(6))
+    found = evolved(steps, Scripted(variant), budget=400)
+    assert found.evidence.incumbent == Prompt("Carried 0").digest
+    # 0.7 less the population's mean in the last step, (1 + 3 * 0.4) / 4, less the 0.15 of the steps before
+    assert found.evidence.margin == pytest.approx(0.0) and not found.evidence.adopted
+    usual = evolved(Steps(Known(lucky=[]), carried(), waves(6)), Scripted(variant), budget=400)
+    assert usual.evidence.margin == pytest.approx(0.1) and usual.evidence.adopted
+
+
+def test_over_many_seeds_a_little_more_is_often_seen_and_what_is_not_there_hardly_ever():
+    taken, false, rules = 0, 0, sorted(all_rules())
+    for seed in range(60):
+        some = random.Random(seed)
+        known = Population(tuple(Prompt("\n".join([SEED, *some.sample(rules, 10)])) for _ in range(4)))
+        better = evolved(Steps(Drawn(reliability=0.8, luck=0.05, seed=seed), known, waves(6, 32)), budget=960)
+        taken += better.evidence is not None and better.evidence.adopted
+        same = evolved(Steps(Drawn(luck=0.5, seed=seed), carried(), waves(6, 32)), Scripted(variant), budget=960)
+        false += same.evidence is not None and same.evidence.adopted
+    assert taken >= 30 and false <= 4
 
 
 def test_a_part_of_the_budget_is_left_for_the_comparison():

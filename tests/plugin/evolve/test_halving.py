@@ -21,7 +21,7 @@ from rule_world import (
     variant,
 )
 
-from fst_plugin.evolve.evidence import Prior, weigh
+from fst_plugin.evolve.evidence import Margin, weigh
 from fst_plugin.evolve.search import Search
 from fst_plugin.prompts import Population, Prompt
 from fst_plugin.reflection import OfflineReflection
@@ -288,14 +288,14 @@ def test_after_a_change_of_task_the_old_prompts_are_scored_on_the_coming_problem
 
 @pytest.mark.parametrize(
     "coming, settings, expected",
-    [("one", {}, 2.6), ("two", {}, 1.0), ("two", {"confidence": 2.0}, 2.0), ("two", {"parents": "frontier"}, 1.0)],
+    [("one", {}, 1.64), ("two", {}, 1.0), ("two", {"confidence": 2.0}, 2.0), ("two", {"parents": "frontier"}, 1.0)],
 )
 def test_on_a_new_task_a_lead_must_be_ahead_by_less(monkeypatch, coming, settings, expected):
     asked = []
 
-    def recorded(challenger, incumbent, pairs, confidence, prior=None):
+    def recorded(challenger, incumbent, pairs, confidence, *more):
         asked.append(confidence)
-        return weigh(challenger, incumbent, pairs, confidence, prior)
+        return weigh(challenger, incumbent, pairs, confidence, *more)
 
     monkeypatch.setattr("fst_plugin.evolve.phase.weigh", recorded)
     old, new, carried = World(book=1), World(book=2), Population((Prompt(SEED), Prompt(f"{SEED} Be brief.")))
@@ -328,10 +328,10 @@ PAIRS = [(0.0, 1.0)] * 5 + [(1.0, 0.0)] * 2 + [(1.0, 1.0)] * 13  # ahead by 0.15
     ("prior", "leads"),
     [
         (None, False),
-        (Prior(0.3, 0.1), True),
-        (Prior(0.1, 0.1), False),
-        (Prior(-0.5, 0.1), False),
-        (Prior(0.3, 0.0), True),
+        (Margin(0.3, 0.1), True),
+        (Margin(0.1, 0.1), False),
+        (Margin(-0.5, 0.1), False),
+        (Margin(0.3, 0.0), True),
     ],
 )
 def test_what_the_search_knows_counts_for_a_lead_by_its_precision(prior, leads):
@@ -340,8 +340,19 @@ def test_what_the_search_knows_counts_for_a_lead_by_its_precision(prior, leads):
 
 def test_whatever_the_search_believes_a_lead_must_win_on_unseen_problems():
     behind = [(b, a) for a, b in PAIRS]
-    found = weigh(Prompt("new"), Prompt("old"), behind, 2.33, Prior(5.0, 0.01))
+    found = weigh(Prompt("new"), Prompt("old"), behind, 2.33, Margin(5.0, 0.01))
     assert not found.adopted and "2.33 standard errors" in found.why
+
+
+def test_pairs_with_what_the_incumbent_is_ahead_of_count_less_its_own_lead():
+    known = weigh(Prompt("new"), Prompt("old"), PAIRS, 1.0)
+    less = weigh(Prompt("new"), Prompt("old"), PAIRS, 1.0, None, Margin(0.05, 0.0))
+    unsure = weigh(Prompt("new"), Prompt("old"), PAIRS, 1.0, None, Margin(0.0, 0.2))
+    behind = weigh(Prompt("new"), Prompt("old"), PAIRS, 0.0, None, Margin(0.2, 0.0))
+    assert (known.margin, known.adopted, less.adopted) == (pytest.approx(0.15), True, False)
+    assert (less.margin, less.error) == (pytest.approx(0.1), known.error)
+    assert not unsure.adopted and unsure.error == pytest.approx((known.error**2 + 0.04) ** 0.5)
+    assert not behind.adopted and behind.margin < 0
 
 
 def test_over_many_seeds_prompts_that_change_nothing_hardly_ever_take_the_lead():
