@@ -57,20 +57,16 @@ def new_task(seeds: Sequence[int]) -> dict[str, dict[str, dict[str, float]]]:
             last, coming = old.problems(strength.ANCHORS, "old"), new.problems(strength.ANCHORS, "new")
             lead = _lead(new, Population((seed_prompt(),)), coming, seed, budget)
             cells.setdefault("fresh start", []).append(lead)
-            for arm, (before, after, settings) in CHANGES.items():
+            for arm, (before, after) in CHANGES.items():
                 traces = strength.slow_traces(old, carried, [_of(p, before) for p in last])
                 coming = [_of(p, after) for p in coming]
-                cells.setdefault(arm, []).append(_lead(new, carried, coming, seed, budget, traces, **settings))
+                cells.setdefault(arm, []).append(_lead(new, carried, coming, seed, budget, traces))
         found[str(budget)] = {name: interval(values) for name, values in cells.items()}
     return found
 
 
-CHANGES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "task told": ("old", "new", {}),
-    "task told, confidence=2.6": ("old", "new", {"confidence": 2.6}),
-    "task not told": ("", "", {}),
-}
-"""Arm -> task of the last cycle's problems, of the coming ones, and settings."""
+CHANGES = {"task told": ("old", "new"), "task not told": ("", "")}
+"""Arm -> task of the last cycle's problems, and of the coming ones."""
 
 
 def _of(problem: Problem, task: str) -> Problem:
@@ -84,9 +80,8 @@ def _lead(
     seed: int,
     budget: int,
     traces: Sequence[Trace] = (),
-    **settings: Any,
 ) -> float:
-    optimizer = gepa(OfflineReflection(), budget=budget, max_tokens=MAX_TOKENS, **settings)
+    optimizer = gepa(OfflineReflection(), budget=budget, max_tokens=MAX_TOKENS)
     evolution = optimizer.evolve(carried, problems, world.evaluate, cycle=1, seed=seed, traces=traces)
     return world.value(evolution.population.best.text)
 

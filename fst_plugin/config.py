@@ -185,8 +185,7 @@ class FastPhaseConfig(Pluggable):
         None,
         ge=0,
         description="standard errors that the best new prompt must be ahead of the best old one to take the lead, by"
-        " search and unseen problems pooled; null: 1.64, or 1 after a change of task; with parents=frontier 1, on unseen"
-        " problems alone (ours)",
+        " search and unseen problems pooled; null: 1.64; with parents=frontier 1, on unseen problems alone (ours)",
     )
     patience: int | None = Field(
         None, gt=0, description="rounds without a new best anchor score that end a fast phase; null: no such end (ours)"

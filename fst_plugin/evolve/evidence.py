@@ -64,12 +64,13 @@ def picked(samples: Sequence[Sequence[float]], best: int) -> Margin | None:
     """The mean of the sample at place `best`, which was picked of all for its mean, and so for its luck as well.
 
     By empirical Bayes: true means vary around a common one, by as much as DerSimonian and Laird (1986) find in the
-    samples'; the picked one is pulled towards that, all the way if the samples differ by no more than noise. None if
-    nothing varies within a sample: that tells not how sure a mean is.
+    samples'; the picked one is pulled towards that, all the way if the samples differ by no more than noise. The error
+    takes that variance as known, and is somewhat small where it is about nought. None if nothing varies within a
+    sample: that tells not how sure a mean is.
     """
     means, sizes = [statistics.fmean(sample) for sample in samples], list(map(len, samples))
     within = sum((x - mean) ** 2 for sample, mean in zip(samples, means, strict=True) for x in sample)
-    if not within:
+    if within < 1e-12:
         return None
     noise = [within / (sum(sizes) - len(sizes)) / size for size in sizes]
     weights = [1 / one for one in noise]

@@ -42,10 +42,6 @@ class Settings:
     status: Callable[[Status], None]
 
 
-ON_A_NEW_TASK = 1.0
-"""In place of a phase's `confidence`, after a change of task: no carried prompt has earned its lead there (ours)."""
-
-
 def read_for(child: Prompt, records: Records) -> Records:
     """What a reflection has read for this child, of the records at hand: nothing if the child merely shows another
     example."""
@@ -261,8 +257,7 @@ class Phase(ABC):
             return False
         self.tell("comparing")
         both = self._pairs(challenger, incumbent)
-        confidence = ON_A_NEW_TASK if self.new_task else self.confidence
-        confidence = confidence if self.fast.confidence is None else self.fast.confidence
+        confidence = self.confidence if self.fast.confidence is None else self.fast.confidence
         found = weigh(challenger, incumbent, both, confidence, prior, self._ahead(incumbent))
         self.evidence = found
         verdict = "leads now" if found.adopted else f"does not lead: {found.why}"

@@ -288,9 +288,11 @@ def test_after_a_change_of_task_the_old_prompts_are_scored_on_the_coming_problem
 
 @pytest.mark.parametrize(
     "coming, settings, expected",
-    [("one", {}, 1.64), ("two", {}, 1.0), ("two", {"confidence": 2.0}, 2.0), ("two", {"parents": "frontier"}, 1.0)],
+    [("one", {}, 1.64), ("two", {}, 1.64), ("two", {"confidence": 2.0}, 2.0), ("two", {"parents": "frontier"}, 1.0)],
 )
-def test_on_a_new_task_a_lead_must_be_ahead_by_less(monkeypatch, coming, settings, expected):
+def test_how_far_a_lead_must_be_ahead_is_of_the_search_and_the_same_on_a_new_task(
+    monkeypatch, coming, settings, expected
+):
     asked = []
 
     def recorded(challenger, incumbent, pairs, confidence, *more):
