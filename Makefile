@@ -7,6 +7,8 @@ PIP    := $(BIN)/python -m pip install --quiet -c constraints.txt
 UV     := $(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt
 TRL    := $(VENV)/trl
 RUNS   := runs/demo-trl
+# two at a time: a run of verl imports, on one core, for most of its time
+TWO    := -n 2 --dist worksteal
 
 # uv compiles nothing: what the first run imports is compiled once and kept, a fifth of it all
 unexport PYTHONDONTWRITEBYTECODE
@@ -27,7 +29,7 @@ demo-trl: $(TRL)/.installed
 	@echo "before that, once: $$(cat $(TRL)/.installed) s of installing"
 
 test: $(VENV)/.tested
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests $(TWO)
 	$(MAKE) test-verl-0.9.0
 	$(MAKE) test-adapters
 	$(MAKE) test-trl
@@ -50,14 +52,14 @@ test-adapters: $(VENV)/.tested
 
 # the second RL stack, whose transformers is newer than verl's
 test-trl: $(TRL)/.installed
-	$(TRL)/bin/uv pip install --quiet --python $(TRL)/bin/python -c constraints.txt pytest peft
-	$(TRL)/bin/python -m pytest tests/trl
+	$(TRL)/bin/uv pip install --quiet --python $(TRL)/bin/python -c constraints.txt pytest pytest-xdist peft
+	$(TRL)/bin/python -m pytest tests/trl $(TWO)
 
 # the oldest supported TRL, with the same libraries
 test-trl-1.8.0: $(TRL)/.installed
-	$(TRL)/bin/uv pip install --quiet --python $(TRL)/bin/python -c constraints.txt pytest peft
+	$(TRL)/bin/uv pip install --quiet --python $(TRL)/bin/python -c constraints.txt pytest pytest-xdist peft
 	$(TRL)/bin/uv pip install --quiet --python $(TRL)/bin/python --no-deps --upgrade --target $(TRL)/trl-1.8.0 trl==1.8.0
-	PYTHONPATH=$(TRL)/trl-1.8.0 $(TRL)/bin/python -m pytest tests/trl --ignore tests/trl/test_gpu_benchmark.py \
+	PYTHONPATH=$(TRL)/trl-1.8.0 $(TRL)/bin/python -m pytest tests/trl $(TWO) --ignore tests/trl/test_gpu_benchmark.py \
 	  --ignore tests/trl/runs/test_trl_paper_claims.py
 
 # TRL with a colocated engine: it joins the environment that has vLLM's CPU build

@@ -200,7 +200,7 @@ class HalvingPhase(Phase):
     def contest(self) -> tuple[list[Prompt], Prompt, Prompt | None, Margin | None]:
         """A new prompt is carried only if it is better than the old ones on average, or nothing can tell."""
         ranked = self.found.ranked()
-        incumbent = next((c for c in ranked if not c.new), self.found.contenders[self.population.best.text])
+        incumbent = self.found.lead(self.found.contenders[self.population.best.text])
         ahead = next((c for c in ranked if c.new and c.gain > incumbent.gain), None)
         self._judge(ranked)
         alike = self._all_alike()

@@ -18,6 +18,8 @@ from .evidence import Margin, picked
 
 PRIOR = 6.0
 """How many rollouts its parent's gain counts for in what is believed of a child (ours)."""
+STAYS = 1.0
+"""Standard errors that another old prompt must be ahead by for the lead to pass to it (ours)."""
 
 
 @dataclass
@@ -105,6 +107,15 @@ class Search:
         """All with a score, the highest gain first; of equals the shorter, then the older."""
         scored = [c for c in self.contenders.values() if c.gains]
         return sorted(scored, key=lambda c: (-c.gain, len(c.prompt.text)))
+
+    def lead(self, now: Contender) -> Contender:
+        """The old prompt that leads: `now`, unless another is ahead of it by more than luck, on problems that both have
+        met."""
+        best = next((c for c in self.ranked() if not c.new), now)
+        more = [gain - now.gains[problem] for problem, gain in best.gains.items() if problem in now.gains]
+        if len(more) < 2 or statistics.fmean(more) > STAYS * statistics.stdev(more) / math.sqrt(len(more)):
+            return best
+        return now
 
     def ahead(self, one: Contender) -> Margin:
         """Of the old population."""

@@ -323,6 +323,40 @@ def test_while_the_task_stays_slow_scores_are_free_and_those_of_a_task_that_ende
 # ------------------------------------------------------------------------------------------------------- the lead
 
 
+def led(first, second):
+    """Who leads of two old prompts, the first of which led. Their gains: problem -> gain."""
+    one, two = Prompt("one"), Prompt("two")
+    search = Search([one, two], explore=False, seed=0)
+    for prompt, gains in ((one, first), (two, second)):
+        if gains:
+            search.tell(prompt, gains)
+    return search.lead(search.contenders["one"]).prompt.text
+
+
+def test_among_old_prompts_the_lead_passes_only_to_one_that_is_ahead_by_a_standard_error():
+    none = dict.fromkeys("abcd", 0.0)
+    assert led(none, {"a": 1.0, "b": -1.0, "c": 1.0, "d": -0.5}) == "one"  # ahead by 0.125, standard error 0.52
+    assert led(none, {"a": 1.0, "b": -0.25, "c": 1.0, "d": 0.0}) == "two"  # by 0.44, 0.33
+    assert led(none, dict.fromkeys("abcd", 0.25)) == "two", "all differ alike"
+    assert led({"a": 1.0, "b": 0.0}, {"a": 1.0, "b": 0.0, "c": 9.0}) == "one", "problems that both have met"
+    assert led({"a": 0.5, "b": 0.5}, {"c": 1.0, "d": 0.75}) == "two", "they met none together"
+    assert led(none, {}) == led({}, {}) == "one"
+    assert led({}, none) == "two"
+
+
+def test_which_of_four_equals_did_best_last_does_not_make_it_the_lead():
+    stays = 0
+    for seed in range(40):
+        world = World(luck=0.5, seed=seed)
+        carried = Population(tuple(Prompt(f"Carried {i}") for i in range(4)))
+        traces = slow_traces(world, carried, make_problems(96, seed))
+        found = gepa(Scripted("Carried 1"), k=4, budget=60).evolve(
+            carried, make_problems(96, seed + 1000), world, cycle=1, seed=seed, traces=traces
+        )
+        stays += found.population.best.text == "Carried 0"
+    assert stays >= 20  # the highest of four by chance: 10
+
+
 PAIRS = [(0.0, 1.0)] * 5 + [(1.0, 0.0)] * 2 + [(1.0, 1.0)] * 13  # ahead by 0.15, standard error 0.13
 
 
