@@ -60,7 +60,7 @@ def weigh(
     return Evidence(challenger.digest, incumbent.digest, len(pairs), found.mean, found.error, not why, why)
 
 
-def picked(samples: Sequence[Sequence[float]], best: int) -> Margin | None:
+def shrunk(samples: Sequence[Sequence[float]], best: int) -> Margin | None:
     """The mean of the sample at place `best`, which was picked of all for its mean, and so for its luck as well.
 
     By empirical Bayes: true means vary around a common one, by as much as DerSimonian and Laird (1986) find in the
@@ -98,4 +98,4 @@ def _standard_errors(found: Margin, prior: Margin | None) -> float:
     return _average([one.mean for one in known], weights) * sum(weights) ** 0.5
 
 
-__all__ = ["MIN_DIFFERENCES", "NONE", "Margin", "picked", "weigh"]
+__all__ = ["MIN_DIFFERENCES", "NONE", "Margin", "shrunk", "weigh"]

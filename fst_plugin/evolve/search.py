@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..prompts import Prompt
-from .evidence import Margin, picked
+from .evidence import Margin, shrunk
 
 PRIOR = 6.0
 """How many rollouts its parent's gain counts for in what is believed of a child (ours)."""
@@ -129,7 +129,7 @@ class Search:
         """How far the best new prompt is ahead of an old one, less the luck that it was picked for. None if its tests
         cannot tell."""
         tested = [c for c in self.contenders.values() if c.new and c.gains]
-        found = picked([list(c.gains.values()) for c in tested], tested.index(best))
+        found = shrunk([list(c.gains.values()) for c in tested], tested.index(best))
         return found and found.less(self.ahead(old))
 
     def _spread(self) -> float:

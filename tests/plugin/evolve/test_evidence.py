@@ -5,12 +5,12 @@ import statistics
 
 import pytest
 
-from fst_plugin.evolve.evidence import Margin, picked
+from fst_plugin.evolve.evidence import Margin, shrunk
 
 
 def test_where_samples_differ_by_no_more_than_noise_the_best_is_as_good_as_all():
     samples = [[0.0, 1.0], [1.0, 0.0, 1.0, 0.0], [1.0, 0.0, 1.0]]
-    found = picked(samples, 2)
+    found = shrunk(samples, 2)
     every = [x for sample in samples for x in sample]
     within = 0.5 + 1.0 + 2 / 3
     assert found.mean == pytest.approx(statistics.fmean(every))
@@ -18,18 +18,18 @@ def test_where_samples_differ_by_no_more_than_noise_the_best_is_as_good_as_all()
 
 
 def test_where_they_differ_by_far_more_it_is_its_own_mean():
-    found = picked([[0.0, 0.1] * 10, [1.0, 1.1] * 10, [-1.0, -0.9] * 10], 1)
+    found = shrunk([[0.0, 0.1] * 10, [1.0, 1.1] * 10, [-1.0, -0.9] * 10], 1)
     assert found.mean == pytest.approx(1.05, abs=0.001)
     assert found.error == pytest.approx(statistics.pstdev([1.0, 1.1]) / 19**0.5, rel=0.05)
 
 
 def test_of_one_sample_nothing_was_picked():
-    assert picked([[0.0, 1.0, 0.5]], 0) == Margin(pytest.approx(0.5), pytest.approx(0.5 / 3**0.5))
+    assert shrunk([[0.0, 1.0, 0.5]], 0) == Margin(pytest.approx(0.5), pytest.approx(0.5 / 3**0.5))
 
 
 @pytest.mark.parametrize("samples", [[[1.0], [0.5]], [[0.1 + 0.2, 0.3], [0.5, 0.5]]])
 def test_where_nothing_varies_within_a_sample_it_cannot_be_told(samples):
-    assert picked(samples, 0) is None
+    assert shrunk(samples, 0) is None
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.2, 1.0])
@@ -40,7 +40,7 @@ def test_over_many_searches_the_best_is_neither_praised_nor_blamed(spread):
         truths = [rng.gauss(0, spread) for _ in range(24)]
         samples = [[rng.gauss(truth, 1) for _ in range(rng.choice((8, 16, 32)))] for truth in truths]
         best = max(range(24), key=lambda i: statistics.fmean(samples[i]))
-        found = picked(samples, best)
+        found = shrunk(samples, best)
         raw.append(statistics.fmean(samples[best]) - truths[best])
         errors.append((found.mean - truths[best]) / found.error)
     assert statistics.fmean(raw) > 0.1
