@@ -2,7 +2,7 @@
 
 The first step shows how the carried prompts do. During each further one the children of the last step's failures are
 rolled out on a part of its problems, and what did well before is tested again. In the last step the best new prompt
-meets the best old one. The carried prompts' side of every comparison is the slow rollouts, paid for already: a reward
+meets the old ones. The carried prompts' side of every comparison is the slow rollouts, paid for already: a reward
 counts as the difference to theirs on the same problem in the same step, so that scores of different weights never mix.
 """
 
@@ -113,12 +113,13 @@ class AlongsidePhase(HalvingPhase):
         times = max(1, min(MOST_TIMES, self.scoreboard.left // max(1, len(some))))
         self.scoreboard.run([(challenger, some)], times=times, always=True)
         self._see_slow_rollouts()
-        after = self.scoreboard.rollouts(challenger.text)
-        return [(self.baseline[p.id], after[p.id].score) for p in new if p.id in after and p.id in self.baseline]
+        before, after = self.scoreboard.rollouts(incumbent.text), self.scoreboard.rollouts(challenger.text)
+        return [(self.baseline[p.id], after[p.id].score) for p in new if p.id in before and p.id in after]
 
     def _ahead(self, incumbent: Prompt) -> Margin:
         """The pairs compare with the whole old population, which has all slow rollouts of a problem where the incumbent
-        has a few; how far the incumbent is ahead of it, all steps before tell."""
+        has a few, on problems that the incumbent has some of; how far it is ahead of it on such, all steps before
+        tell."""
         return self.found.ahead(self.found.contenders[incumbent.text])
 
 

@@ -1,5 +1,4 @@
-"""When a new prompt takes the lead: by what its search knows, and by a paired comparison on problems that no reflection
-saw."""
+"""When a new prompt takes the lead: by what its search knows, and a comparison on problems that no reflection saw."""
 
 from __future__ import annotations
 
@@ -12,7 +11,10 @@ from ..optimizer import Evidence
 from ..prompts import Prompt
 
 MIN_DIFFERENCES = 3
-"""Held-out problems on which two prompts must differ for the comparison to count at all (ours)."""
+"""Held-out problems on which two prompts must differ for the comparison to count at all (ours). Beside slow steps the
+old side is a mean of several prompts, which nearly always differs."""
+FAR_BEHIND = 3.0
+"""Standard errors behind the best from which a new prompt says nothing of how much the others differ (ours)."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Margin:
     error: float
 
     def less(self, other: Margin) -> Margin:
-        """How far it is ahead, if the other was ahead by so much, of the same."""
+        """How far it is ahead of the other, where both say how far they are ahead of the same; errors as of independent
+        measurements."""
         return Margin(self.mean - other.mean, math.hypot(self.error, other.error))
 
 
@@ -63,26 +66,36 @@ def weigh(
 def shrunk(samples: Sequence[Sequence[float]], best: int) -> Margin | None:
     """The mean of the sample at place `best`, which was picked of all for its mean, and so for its luck as well.
 
-    By empirical Bayes: true means vary around a common one, by as much as DerSimonian and Laird (1986) find in the
-    samples'; the picked one is pulled towards that, all the way if the samples differ by no more than noise. The error
-    takes that variance as known, and is somewhat small where it is about nought. None if nothing varies within a
-    sample: that tells not how sure a mean is.
+    By empirical Bayes: true means are taken as normally distributed, with the variance that DerSimonian and Laird
+    (1986) find in the samples; the picked one is pulled towards their common mean, all the way if they differ by no
+    more than noise. Samples that are far behind, as of prompts that broke something, are left out: they would make the
+    others look told apart. The error takes the variance as known, and is too small where that is near 0. None if
+    nothing varies within a sample: then the error of a mean is unknown.
     """
-    means, sizes = [statistics.fmean(sample) for sample in samples], list(map(len, samples))
-    within = sum((x - mean) ** 2 for sample, mean in zip(samples, means, strict=True) for x in sample)
-    if within < 1e-12:
+    noise = _within(samples)
+    if not noise:
         return None
-    noise = [within / (sum(sizes) - len(sizes)) / size for size in sizes]
-    weights = [1 / one for one in noise]
+    top = statistics.fmean(samples[best])
+    far = [FAR_BEHIND * (noise / len(s) + noise / len(samples[best])) ** 0.5 for s in samples]
+    near = [s for s, most in zip(samples, far, strict=True) if top - statistics.fmean(s) <= most]
+    noise = _within(near) or noise
+    means, errors = [statistics.fmean(s) for s in near], [noise / len(s) for s in near]
+    weights = [1 / error for error in errors]
     common = _average(means, weights)
     excess = sum(w * (mean - common) ** 2 for w, mean in zip(weights, means, strict=True)) - (len(means) - 1)
     scale = sum(weights) - sum(w**2 for w in weights) / sum(weights)
     varies = max(0.0, excess / scale) if len(means) > 1 else 0.0
-    weights = [1 / (one + varies) for one in noise]
-    common = _average(means, weights)
-    pull = noise[best] / (noise[best] + varies)
-    error = (1 - pull) * noise[best] + pull**2 / sum(weights)
-    return Margin(means[best] + pull * (common - means[best]), error**0.5)
+    weights = [1 / (error + varies) for error in errors]
+    common, own = _average(means, weights), noise / len(samples[best])
+    pull = own / (own + varies)
+    return Margin(top + pull * (common - top), ((1 - pull) * own + pull**2 / sum(weights)) ** 0.5)
+
+
+def _within(samples: Sequence[Sequence[float]]) -> float:
+    """Variance within the samples; 0 if none has two values that differ."""
+    free = sum(map(len, samples)) - len(samples)
+    squares = sum((x - mean) ** 2 for s in samples for mean in [statistics.fmean(s)] for x in s)
+    return squares / free if squares > 1e-12 else 0.0
 
 
 def _average(values: Sequence[float], weights: Sequence[float]) -> float:
@@ -90,7 +103,7 @@ def _average(values: Sequence[float], weights: Sequence[float]) -> float:
 
 
 def _standard_errors(found: Margin, prior: Margin | None) -> float:
-    """How many the challenger is ahead by; infinite where all pairs differ alike."""
+    """How many the challenger is ahead by; infinite where one of the two is known without an error."""
     known = [found] if prior is None else [found, prior]
     if any(one.error == 0 for one in known):
         return math.inf

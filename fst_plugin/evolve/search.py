@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ..prompts import Prompt
-from .evidence import Margin, shrunk
+from .evidence import MIN_DIFFERENCES, Margin, shrunk
 
 PRIOR = 6.0
 """How many rollouts its parent's gain counts for in what is believed of a child (ours)."""
@@ -110,15 +110,19 @@ class Search:
 
     def lead(self, now: Contender) -> Contender:
         """The old prompt that leads: `now`, unless another is ahead of it by more than luck, on problems that both have
-        met."""
-        best = next((c for c in self.ranked() if not c.new), now)
-        more = [gain - now.gains[problem] for problem, gain in best.gains.items() if problem in now.gains]
-        if len(more) < 2 or statistics.fmean(more) > STAYS * statistics.stdev(more) / math.sqrt(len(more)):
-            return best
+        met. If nothing is known of `now`, the best of the others."""
+        others = [c for c in self.ranked() if not c.new and c is not now]
+        if not now.gains:
+            return others[0] if others else now
+        for other in others:
+            more = [gain - now.gains[problem] for problem, gain in other.gains.items() if problem in now.gains]
+            if len(more) >= MIN_DIFFERENCES:
+                if statistics.fmean(more) > STAYS * statistics.stdev(more) / math.sqrt(len(more)):
+                    return other
         return now
 
     def ahead(self, one: Contender) -> Margin:
-        """Of the old population."""
+        """How far it is ahead of the old population."""
         return Margin(one.gain, self._spread() / math.sqrt(one.weight))
 
     def difference(self, one: Contender, other: Contender) -> Margin:
@@ -130,7 +134,7 @@ class Search:
         cannot tell."""
         tested = [c for c in self.contenders.values() if c.new and c.gains]
         found = shrunk([list(c.gains.values()) for c in tested], tested.index(best))
-        return found and found.less(self.ahead(old))
+        return None if found is None else found.less(self.ahead(old))
 
     def _spread(self) -> float:
         """Standard deviation of a single gain."""

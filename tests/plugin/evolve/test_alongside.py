@@ -109,6 +109,26 @@ def test_a_challenger_meets_the_whole_population_and_what_the_best_of_it_is_ahea
     assert usual.evidence.margin == pytest.approx(0.1) and usual.evidence.adopted
 
 
+def test_problems_without_slow_rollouts_of_the_lead_are_not_compared():
+    """The mean of the others alone is no measure of it."""
+    steps = Steps(Known(lucky=[]), carried(), waves(6))
+    evaluate, lead = steps.evaluate, Prompt("Carried 0").digest
+
+    def failing(cells):
+        answers = evaluate(cells)
+        if not steps.left():
+            lost = {p.id for p in steps.waves[-1][4:]}
+            steps.seen = [
+                replace(t, rollouts={d: r for d, r in t.rollouts.items() if d != lead or t.problem.id not in lost})
+                for t in steps.seen
+            ]
+        return answers
+
+    steps.evaluate = failing
+    evidence = evolved(steps, Scripted(variant), budget=400).evidence
+    assert evidence.problems == 4 and evidence.margin == pytest.approx(0.1)
+
+
 def test_over_many_seeds_a_little_more_is_often_seen_and_what_is_not_there_hardly_ever():
     taken, false, rules = 0, 0, sorted(all_rules())
     for seed in range(60):
@@ -118,7 +138,7 @@ def test_over_many_seeds_a_little_more_is_often_seen_and_what_is_not_there_hardl
         taken += better.evidence is not None and better.evidence.adopted
         same = evolved(Steps(Drawn(luck=0.5, seed=seed), carried(), waves(6, 32)), Scripted(variant), budget=960)
         false += same.evidence is not None and same.evidence.adopted
-    assert taken >= 30 and false <= 4
+    assert taken >= 30 and false <= 2
 
 
 def test_a_part_of_the_budget_is_left_for_the_comparison():

@@ -1,48 +1,74 @@
-"""What is believed of a prompt that was picked because it did best."""
-
-import random
-import statistics
+"""A new prompt leads only with evidence from problems that no reflection saw."""
 
 import pytest
+from rule_world import SEED, World, gepa, make_problems, seed_population
 
-from fst_plugin.evolve.evidence import Margin, shrunk
-
-
-def test_where_samples_differ_by_no_more_than_noise_the_best_is_as_good_as_all():
-    samples = [[0.0, 1.0], [1.0, 0.0, 1.0, 0.0], [1.0, 0.0, 1.0]]
-    found = shrunk(samples, 2)
-    every = [x for sample in samples for x in sample]
-    within = 0.5 + 1.0 + 2 / 3
-    assert found.mean == pytest.approx(statistics.fmean(every))
-    assert found.error == pytest.approx((within / 6 / 9) ** 0.5)
+from fst_plugin.prompts import Population, Prompt
+from fst_plugin.reflection import OfflineReflection
+from fst_plugin.rollouts import Cell, Rollout, Trace
 
 
-def test_where_they_differ_by_far_more_it_is_its_own_mean():
-    found = shrunk([[0.0, 0.1] * 10, [1.0, 1.1] * 10, [-1.0, -0.9] * 10], 1)
-    assert found.mean == pytest.approx(1.05, abs=0.001)
-    assert found.error == pytest.approx(statistics.pstdev([1.0, 1.1]) / 19**0.5, rel=0.05)
+class Watched:
+    def __init__(self, inner):
+        self.inner, self.shown = inner, set()
+
+    def propose(self, requests):
+        self.shown |= {problem.id for r in requests for problem, _ in r.records}
+        return self.inner.propose(requests)
+
+    def describe(self):
+        return "watched"
 
 
-def test_of_one_sample_nothing_was_picked():
-    assert shrunk([[0.0, 1.0, 0.5]], 0) == Margin(pytest.approx(0.5), pytest.approx(0.5 / 3**0.5))
+def test_the_comparison_uses_problems_that_no_reflection_saw():
+    world, reflection = World(reliability=0.8), Watched(OfflineReflection())
+    optimizer = gepa(reflection, k=4, budget=300)
+    evolution = optimizer.evolve(seed_population(), make_problems(96), world, cycle=0, seed=1)
+    compared = world.batches[-1]
+    assert {c.prompt.digest for c in compared} == {evolution.evidence.incumbent, evolution.evidence.challenger}
+    assert len(compared) == 2 * evolution.evidence.problems and reflection.shown
+    assert not {c.problem.id for c in compared} & reflection.shown
+    assert evolution.evidence.adopted and evolution.population.best.digest == evolution.evidence.challenger
 
 
-@pytest.mark.parametrize("samples", [[[1.0], [0.5]], [[0.1 + 0.2, 0.3], [0.5, 0.5]]])
-def test_where_nothing_varies_within_a_sample_it_cannot_be_told(samples):
-    assert shrunk(samples, 0) is None
+def test_where_the_data_repeats_itself_a_part_of_it_is_held_out():
+    """The coming cycle's problems are the last one's: nothing unseen comes, and still a better prompt can lead."""
+    problems = make_problems(48)
+    carried = Population((Prompt(SEED), Prompt(f"{SEED} Be brief.")))
+    world = World(reliability=0.9)
+    traces = [Trace(p, {c.digest: world.roll(Cell(c, p)) for c in carried.prompts}) for p in problems]
+    reflection = Watched(OfflineReflection())
+    optimizer = gepa(reflection, k=2, budget=300)
+    evolution = optimizer.evolve(carried, problems, world, cycle=1, seed=1, traces=traces)
+    assert evolution.metrics["anchors_free"] > 0 and evolution.evidence.adopted
+    compared = {c.problem.id for c in world.batches[-1]}
+    assert not compared & reflection.shown
+    assert len(world.batches[-1]) == 2 * evolution.evidence.problems  # both are rolled out anew
 
 
-@pytest.mark.parametrize("spread", [0.0, 0.2, 1.0])
-def test_over_many_searches_the_best_is_neither_praised_nor_blamed(spread):
-    """The raw mean of the best of 24 is too high; what is believed of it is right on average."""
-    rng, raw, errors = random.Random(f"luck {spread}"), [], []
-    for _ in range(400):
-        truths = [rng.gauss(0, spread) for _ in range(24)]
-        samples = [[rng.gauss(truth, 1) for _ in range(rng.choice((8, 16, 32)))] for truth in truths]
-        best = max(range(24), key=lambda i: statistics.fmean(samples[i]))
-        found = shrunk(samples, best)
-        raw.append(statistics.fmean(samples[best]) - truths[best])
-        errors.append((found.mean - truths[best]) / found.error)
-    assert statistics.fmean(raw) > 0.1
-    assert abs(statistics.fmean(errors)) < 0.35
-    assert statistics.fmean(abs(error) < 2 for error in errors) > 0.8
+@pytest.mark.parametrize(("luck", "adopted"), [(1, False), (2, False), (3, True)])
+def test_one_or_two_lucky_problems_are_no_evidence(luck, adopted):
+    problems = make_problems(96)
+    lucky = []
+
+    class Idle:
+        def propose(self, requests):
+            return [f"Variant {r.seed} {r.slot}" for r in requests]
+
+        def describe(self):
+            return "idle"
+
+    def evaluate(cells):
+        pairs = {c.prompt.text for c in cells}
+        if len(pairs) == 2 and SEED in pairs and len(cells) > 2:  # the comparison: they differ on so many problems
+            lucky.extend(c.problem.id for c in cells[:luck])
+            return [Rollout(float(c.prompt.text != SEED and c.problem.id in lucky), "", "") for c in cells]
+        return [Rollout(float(c.prompt.text != SEED), "", "Wrong.") for c in cells]
+
+    lines = []
+    optimizer = gepa(Idle(), k=4, budget=300, log=lines.append)
+    evolution = optimizer.evolve(seed_population(), problems, evaluate, cycle=0, seed=1)
+    why = "" if adopted else f"the two differ on {luck} problems, a lead needs 3"
+    assert evolution.evidence.why == why
+    assert any(line.endswith(f"does not lead: {why}" if why else "leads now") for line in lines)
+    assert len(lucky) == luck and evolution.evidence.margin > 0 and evolution.evidence.adopted == adopted

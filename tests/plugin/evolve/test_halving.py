@@ -339,7 +339,8 @@ def test_among_old_prompts_the_lead_passes_only_to_one_that_is_ahead_by_a_standa
     assert led(none, {"a": 1.0, "b": -0.25, "c": 1.0, "d": 0.0}) == "two"  # by 0.44, 0.33
     assert led(none, dict.fromkeys("abcd", 0.25)) == "two", "all differ alike"
     assert led({"a": 1.0, "b": 0.0}, {"a": 1.0, "b": 0.0, "c": 9.0}) == "one", "problems that both have met"
-    assert led({"a": 0.5, "b": 0.5}, {"c": 1.0, "d": 0.75}) == "two", "they met none together"
+    assert led({"a": 0.5, "b": 0.5}, {"c": 1.0, "d": 0.75}) == "one", "they met none together"
+    assert led(none, {"a": 1.0, "b": 1.0}) == "one", "two problems tell nothing"
     assert led(none, {}) == led({}, {}) == "one"
     assert led({}, none) == "two"
 
