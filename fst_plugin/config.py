@@ -184,7 +184,7 @@ class FastPhaseConfig(Pluggable):
     confidence: float | None = Field(
         None,
         ge=0,
-        description="standard errors that the best new prompt must be ahead of the best old one to take the lead, by"
+        description="standard errors that the best new prompt must be ahead by to take the lead from an old one, by"
         " search and unseen problems pooled; null: 1.64; with parents=frontier 1, on unseen problems alone (ours)",
     )
     patience: int | None = Field(

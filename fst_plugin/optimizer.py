@@ -13,11 +13,12 @@ from .rollouts import Evaluate, Problem, Rollout, Trace
 
 @dataclass(frozen=True)
 class Evidence:
-    """A paired comparison on problems that no reflection saw: the best new prompt against the best old one.
+    """A comparison on problems that no reflection saw: the best new prompt against the old one that leads. Beside slow
+    steps against the whole old population, less what the lead is known to be ahead of it by.
 
-    problems: how many pairs.
-    margin: mean difference of their rewards, new less old.
-    error: its standard error (0 if all differences are equal).
+    problems: how many there were.
+    margin: mean difference of the two prompts' rewards, new less old.
+    error: its standard error.
     adopted: did the new one take the lead?
     why: the condition that it did not meet; empty if it took the lead.
     """

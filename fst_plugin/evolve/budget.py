@@ -2,7 +2,7 @@
 
 A new candidate costs its test (m problems) and, if it passes, the other anchors (a - m). At most half of a round's
 children pass, so one scored candidate costs a + m. Carried prompts that the slow phase has scored cost nothing; others
-cost a each. The best new prompt and the best old one meet once more on e problems held out, which costs 2e.
+cost a each. The best new prompt and the old one that leads meet once more on e problems held out, which costs 2e.
 """
 
 from __future__ import annotations

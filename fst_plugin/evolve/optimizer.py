@@ -3,8 +3,8 @@ hard budget of rollouts.
 
 One phase: the carried prompts' scores come from the slow phase, or are made in one batch; then, round after round, a
 reflection proposes children from what their parents got wrong, and the children are tested. How parents are chosen and
-how much a test costs is the search's: `fst.fast.parents` picks one. At the end the best new prompt meets the best old
-one on problems that no reflection saw; it takes the lead only if it wins there.
+how much a test costs is the search's: `fst.fast.parents` picks one. At the end the best new prompt meets the old one
+that leads on problems that no reflection saw; it takes the lead only if it wins there.
 
 Invariants: at most `budget` rollouts, whatever happens. The first prompt of the outcome is new only with evidence. A
 reflection that begins to fail ends the phase with what there is; one that never answers raises ReflectionFailed, a

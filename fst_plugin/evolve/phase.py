@@ -125,8 +125,8 @@ class Phase(ABC):
 
     @abstractmethod
     def contest(self) -> tuple[list[Prompt], Prompt, Prompt | None, Margin | None]:
-        """The K to carry on if the lead stays, best first; the best old prompt; the new one that challenges it, if one
-        is ahead; and what the search knows of their difference."""
+        """The K to carry on if the lead stays, best first; the old prompt that leads; the new one that challenges it,
+        if one is ahead; and what the search knows of their difference."""
 
     @abstractmethod
     def mean(self, prompt: Prompt) -> float:
