@@ -87,20 +87,31 @@ def _lead(
 
 
 class Level(World):
-    """A world in which prompts make no difference, but for the word "minus", which costs 0.02."""
+    """A world in which prompts make no difference, but for the words "minus", which costs 0.02, and "broken"."""
 
     def chance(self, prompt: str, problem: Problem) -> float:
+        if "broken" in prompt:
+            return 0.0
         return (0.2, 0.5, 0.8)[int(problem.id, 16) % 3] - 0.02 * prompt.count("minus")
 
     def value(self, prompt: str) -> float:
-        return 0.5 - 0.02 * prompt.count("minus")
+        return 0.0 if "broken" in prompt else 0.5 - 0.02 * prompt.count("minus")
 
 
 class Idle:
-    """Proposes prompts that are as good as their parents, or slightly worse."""
+    """Proposes prompts that are as good as their parents, or slightly worse. broken: the share of them that fail
+    always."""
+
+    def __init__(self, broken: float = 0.0):
+        self.broken = broken
 
     def propose(self, requests: Sequence[ReflectionRequest]) -> list[str | None]:
-        return [f"Variant {r.seed} {r.slot} {('same', 'minus')[(r.seed + r.slot) % 2]}" for r in requests]
+        return [f"Variant {r.seed} {r.slot} {self._kind(r)}" for r in requests]
+
+    def _kind(self, request: ReflectionRequest) -> str:
+        if random.Random(f"{request.seed}-{request.slot}").random() < self.broken:
+            return "broken"
+        return ("same", "minus")[(request.seed + request.slot) % 2]
 
     def describe(self) -> str:
         return "idle"
@@ -126,11 +137,15 @@ def judged(
     contest: Contest, cycles: int, level: Callable[[int], World] | None = None, world: Callable[[int], World] = World
 ) -> dict[str, float]:
     """How one search decides who leads; see `leads`. contest: of (world, reflection, carried, seed)."""
-    false = [_adopted(contest((level or Level)(s), Idle(), _same(), s)) for s in range(cycles)]
+    false, broken = (
+        [_adopted(contest((level or Level)(s), Idle(share), _same(), s)) for s in range(cycles)] for share in (0.0, 0.8)
+    )
     kept = [_kept(share, range(max(2, cycles // 2)), contest, world) for share in (0.6, 0.85)]
     return {
         "false": statistics.fmean(false),
         "false_ci": 1.96 * statistics.pstdev(false) / cycles**0.5,
+        "false_broken": statistics.fmean(broken),
+        "false_broken_ci": 1.96 * statistics.pstdev(broken) / cycles**0.5,
         "kept_middle": kept[0],
         "kept_top": kept[1],
     }
@@ -193,8 +208,9 @@ def show_new_task(console: Console, result: dict[str, Any]) -> None:
 
 
 def show_leads(console: Console, result: dict[str, Any]) -> None:
-    table = Table("parents", "false leads", "true gain kept, middle", "near the top")
+    table = Table("parents", "false leads", "4 of 5 new ones broken", "true gain kept, middle", "near the top")
     for parents, cell in result["leads"].items():
         false = f"{cell['false']:.1%} ±{cell['false_ci']:.1%}"
-        table.add_row(parents, false, f"{cell['kept_middle']:.2f}", f"{cell['kept_top']:.2f}")
+        broken = f"{cell['false_broken']:.1%} ±{cell['false_broken_ci']:.1%}"
+        table.add_row(parents, false, broken, f"{cell['kept_middle']:.2f}", f"{cell['kept_top']:.2f}")
     console.print(table)
