@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = [str(ROOT / "tests" / "support"), str(ROOT / "recipes")]
 os.environ["PYTHONPATH"] = os.pathsep.join([*SHARED, *filter(None, [os.environ.get("PYTHONPATH")])])
+os.environ.pop("COLUMNS", None)  # xdist's, which a console made at import would keep whatever a test sets
 os.environ.setdefault("VERL_PLATFORM", "cpu")  # of what is imported here; launched runs ask for it by +fst_cpu
 
 
