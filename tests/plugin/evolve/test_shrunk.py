@@ -6,6 +6,8 @@ import statistics
 import pytest
 
 from fst_plugin.evolve.evidence import Margin, shrunk
+from fst_plugin.evolve.search import Search
+from fst_plugin.prompts import Prompt
 
 
 def test_where_samples_differ_by_no_more_than_noise_the_best_is_as_good_as_all():
@@ -21,6 +23,25 @@ def test_where_they_differ_by_far_more_it_is_its_own_mean():
     found = shrunk([[0.0, 0.1] * 10, [1.0, 1.1] * 10, [-1.0, -0.9] * 10], 1)
     assert found.mean == pytest.approx(1.05, abs=0.001)
     assert found.error == pytest.approx(statistics.pstdev([1.0, 1.1]) / 19**0.5, rel=0.05)
+
+
+def test_the_mean_and_its_error_are_those_of_the_formulas():
+    """Noise 6/4; weights 4/3 and 8/3 about the common mean 2/3: variance (32/9 - 1) / (16/9) = 23/16; with it the common
+    mean is 29/32, and 12/35 of the way there is taken."""
+    found = shrunk([[1.0, 3.0], [-1.0, 1.0, -1.0, 1.0]], 0)
+    assert found == Margin(pytest.approx(13 / 8), pytest.approx((39 / 64) ** 0.5))
+
+
+def test_what_is_earned_is_less_what_the_old_prompt_has():
+    old, rival, new = Prompt("old"), Prompt("rival"), Prompt("new")
+    search = Search([old], explore=False, seed=0)
+    search.tell(old, {"a": 0.5, "b": 0.0, "c": 0.25, "d": 0.25})
+    for prompt, gains in ((rival, {"a": -1.0, "b": 1.0, "c": -1.0, "d": 1.0}), (new, {"a": 1.0, "b": 3.0})):
+        search.add(prompt, old, [])
+        search.tell(prompt, gains)
+    earned = search.earned(search.contenders["new"], search.contenders["old"])
+    alone = shrunk([[-1.0, 1.0, -1.0, 1.0], [1.0, 3.0]], 1)
+    assert earned.mean == pytest.approx(alone.mean - 0.25) and earned.error > alone.error
 
 
 def test_of_one_sample_nothing_was_picked():
