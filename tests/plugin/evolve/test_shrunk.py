@@ -26,8 +26,8 @@ def test_where_they_differ_by_far_more_it_is_its_own_mean():
 
 
 def test_the_mean_and_its_error_are_those_of_the_formulas():
-    """Noise 6/4; weights 4/3 and 8/3 about the common mean 2/3: variance (32/9 - 1) / (16/9) = 23/16; with it the common
-    mean is 29/32, and 12/35 of the way there is taken."""
+    """Noise 6/4; weights 4/3 and 8/3 about the common mean 2/3: variance (32/9 - 1) / (16/9) = 23/16; with it the
+    common mean is 29/32, and 12/35 of the way there is taken."""
     found = shrunk([[1.0, 3.0], [-1.0, 1.0, -1.0, 1.0]], 0)
     assert found == Margin(pytest.approx(13 / 8), pytest.approx((39 / 64) ** 0.5))
 
