@@ -77,7 +77,7 @@ def lead(run: Run) -> list[str]:
         first = max(above, key=lambda p: p.mean_score)
         said.append(
             f"Its mean on the anchors, {prompts.score(best)}, is below rank {run.population.index(first)}'s,"
-            f" {prompts.score(first)}: prompts were chosen by the anchors, so their means are of luck, too."
+            f" {prompts.score(first)}: prompts were chosen by the anchors, so their means are partly luck."
         )
     return said
 

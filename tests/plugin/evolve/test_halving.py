@@ -345,6 +345,16 @@ def test_among_old_prompts_the_lead_passes_only_to_one_that_is_ahead_by_a_standa
     assert led({}, none) == "two"
 
 
+def test_a_lucky_prompt_of_few_problems_hides_no_better_one():
+    prompts = [Prompt(text) for text in ("leads", "lucky", "better")]
+    search = Search(prompts, explore=False, seed=0)
+    for prompt, gains in zip(
+        prompts, (dict.fromkeys("abcd", 0.0), {"a": 9.0}, dict.fromkeys("abcd", 0.5)), strict=True
+    ):
+        search.tell(prompt, gains)
+    assert search.lead(search.contenders["leads"]).prompt.text == "better"
+
+
 def test_which_of_four_equals_did_best_last_does_not_make_it_the_lead():
     stays = 0
     for seed in range(40):
