@@ -1,5 +1,6 @@
 """A random little model, a GSM8K-style parquet, and launches of `python -m verl.trainer.main_ppo`."""
 
+import fcntl
 import json
 import os
 import signal
@@ -91,11 +92,12 @@ def _data(folder):
 
 
 class Launch:
-    """One run of verl in its own process group. out: its checkpoints, metrics, log and the probe's records."""
+    """One run of verl in its own process group. out: its checkpoints, metrics, log and the probe's records. memory: a
+    file that tests side by side share, open; a run with servers apart (12 GB) holds it alone."""
 
-    def __init__(self, world, out, arguments, environment=None, program=("-m", "verl.trainer.main_ppo")):
+    def __init__(self, world, out, arguments, memory, environment=None, program=("-m", "verl.trainer.main_ppo")):
         out.mkdir(parents=True, exist_ok=True)
-        self.out = out
+        self.out, self.memory = out, memory
         common = {
             "+fst_cpu": "default",
             "data.train_files": world / "train.parquet",
@@ -138,6 +140,7 @@ class Launch:
         given = {argument.partition("=")[0].lstrip("+") for argument in arguments}
         rest = [f"{key}={value}" for key, value in common.items() if key.lstrip("+") not in given]
         self.log = out / "log.txt"
+        fcntl.flock(memory, fcntl.LOCK_EX if "+fst_cpu=separate_async" in arguments else fcntl.LOCK_SH)
         with open(self.log, "ab") as file:
             self.process = subprocess.Popen(
                 [sys.executable, *program, *rest, *arguments],
@@ -154,6 +157,7 @@ class Launch:
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"verl did not end in {TIMEOUT_S} s:\n{self.tail()}") from None
+        self.memory.close()
         assert code == 0, f"verl ended with {code}:\n{self.tail()}"
         return self
 
@@ -176,6 +180,7 @@ class Launch:
             except psutil.NoSuchProcess:
                 pass
         psutil.wait_procs(tree, timeout=30)
+        self.memory.close()
 
     def tail(self):
         lines = [line for line in self.log.read_text(errors="replace").splitlines() if "is not available" not in line]
@@ -200,13 +205,14 @@ def _lines(path):
 
 
 @pytest.fixture
-def launch(world, tmp_path):
+def launch(world, tmp_path, tmp_path_factory):
     """launch(name, *arguments): a running verl; the same name means the same folder. program: in place of verl's main
     module."""
     running = []
 
     def start(name, *arguments, program=("-m", "verl.trainer.main_ppo"), **environment):
-        run = Launch(world, tmp_path / name, list(arguments), environment, program)
+        memory = open(tmp_path_factory.getbasetemp().parent / "memory.lock", "a")
+        run = Launch(world, tmp_path / name, list(arguments), memory, environment, program)
         running.append(run)
         return run
 
@@ -214,3 +220,4 @@ def launch(world, tmp_path):
     for run in running:
         if run.process.poll() is None:
             run.kill()
+        run.memory.close()
