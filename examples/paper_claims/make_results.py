@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from figures import NOT_ASKED
+from plan import REFLECTION_S
 
 from fst_plugin.record.atomic import write_text
 
@@ -204,8 +205,9 @@ def _searches(found: Mapping[str, Any]) -> list[str]:
         "",
         *_table(head, rows),
         "Seconds of a step after the first cycle, without validation and checkpoints: means of a run, medians over"
-        " seeds. slow: without the fast phase; all: with it. hybrid over before: medians of the seeds' own ratios. A"
-        " run shared two cores with another one, so that seeds differ by more than searches.",
+        f" seeds. slow: without the fast phase; all: with it. A reflection takes {REFLECTION_S} s, as with a language"
+        " model that answers so late. hybrid over before: medians of the seeds' own ratios. A run shared two cores with"
+        " another one, so that seeds differ by more than searches.",
         "",
         *_table(["task", "search", *parts], [[t, n, *(text(own.get(part)) for part in parts)] for t, n, own in timed]),
     ]

@@ -72,11 +72,14 @@ MEANING = {
 
 
 GEPA = "frontier"
-SEARCHES: dict[str, tuple[str, ...]] = {
-    GEPA: (),
-    "before": ("fst.fast.parents=thompson",),
-    "hybrid": ("fst.fast.parents=thompson", "fst.fast.when=hybrid"),
-}
+REFLECTION_S = 3
+"""Seconds of a reflection, where the clock is compared (ours: about an update's, as benchmarks/engine.py has it)."""
+TIMED = (
+    "fst.fast.parents=thompson",
+    "fst.reflection.path=waiting.WaitingReflection",
+    f"+fst.reflection.kwargs.seconds={REFLECTION_S}",
+)
+SEARCHES: dict[str, tuple[str, ...]] = {GEPA: (), "before": TIMED, "hybrid": (*TIMED, "fst.fast.when=hybrid")}
 """GEPA's search, as FST elsewhere has it (`+fst=paper`), and the default one, before the steps and beside them."""
 SAVED_EVERY = 3
 """Steps from one of their checkpoints to the next, so that prompts can be tried under later weights (ours)."""

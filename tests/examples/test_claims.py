@@ -190,6 +190,9 @@ def test_the_three_searches_stand_beside_rl_and_their_steps_are_timed(done, clai
     assert {found for name, found in parents.items() if not name.endswith("frontier")} == {"thompson"}
     assert given["search/second_try_hybrid_0"]["fst.fast.when"] == "hybrid"
     assert "fst.fast.when" not in given["search/second_try_before_0"]
+    late = {"fst.reflection.path": "waiting.WaitingReflection", "fst.reflection.kwargs.seconds": "3"}
+    told = {name: {key: own[key] for key in late if key in own} for name, own in given.items()}
+    assert all(found == ({} if "frontier" in name else late) for name, found in told.items())
     codes = found["search"]["house_rules_codes"]
     assert codes["before"]["final"]["median"] == 0.9 and codes["before"]["steps_ratio"]["median"] == 0.25
     assert codes["frontier"]["final"]["median"] == 0.9 and "seconds" not in codes["frontier"]
