@@ -28,6 +28,12 @@ from fst_plugin.rollouts import Cell, Rollout
 
 SEEDS = range(24)
 BUDGETS = (240, 480, 960)
+SETTINGS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "fst.fast.rounds=3": {"rounds": 3},
+    "fst.fast.rounds=1": {"rounds": 1},
+    "fst.fast.parents=frontier": {"parents": "frontier"},
+}
 ENGINES = {"64 slots": (1, 64), "128 slots": (1, 128), "256 slots": (1, 256), "8 x 256 slots": (8, 256)}
 
 console = Console()
@@ -58,12 +64,12 @@ def warm_phase(seed: int, engine: Engine, width: int, **settings: Any) -> tuple[
     return timed, optimizer.evolve(carried, coming, timed, cycle=1, seed=seed, traces=traces)
 
 
-def utilization(replicas: int, slots: int) -> dict[str, Any]:
+def utilization(replicas: int, slots: int, **settings: Any) -> dict[str, Any]:
     """Rollouts per engine-second of the phase ÷ those of an engine that gets the same requests at once."""
     ratios, with_waits, batches = [], [], []
     for seed in SEEDS:
         engine = Engine(replicas, slots)
-        timed, _ = warm_phase(seed, engine, replicas * slots)
+        timed, _ = warm_phase(seed, engine, replicas * slots, **settings)
         bare = Engine(replicas, slots)
         bare.run(engine.served)
         ratios.append(bare.busy / engine.busy)
@@ -90,7 +96,12 @@ def wall_share(**settings: Any) -> dict[str, float]:
         fast = engine.clock
         slow = sum(2 * Engine(8, 256, _rng=_rng(seed, step)).run(256) for step in range(6))
         shares.append(fast / (fast + slow))
-    return {"fast_phase_wall_share": statistics.fmean(shares), "sd": statistics.stdev(shares)}
+    return {"wall_share": statistics.fmean(shares), "wall_share_sd": statistics.stdev(shares)}
+
+
+def settings() -> dict[str, Any]:
+    """Engine use and share of a cycle on 8 replicas of 256 slots, by setting."""
+    return {name: utilization(8, 256, **own) | wall_share(**own) for name, own in SETTINGS.items()}
 
 
 def _rng(seed: int, step: int) -> Any:
@@ -155,6 +166,7 @@ def scores() -> dict[str, dict[str, dict[str, Any]]]:
         "first cycle": {
             "thompson (ours)": strength.ours,
             "thompson, rounds=3": lambda w, b, s: strength.ours(w, b, s, rounds=3),
+            "thompson, rounds=1": lambda w, b, s: strength.ours(w, b, s, rounds=1),
             "mean": lambda w, b, s: strength.ours(w, b, s, parents="mean"),
             "frontier": lambda w, b, s: strength.ours(w, b, s, parents="frontier"),
             "gepa": cold(stock(192, strength.stock_gepa)),
@@ -165,6 +177,7 @@ def scores() -> dict[str, dict[str, dict[str, Any]]]:
         "second cycle": {
             "thompson (ours)": warm_ours(),
             "thompson, rounds=3": warm_ours(rounds=3),
+            "thompson, rounds=1": warm_ours(rounds=1),
             "mean": warm_ours(parents="mean"),
             "frontier": warm_ours(parents="frontier"),
             "thompson, scores not free": warm_ours(free=False),
@@ -207,16 +220,10 @@ def clocks(null_cycles: int) -> dict[str, Any]:
 
 
 def everything(null_cycles: int, vllm: bool) -> dict[str, Any]:
-    engines = {name: utilization(*size) for name, size in ENGINES.items()}
-    share, frontier, hurried = wall_share(), wall_share(parents="frontier"), wall_share(rounds=3)
     result: dict[str, Any] = {
-        "engine_utilization": {name: found["engine_utilization"] for name, found in engines.items()},
-        "engines": engines,
+        "engines": {name: utilization(*size) for name, size in ENGINES.items()},
         "overhead_ms_per_call": overhead(),
-        "fast_phase_wall_share": share["fast_phase_wall_share"],
-        "fast_phase_wall_share_sd": share["sd"],
-        "fast_phase_wall_share_frontier": frontier["fast_phase_wall_share"],
-        "fast_phase_wall_share_three_rounds": hurried["fast_phase_wall_share"],
+        "settings": settings(),
         "worlds": search.worlds(SEEDS),
         "new_task": search.new_task(SEEDS),
         "seeds": len(SEEDS),
@@ -262,12 +269,11 @@ def show_search(result: dict[str, Any]) -> None:
         table.add_row(name, ratio, f"{found['with_reflection_waits']:.2f}", f"{found['median_batch']:.0f}")
     console.print(table)
     console.print(f"overhead per call: {result['overhead_ms_per_call']:.3f} ms")
-    share = result["fast_phase_wall_share"]
-    console.print(
-        f"fast phase's share of a cycle, 8 x 256 slots: {share:.1%} ±{result['fast_phase_wall_share_sd']:.1%}"
-    )
-    console.print(f"the same with fst.fast.rounds=3: {result['fast_phase_wall_share_three_rounds']:.1%}")
-    console.print(f"the same with fst.fast.parents=frontier: {result['fast_phase_wall_share_frontier']:.1%}")
+    table = Table("8 x 256 slots", "utilization", "the phase's share of a cycle")
+    for name, found in result["settings"].items():
+        share = f"{found['wall_share']:.1%} ±{found['wall_share_sd']:.1%}"
+        table.add_row(name, f"{found['engine_utilization']:.2f} ±{found['sd']:.2f}", share)
+    console.print(table)
     for title, key in (("first", "score_by_rollouts"), ("second", "score_by_rollouts_second_cycle")):
         table = Table("rollouts", *map(str, BUDGETS), title=f"expected reward of the prompt found, {title} cycle")
         for arm, cells in result[key].items():
