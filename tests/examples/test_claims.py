@@ -9,6 +9,14 @@ from pathlib import Path
 import pytest
 from programs import imported
 
+from fst_plugin.config import parse
+from fst_plugin.policy import Policy
+from fst_plugin.prompts import Prompt
+from fst_plugin.reflection.base import ReflectionRequest
+from fst_plugin.reflection.build import build_reflection
+from fst_plugin.reflection.offline import OfflineReflection
+from fst_plugin.rollouts import Problem, Rollout
+
 pytest.importorskip("torch")
 demo = pytest.importorskip("fst_verl.experiments.demo")
 runner = pytest.importorskip("fst_verl.experiments.runner")
@@ -205,6 +213,21 @@ def test_the_three_searches_stand_beside_rl_and_their_steps_are_timed(done, clai
     text = claims["make_results"].make(found)
     row = "| house_rules_codes | hybrid | 0.90 [0.90, 0.90] | 0.25 [0.25, 0.25] |"
     assert row in text and "| second_try | hybrid over before | 0.00 [0.00, 0.00] | 1.50 [1.50, 1.50] |" in text
+
+
+def test_the_reflection_of_the_timed_searches_answers_as_the_offline_one_and_late(monkeypatch):
+    slept = []
+    with imported("examples/paper_claims", "waiting") as found:
+        monkeypatch.setattr(found["waiting"].time, "sleep", slept.append)
+        late = build_reflection(
+            parse({"reflection": {"path": "waiting.WaitingReflection", "kwargs": {"seconds": 3}}}), Policy()
+        )
+    problem = Problem("p", ({"role": "user", "content": "2 + 2?"},))
+    records = ((problem, Rollout(0.0, "5", "Sums are to be exact.")),)
+    asked = [ReflectionRequest(Prompt("Old."), records, slot, 0, 500) for slot in range(2)]
+    told = late.propose(asked)
+    assert told == OfflineReflection().propose(asked) and "exact" in told[0]
+    assert slept == [3], "once a round: its prompts are asked for side by side"
 
 
 def test_rl_gets_the_rate_that_serves_it_best(done):
