@@ -207,7 +207,7 @@ def _searches(found: Mapping[str, Any]) -> list[str]:
         "Seconds of a step after the first cycle, without validation and checkpoints: means of a run, medians over"
         f" seeds. slow: without the fast phase; all: with it. A reflection takes {REFLECTION_S} s, as with a language"
         " model that answers so late. hybrid over before: medians of the seeds' own ratios. A run shared two cores with"
-        " another one, so that seeds differ by more than searches.",
+        " another one: seeds differ by more than searches, and a run beside one that waits had more of them.",
         "",
         *_table(["task", "search", *parts], [[t, n, *(text(own.get(part)) for part in parts)] for t, n, own in timed]),
     ]
