@@ -73,7 +73,7 @@ MEANING = {
 
 GEPA = "frontier"
 REFLECTION_S = 3
-"""Seconds of a reflection, where the clock is compared (ours: about an update's, as benchmarks/engine.py has it)."""
+"""Seconds of a reflection, where the clock is compared (ours: about as long as a step's rollouts)."""
 TIMED = (
     "fst.fast.parents=thompson",
     "fst.reflection.path=waiting.WaitingReflection",
