@@ -99,7 +99,7 @@ def wall_share(**settings: Any) -> dict[str, float]:
     return {"wall_share": statistics.fmean(shares), "wall_share_sd": statistics.stdev(shares)}
 
 
-def settings() -> dict[str, Any]:
+def by_setting() -> dict[str, Any]:
     """Engine use and share of a cycle on 8 replicas of 256 slots, by setting."""
     return {name: utilization(8, 256, **own) | wall_share(**own) for name, own in SETTINGS.items()}
 
@@ -223,7 +223,7 @@ def everything(null_cycles: int, vllm: bool) -> dict[str, Any]:
     result: dict[str, Any] = {
         "engines": {name: utilization(*size) for name, size in ENGINES.items()},
         "overhead_ms_per_call": overhead(),
-        "settings": settings(),
+        "settings": by_setting(),
         "worlds": search.worlds(SEEDS),
         "new_task": search.new_task(SEEDS),
         "seeds": len(SEEDS),
